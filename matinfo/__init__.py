@@ -1,0 +1,50 @@
+"""Matrix information theory for learned representations.
+
+Everything is a function of the spectrum of a positive semi-definite matrix, and data flows one way:
+features or kernel -> operand -> spectral engine -> quantity -> loss, metric, monitor.
+"""
+
+from matinfo import kernels, losses
+from matinfo._record import Explanation, Step, explain
+from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
+from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
+from matinfo.entropy import conditional_entropy, joint_entropy, renyi_entropy, von_neumann_entropy
+from matinfo.information import mutual_information, total_correlation
+from matinfo.kernels import correlation
+from matinfo.operands import Gram
+from matinfo.rank import effective_rank, participation_ratio, rankme, vendi_score
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # operands
+    "Gram",
+    "correlation",
+    "kernels",
+    # entropies and information
+    "renyi_entropy",
+    "von_neumann_entropy",
+    "joint_entropy",
+    "conditional_entropy",
+    "mutual_information",
+    "total_correlation",
+    # divergences
+    "matrix_kl",
+    "matrix_js",
+    "spectrum_js",
+    # effective dimensions
+    "effective_rank",
+    "rankme",
+    "participation_ratio",
+    "vendi_score",
+    # coding rates
+    "tcr",
+    "matrix_tcr",
+    "coding_rate",
+    "rate_reduction",
+    # training and introspection
+    "losses",
+    "explain",
+    "Explanation",
+    "Step",
+]

@@ -1,0 +1,54 @@
+"""The border between the user's arrays and the float64 results of the formulas."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinfo._record import recording
+from matinfo.operands import Gram, as_tensor
+from matinfo.spectral.precision import at_least_float32
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def quantity(function: Callable[P, R]) -> Callable[P, R]:
+    """Give a formula over tensors the public calling convention.
+
+    NumPy arrays among the positional arguments become tensors and the result a NumPy array (a scalar for no batch
+    dimensions); otherwise the result has the promoted dtype of the floating-point arguments, at least float32.
+    Autocast is switched off inside. The names of the steps recorded by ``explain`` are the function's.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        numpy = any(isinstance(a, np.ndarray) or (isinstance(a, Gram) and a.is_numpy) for a in args)
+        if numpy and any(isinstance(a, Tensor) or (isinstance(a, Gram) and not a.is_numpy) for a in args):
+            raise TypeError("Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy.")
+        tensors = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in args]
+        operands = [a for a in tensors if isinstance(a, Tensor | Gram)]
+        device_type = operands[0].device.type if operands else "cpu"
+        call = cast(Callable[..., Tensor], function)
+        if torch.compiler.is_compiling():
+            with torch.autocast(device_type, enabled=False):
+                result = call(*tensors, **kwargs)
+        else:
+            with torch.autocast(device_type, enabled=False), recording(function.__name__):
+                result = call(*tensors, **kwargs)
+        if numpy:
+            return cast(R, result.double().numpy()[()])
+        return cast(R, result.to(_result_dtype(operands)))
+
+    return wrapper
+
+
+def _result_dtype(operands: list[Any]) -> torch.dtype:
+    dtypes = [a.given_dtype if isinstance(a, Gram) else a.dtype for a in operands]
+    dtypes = [dtype for dtype in dtypes if dtype.is_floating_point]
+    return at_least_float32(functools.reduce(torch.promote_types, dtypes)) if dtypes else torch.get_default_dtype()

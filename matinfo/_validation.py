@@ -1,0 +1,151 @@
+"""Every check of an argument, and every message about one."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+from torch import Tensor
+
+SYMMETRY_TOLERANCE = 1e-4
+"""Largest accepted ``max |K - K^T| / max |K|`` (float32 and float64; 1e-2 for half precision)."""
+
+_SYMMETRY_SAMPLE = 256
+"""Above this order symmetry is checked on an evenly strided principal submatrix of this order."""
+
+
+def values_are_readable(x: Tensor) -> bool:
+    """Whether a Python branch may depend on the values of ``x`` (not while compiling or under ``vmap``)."""
+    if torch.compiler.is_compiling():
+        return False
+    return not (x.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(x))
+
+
+def check_floating(x: object, name: str) -> Tensor:
+    """Accept a real floating-point tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"Expected {name} to be a torch.Tensor, a NumPy array or a Gram, got {type(x).__name__}."
+        )
+    if x.is_complex():
+        raise TypeError(
+            f"Expected {name} to be real, got {x.dtype}. Complex Hermitian matrices are not supported; "
+            "the real symmetric embedding [[Re, -Im], [Im, Re]] has the same spectrum, each eigenvalue twice."
+        )
+    if not x.is_floating_point():
+        raise TypeError(f"Expected {name} to be floating point, got {x.dtype}. Convert it, e.g. {name}.float().")
+    if x.is_sparse or x.layout != torch.strided:
+        raise TypeError(f"Expected {name} to be dense (strided), got layout {x.layout}. Use {name}.to_dense().")
+    return x
+
+
+def check_matrix(K: Tensor, name: str, function: str) -> Tensor:
+    """Accept ``(..., n, n)``, n >= 1, symmetric as far as its values may be looked at cheaply."""
+    check_floating(K, name)
+    if K.ndim < 2 or K.shape[-1] != K.shape[-2]:
+        raise ValueError(
+            f"Expected {name} to be square in its last two dimensions, got {tuple(K.shape)}. "
+            f"For features use {function}(Gram(features))."
+        )
+    if K.shape[-1] == 0:
+        raise ValueError(f"Expected {name} to have at least one row, got shape {tuple(K.shape)}.")
+    if K.device.type == "cpu" and values_are_readable(K):
+        _check_symmetric(K.detach(), name)
+    return K
+
+
+def _check_symmetric(K: Tensor, name: str) -> None:
+    step = -(-K.shape[-1] // _SYMMETRY_SAMPLE)
+    sample = K[..., ::step, ::step]
+    gap = (sample - sample.mT).abs()
+    tolerance = 1e-2 if K.dtype in (torch.float16, torch.bfloat16) else SYMMETRY_TOLERANCE
+    if bool((gap > tolerance * sample.abs().amax((-2, -1), keepdim=True)).any()):
+        raise ValueError(
+            f"Expected {name} to be symmetric (to {tolerance:g} of its largest entry), "
+            f"got max |{name} - {name}^T| = {gap.max().item():.3g}. "
+            f"Symmetrise it with ({name} + {name}.mT) / 2, or use Gram(features) if these are features."
+        )
+
+
+def check_features(Z: Tensor, name: str) -> Tensor:
+    """Accept ``(..., n, d)`` with n >= 1 and d >= 1."""
+    check_floating(Z, name)
+    if Z.ndim < 2:
+        raise ValueError(
+            f"Expected {name} of shape (..., n, d), one row a sample, got {tuple(Z.shape)}. "
+            f"For one sample use {name}.unsqueeze(0)."
+        )
+    if Z.shape[-2] == 0 or Z.shape[-1] == 0:
+        raise ValueError(f"Expected {name} to have at least one row and one column, got {tuple(Z.shape)}.")
+    return Z
+
+
+def check_same_shape(first: Tensor, second: Tensor, names: tuple[str, str]) -> None:
+    """Accept two tensors of one shape."""
+    if first.shape != second.shape:
+        raise ValueError(
+            f"Expected {names[0]} and {names[1]} of the same shape, "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}."
+        )
+
+
+def check_same_samples(shapes: list[tuple[int, ...]]) -> None:
+    """Accept matrices over the same samples, with batch dimensions that broadcast."""
+    if len({shape[-1] for shape in shapes}) > 1:
+        raise ValueError(
+            "Expected matrices over the same samples (equal order), got orders "
+            f"{', '.join(str(shape[-1]) for shape in shapes)}."
+        )
+    try:
+        torch.broadcast_shapes(*(shape[:-2] for shape in shapes))
+    except RuntimeError:
+        raise ValueError(
+            f"Expected batch shapes that broadcast, got {', '.join(str(shape[:-2]) for shape in shapes)}."
+        ) from None
+
+
+def check_order(alpha: object, name: str = "alpha") -> float:
+    """Accept an order in [0, inf]."""
+    if isinstance(alpha, bool) or not isinstance(alpha, Real):
+        raise TypeError(f"Expected {name} to be a number in [0, inf], got {type(alpha).__name__}.")
+    order = float(alpha)
+    if math.isnan(order) or order < 0:
+        raise ValueError(f"Expected {name} in [0, inf], got {order}.")
+    return order
+
+
+def check_positive(value: object, name: str, remedy: str = "") -> float:
+    """Accept a positive finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"Expected {name} to be a positive number, got {type(value).__name__}.")
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"Expected {name} > 0 and finite, got {number}.{' ' + remedy if remedy else ''}")
+    return number
+
+
+def check_base(base: float | None) -> float:
+    """Accept a base of the logarithm and return its natural logarithm (1 for None)."""
+    if base is None:
+        return 1.0
+    number = check_positive(base, "base")
+    if number <= 1:
+        raise ValueError(f"Expected base > 1, got {number}. Use base=2 for bits, base=None for nats.")
+    return math.log(number)
+
+
+def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
+    """Accept one of the named choices."""
+    if value not in choices:
+        raise ValueError(f"Expected {name} to be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value
+
+
+def check_trace(trace: Tensor, name: str = "K") -> None:
+    """Refuse a zero or negative trace, for which normalised quantities have no value; let NaN pass."""
+    if trace.device.type == "cpu" and values_are_readable(trace) and bool((trace <= 0).any()):
+        raise ValueError(
+            f"Expected {name} to have a positive trace, got {trace.min().item():.3g}. A zero matrix has no "
+            "spectrum to normalise: check for features that are all zero."
+        )

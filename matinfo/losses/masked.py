@@ -1,0 +1,183 @@
+"""Losses of masked image modelling: MAE, U-MAE, M-MAE."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from matinfo._interface import quantity
+from matinfo._validation import check_choice, check_features, check_positive, check_same_shape
+from matinfo.coding_rate import logdet_of
+from matinfo.operands import Gram, normalize_rows
+from matinfo.spectral.traces import frobenius_squared
+
+
+@quantity
+def patch_normalize(target: Tensor) -> Tensor:
+    """Patches normalised one by one, the MAE target with ``norm_pix_loss``.
+
+    ``(t - mean(t)) / sqrt(var(t) + 1e-6)`` over the pixels of each patch, with the unbiased variance.
+
+    Args:
+        target: ``(..., L, P)``, L patches of P > 1 pixel values.
+
+    Returns:
+        ``(..., L, P)``, dtype of the input, at least float32.
+
+    Raises:
+        ValueError: If a patch has a single value.
+        TypeError: If ``target`` is not real floating point.
+
+    Notes:
+        O(L P).
+
+    References:
+        He et al. (2022), Masked autoencoders are scalable vision learners.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.losses import patch_normalize
+        >>> patch_normalize(torch.tensor([[[0.0, 2.0]]])).round(decimals=3)
+        tensor([[[-0.7070,  0.7070]]])
+    """
+    t = check_features(target, "target")
+    if t.shape[-1] < 2:
+        raise ValueError("Expected patches of at least two pixel values, got one: the variance is not defined.")
+    t = t.float() if t.dtype != torch.float64 else t
+    return (t - t.mean(-1, keepdim=True)) / (t.var(-1, keepdim=True) + 1e-6).sqrt()
+
+
+@quantity
+def masked_reconstruction_loss(pred: Tensor, target: Tensor, mask: Tensor, *, norm_pix: bool = True) -> Tensor:
+    """Reconstruction loss of a masked autoencoder.
+
+    ``sum_i mask_i mean_p (pred_ip - t_ip)^2 / sum_i mask_i`` over all patches i of the batch, t the (normalised)
+    target: the mean squared error of the masked patches only.
+
+    Args:
+        pred: Predicted patches ``(B, L, P)``.
+        target: True patches ``(B, L, P)``, not yet normalised.
+        mask: ``(B, L)``, 1 (or True) where a patch was hidden from the encoder.
+        norm_pix: Whether each target patch is normalised by :func:`patch_normalize`.
+
+    Returns:
+        A scalar >= 0, in squared units of the target; dtype of ``pred``, at least float32.
+
+    Raises:
+        ValueError: If shapes disagree or no patch is masked.
+        TypeError: If ``pred`` or ``target`` is not real floating point.
+
+    Notes:
+        O(B L P), in float32 at least, also under autocast.
+
+    References:
+        He et al. (2022).
+
+    Example:
+        >>> import torch
+        >>> from matinfo.losses import masked_reconstruction_loss
+        >>> pred, target = torch.zeros(1, 2, 3), torch.ones(1, 2, 3)
+        >>> float(masked_reconstruction_loss(pred, target, torch.tensor([[1, 0]]), norm_pix=False))
+        1.0
+    """
+    check_features(pred, "pred")
+    check_features(target, "target")
+    check_same_shape(pred, target, ("pred", "target"))
+    if mask.shape != pred.shape[:-1]:
+        raise ValueError(f"Expected mask of shape {tuple(pred.shape[:-1])}, got {tuple(mask.shape)}.")
+    dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    weight = mask.to(dtype)
+    if weight.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(weight.any()):
+        raise ValueError("Expected at least one masked patch, got none: the loss is a mean over masked patches.")
+    goal = patch_normalize(target) if norm_pix else target
+    error = (pred.to(dtype) - goal.to(dtype)).square().mean(-1)
+    return (error * weight).sum() / weight.sum()
+
+
+@quantity
+def umae_uniformity_loss(features: Tensor, *, form: str = "code") -> Tensor:
+    """Uniformity loss of U-MAE.
+
+    ``"code"``: ``mean_ij (f_i . f_j)^2`` over all pairs, i = j included (its constant 1/B does not matter).
+    ``"paper"``: ``sum_{i != j} (f_i . f_j)^2``. The rows f are l2-normalised here.
+
+    Args:
+        features: ``(B, d)`` features of a batch.
+        form: ``"code"`` or ``"paper"``.
+
+    Returns:
+        A scalar in [1/B, 1] for ``"code"``, in [0, B(B-1)] for ``"paper"``; dtype of the input, at least float32.
+
+    Raises:
+        ValueError: If ``features`` has fewer than two dimensions or no entries, or ``form`` is unknown.
+        TypeError: If ``features`` is not real floating point.
+
+    Notes:
+        ``sum_ij (f_i . f_j)^2 = |F^T F|_F^2``: a product on the smaller of batch and feature side, B d min(B, d).
+        Minimised by features that are spread evenly over the directions.
+
+    References:
+        Zhang, Wang and Wang (2022), How mask matters; Tan et al. (2024), Section 5.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.losses import umae_uniformity_loss
+        >>> float(umae_uniformity_loss(torch.eye(4)))
+        0.25
+    """
+    check_choice(form, "form", ("code", "paper"))
+    F = normalize_rows(check_features(features, "features"))
+    gram = Gram(F)
+    pairs = frobenius_squared(gram.dual() if gram.prefers_dual else gram.dense())
+    if form == "code":
+        return pairs / F.shape[-2] ** 2
+    return pairs - F.double().square().sum(-1).square().sum(-1)
+
+
+@quantity
+def mmae_tcr_loss(features: Tensor, *, mu: float = 1.0, scale: str = "code", centering: bool = False) -> Tensor:
+    """Total-coding-rate loss of M-MAE, to be minimised: the negative of the coding rate.
+
+    ``"code"``: ``-log det(I_d + (mu/d) F^T F)``, as the authors' released code has it.
+    ``"paper"``: ``-log det(mu I_d + F^T F)``, as their Equation 11 has it. The rows of F are l2-normalised here.
+
+    Args:
+        features: ``(B, d)`` features of a batch.
+        mu: Positive number. The two scales are one family: ``mu_paper = d/mu_code`` up to a constant.
+        scale: ``"code"`` or ``"paper"``.
+        centering: Whether to subtract the batch mean of the normalised rows.
+
+    Returns:
+        A scalar. In the code's scale between ``-d log(1 + mu B/d^2)`` (isotropic, B >= d) and ``-log(1 + mu B/d)``
+        (all features equal); dtype of the input, at least float32.
+
+    Raises:
+        ValueError: If mu <= 0, ``scale`` is unknown, or ``features`` has fewer than two dimensions or no entries.
+        TypeError: If ``features`` is not real floating point.
+
+    Notes:
+        One Cholesky factorisation on the smaller of the batch and the feature side. Finite, with finite gradient,
+        for collapsed, identical and zero features. Minus its linear term it is, to second order,
+        ``mu^2 B^2/(2 d^2)`` times :func:`umae_uniformity_loss`.
+
+    References:
+        Tan et al. (2024), Equation 11, Definition 4.8 and Theorem 5.2.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.losses import mmae_tcr_loss
+        >>> collapsed = torch.ones(8, 4)
+        >>> round(float(mmae_tcr_loss(collapsed)), 4)  # -log(1 + 8/4)
+        -1.0986
+    """
+    check_choice(scale, "scale", ("code", "paper"))
+    check_positive(mu, "mu")
+    F = normalize_rows(check_features(features, "features"))
+    if centering:
+        F = F - F.mean(-2, keepdim=True)
+    d = F.shape[-1]
+    if scale == "paper":
+        return -logdet_of(Gram(F), mu, d)
+    return d * math.log(d / mu) - logdet_of(Gram(F), d / mu, d)

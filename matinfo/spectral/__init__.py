@@ -1,0 +1,1 @@
+"""The spectral engine: the only room that calls ``torch.linalg`` or defines a backward."""

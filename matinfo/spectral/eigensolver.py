@@ -1,0 +1,151 @@
+"""The one door to the symmetric eigensolver.
+
+LAPACK and cuSOLVER fail in ways that a training run must survive: float32 drivers stop with "failed to converge"
+on sparse low-rank matrices (subnormal numbers in the tridiagonal form), non-finite input is undefined, and batched
+GPU drivers have returned eigenvectors of another batch element. Everything in matinfo that needs eigenvalues comes
+through :func:`eigh_psd`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from matinfo._record import record
+from matinfo._validation import values_are_readable
+
+_SHIFT = 2.0**-27
+"""Relative shift that keeps float32 tridiagonal forms out of the subnormal range; subtracted afterwards."""
+
+_LARGEST_ORDER = {"cpu": 32_000, "cuda": 20_000}
+"""Above these orders the solvers' 32-bit workspace sizes overflow."""
+
+_PROBE_TOLERANCE = 1e3
+"""Accepted residual of the probe in units of the roundoff; healthy results stay below 18."""
+
+
+def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "matrix") -> tuple[Tensor, Tensor]:
+    """Eigenvalues (ascending) and eigenvectors of a batch of symmetric matrices, without derivatives.
+
+    Args:
+        K: Symmetric, ``(..., n, n)``, float32 or float64; both triangles are averaged.
+        vectors: Whether the eigenvectors are wanted; otherwise an empty tensor comes in their place.
+        side: For the explanation only.
+
+    Returns:
+        ``(eigenvalues (..., n), eigenvectors (..., n, n))``. Batch elements with a non-finite entry are NaN.
+
+    Raises:
+        ValueError: If the order exceeds what the solver can index.
+        RuntimeError: If every fallback fails; the message describes the matrix.
+    """
+    n = K.shape[-1]
+    limit = _LARGEST_ORDER.get(K.device.type, 32_000)
+    if n > limit:
+        raise ValueError(
+            f"Expected a matrix of order at most {limit} for eigenvalues on {K.device.type}, got {n}: the solver's "
+            "workspace overflows 32-bit indices. Pass features as Gram(features) with fewer columns than rows, "
+            "or use alpha=2 or a coding rate, which need no eigenvalues."
+        )
+    K = K.detach()
+    magnitude = K.abs().amax((-2, -1))
+    finite = magnitude.isfinite()
+    all_finite = bool(finite.all())
+    if not all_finite:
+        K = torch.where(finite[..., None, None], K, torch.eye(n, dtype=K.dtype, device=K.device))
+        magnitude = torch.where(finite, magnitude, 1.0)
+    scale = torch.where((magnitude > 1e-15) & (magnitude < 1e15), 1.0, magnitude)
+    scale = torch.where(scale == 0, 1.0, scale)
+    A = (K + K.mT) / (2 * scale[..., None, None])
+    shift = _SHIFT * magnitude / scale if K.dtype == torch.float32 else None
+    if shift is not None:
+        A.diagonal(dim1=-2, dim2=-1).add_(shift[..., None])
+
+    eigenvalues, Q, note = _solve_with_fallbacks(A, vectors)
+    if shift is not None:
+        eigenvalues = eigenvalues - shift[..., None]
+    eigenvalues = eigenvalues * scale[..., None]
+    if not all_finite:
+        eigenvalues = torch.where(finite[..., None], eigenvalues, torch.nan)
+        note = "; ".join(filter(None, [note, f"{int((~finite).sum())} non-finite batch elements"]))
+        if vectors:
+            Q = torch.where(finite[..., None, None], Q, torch.nan)
+    record("eigh" if vectors else "eigvalsh", K, side=side, note=note)
+    return eigenvalues, Q
+
+
+def _solve(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor]:
+    if vectors:
+        eigenvalues, Q = torch.linalg.eigh(A)
+        return eigenvalues, Q
+    return torch.linalg.eigvalsh(A), A.new_empty(0)
+
+
+def _solve_with_fallbacks(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor, str]:
+    try:
+        eigenvalues, Q = _solve(A, vectors)
+        wrong = _probe(A, eigenvalues, Q) if vectors and A.is_cuda and A.ndim > 2 and A.shape[-1] > 1 else None
+        if wrong is None or not bool(wrong.any()):
+            return eigenvalues, Q, ""
+    except torch.linalg.LinAlgError:
+        pass
+    if A.ndim > 2:
+        flat = A.reshape(-1, *A.shape[-2:])
+        parts = [_rescue(element, vectors, index) for index, element in enumerate(flat)]
+        eigenvalues = torch.stack([part[0] for part in parts]).reshape(A.shape[:-1])
+        Q = torch.stack([part[1] for part in parts])
+        Q = Q.reshape(A.shape) if vectors else A.new_empty(0)
+        notes = sorted({part[2] for part in parts if part[2]})
+        return eigenvalues, Q, "; ".join(notes)
+    return _rescue(A, vectors, None)
+
+
+def _rescue(A: Tensor, vectors: bool, index: int | None) -> tuple[Tensor, Tensor, str]:
+    """One matrix through the chain: as it is, in float64, in float64 on the CPU."""
+    attempts = [
+        (A.dtype, A.device, ""),
+        (torch.float64, A.device, "fell back to float64"),
+        (torch.float64, torch.device("cpu"), "fell back to float64 on the CPU"),
+    ]
+    for dtype, device, note in attempts:
+        try:
+            B = A.to(device=device, dtype=dtype)
+            eigenvalues, Q = _solve(B, vectors)
+            if vectors and bool(_probe(B, eigenvalues, Q).any()):
+                continue
+            return eigenvalues.to(A), Q.to(A), note
+        except torch.linalg.LinAlgError:
+            continue
+    diagonal = A.diagonal()
+    where = "" if index is None else f" (batch element {index})"
+    raise RuntimeError(
+        f"The symmetric eigensolver failed in {A.dtype} and in float64{where}: order {A.shape[-1]}, device "
+        f"{A.device}, diagonal in [{diagonal.min().item():.3g}, {diagonal.max().item():.3g}], "
+        f"Frobenius norm {A.norm().item():.3g}. Please report the matrix."
+    )
+
+
+def _probe(A: Tensor, eigenvalues: Tensor, Q: Tensor) -> Tensor:
+    """Which batch elements fail ``A Q = Q diag(eigenvalues)`` or ``Q^T Q = I`` on two random vectors."""
+    generator = torch.Generator(device=A.device).manual_seed(0)
+    v = torch.randn(A.shape[-1], 2, dtype=A.dtype, device=A.device, generator=generator)
+    norm = v.norm()
+    residual = (A @ (Q @ v) - Q @ (eigenvalues[..., None] * v)).norm(dim=(-2, -1))
+    residual = residual / (eigenvalues.abs().amax(-1).clamp_min(torch.finfo(A.dtype).tiny) * norm)
+    drift = (Q.mT @ (Q @ v) - v).norm(dim=(-2, -1)) / norm
+    return ~(torch.maximum(residual, drift) <= _PROBE_TOLERANCE * torch.finfo(A.dtype).eps)
+
+
+def check_positive_semidefinite(eigenvalues: Tensor, tolerance: float) -> None:
+    """Refuse eigenvalues below ``-tolerance`` times the largest; NaN passes."""
+    if not values_are_readable(eigenvalues) or eigenvalues.shape[-1] == 0:
+        return
+    smallest, largest = eigenvalues[..., 0], eigenvalues.abs().amax(-1)
+    if bool((smallest < -tolerance * largest).any()):
+        worst = (smallest / largest).nan_to_num(0.0).argmin()
+        value, top = smallest.reshape(-1)[worst].item(), largest.reshape(-1)[worst].item()
+        raise ValueError(
+            f"Expected a positive semi-definite matrix, got an eigenvalue {value:.3g} (largest magnitude {top:.3g}), "
+            "beyond round-off. Matrix information quantities are defined on Gram or kernel matrices: use "
+            "Gram(features), a positive definite kernel, or project K with its non-negative eigenvalues."
+        )

@@ -1,0 +1,110 @@
+"""``log det(mu I + K)`` by Cholesky, with a backward that costs one inverse.
+
+    d log det A = <A^{-1}, dA>,    d A^{-1} = -A^{-1} dA A^{-1}
+
+so the gradient is ``cholesky_inverse`` of the factor that the value already needed: one third of the work of
+differentiating through the factorisation, and differentiable to every order because the inverse is built from
+differentiable products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matinfo._record import record
+from matinfo._validation import values_are_readable
+
+
+def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
+    """``log det(mu I + K)`` of positive semi-definite ``(..., n, n)``; NaN where it is not positive definite.
+
+    Args:
+        K: The matrices, float32 or float64; the lower triangle is read.
+        mu: Positive ridge.
+        side: For the explanation.
+
+    Returns:
+        ``(...)``, float64.
+    """
+    A = K.clone()
+    A.diagonal(dim1=-2, dim2=-1).add_(mu)
+    record("cholesky", A, side=side)
+    value: Tensor = _LogDet.apply(A)[0]
+    return value
+
+
+class _LogDet(torch.autograd.Function):
+    """A -> (log det A, its Cholesky factor)."""
+
+    @staticmethod
+    def forward(A: Tensor) -> tuple[Tensor, Tensor]:
+        L, info = torch.linalg.cholesky_ex(A)
+        logdet = 2 * L.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
+        return torch.where(info == 0, logdet, torch.nan), L
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        (A,) = inputs
+        _, L = output
+        ctx.mark_non_differentiable(L)
+        ctx.save_for_backward(A, L)
+        ctx.save_for_forward(A, L)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+        A, L = ctx.saved_tensors
+        return grad[..., None, None].to(A.dtype) * _Inverse.apply(A, L)
+
+    @staticmethod
+    def jvp(ctx: Any, dA: Tensor) -> tuple[Tensor, None]:
+        A, L = ctx.saved_tensors
+        return (_Inverse.apply(A, L).double() * dA.double()).sum((-2, -1)), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, A: Tensor) -> tuple:
+        return _LogDet.apply(A.movedim(in_dims[0], 0)), (0, 0)
+
+
+class _Inverse(torch.autograd.Function):
+    """A -> A^{-1} from its Cholesky factor."""
+
+    @staticmethod
+    def forward(A: Tensor, L: Tensor) -> Tensor:
+        return torch.cholesky_inverse(L)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        inverse = _Inverse.apply(*ctx.saved_tensors)
+        return -inverse @ ((grad + grad.mT) / 2) @ inverse, None
+
+    @staticmethod
+    def jvp(ctx: Any, dA: Tensor, _: Any) -> Tensor:
+        inverse = _Inverse.apply(*ctx.saved_tensors)
+        return -inverse @ dA @ inverse
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, A: Tensor, L: Tensor) -> tuple[Tensor, int]:
+        A = A.movedim(in_dims[0], 0) if in_dims[0] is not None else A.unsqueeze(0)
+        L = L.movedim(in_dims[1], 0) if in_dims[1] is not None else L.unsqueeze(0)
+        return _Inverse.apply(A, L), 0
+
+
+def check_positive_definite(value: Tensor, K: Tensor, mu: float) -> None:
+    """Turn the NaN of a failed factorisation of finite input into an error that names the remedy."""
+    if not values_are_readable(value) or value.device.type != "cpu" or not bool(value.isnan().any()):
+        return
+    failed = value.isnan() & K.detach().isfinite().all(-1).all(-1)
+    if bool(failed.any()):
+        raise ValueError(
+            f"Expected mu I + K to be positive definite, but its Cholesky factorisation failed for mu = {mu:g}: K has "
+            "an eigenvalue below -mu, or mu is below the round-off of K. Increase mu, or pass features instead of "
+            "the matrix."
+        )
