@@ -28,8 +28,8 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        numpy = any(isinstance(a, np.ndarray) or (isinstance(a, Gram) and a.is_numpy) for a in args)
-        if numpy and any(isinstance(a, Tensor) or (isinstance(a, Gram) and not a.is_numpy) for a in args):
+        numpy = any([isinstance(a, np.ndarray) or (isinstance(a, Gram) and a.is_numpy) for a in args])
+        if numpy and any([isinstance(a, Tensor) or (isinstance(a, Gram) and not a.is_numpy) for a in args]):
             raise TypeError("Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy.")
         tensors = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in args]
         operands = [a for a in tensors if isinstance(a, Tensor | Gram)]

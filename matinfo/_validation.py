@@ -98,7 +98,7 @@ def check_same_samples(shapes: list[tuple[int, ...]]) -> None:
             f"{', '.join(str(shape[-1]) for shape in shapes)}."
         )
     try:
-        torch.broadcast_shapes(*(shape[:-2] for shape in shapes))
+        torch.broadcast_shapes(*[shape[:-2] for shape in shapes])
     except RuntimeError:
         raise ValueError(
             f"Expected batch shapes that broadcast, got {', '.join(str(shape[:-2]) for shape in shapes)}."

@@ -84,21 +84,21 @@ class Gram:
     def _from_terms(cls, terms: tuple[tuple[Tensor, ...], ...], like: tuple[Gram, ...]) -> Gram:
         gram = cls.__new__(cls)
         gram.terms = terms
-        gram.is_numpy = any(other.is_numpy for other in like)
-        gram.given_dtype = reduce(torch.promote_types, (other.given_dtype for other in like))
+        gram.is_numpy = any([other.is_numpy for other in like])
+        gram.given_dtype = reduce(torch.promote_types, [other.given_dtype for other in like])
         return gram
 
     @property
     def shape(self) -> torch.Size:
         """Shape ``(..., n, n)`` of the matrix."""
-        batch = torch.broadcast_shapes(*(Z.shape[:-2] for term in self.terms for Z in term))
+        batch = torch.broadcast_shapes(*[Z.shape[:-2] for term in self.terms for Z in term])
         n = self.terms[0][0].shape[-2]
         return torch.Size((*batch, n, n))
 
     @property
     def width(self) -> int:
         """Number of columns of the explicit features: ``sum over terms of the product of their widths``."""
-        return sum(math.prod(Z.shape[-1] for Z in term) for term in self.terms)
+        return sum([math.prod([Z.shape[-1] for Z in term]) for term in self.terms])
 
     @property
     def device(self) -> torch.device:
@@ -109,10 +109,10 @@ class Gram:
         """Hadamard product with another Gram, or scaling by a positive number."""
         if isinstance(other, Gram):
             check_same_samples([tuple(self.shape), tuple(other.shape)])
-            terms = tuple(mine + theirs for mine in self.terms for theirs in other.terms)
+            terms = tuple([mine + theirs for mine in self.terms for theirs in other.terms])
             return Gram._from_terms(terms, (self, other))
         root = math.sqrt(check_positive(other, "the factor of a Gram"))
-        terms = tuple((term[0] * root, *term[1:]) for term in self.terms)
+        terms = tuple([(term[0] * root, *term[1:]) for term in self.terms])
         return Gram._from_terms(terms, (self,))
 
     __rmul__ = __mul__
@@ -149,7 +149,7 @@ class Gram:
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
         total: Tensor | None = None
         for term in self.terms:
-            product = reduce(torch.mul, (Z.to(dtype) @ Z.to(dtype).mT for Z in term))
+            product = reduce(torch.mul, [Z.to(dtype) @ Z.to(dtype).mT for Z in term])
             total = product if total is None else total + product
         assert total is not None
         return total

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from matinfo._record import record
-from matinfo._validation import values_are_readable
+from matinfo.spectral import compiled
 
 
 def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
@@ -32,8 +32,11 @@ def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
     A = K.clone()
     A.diagonal(dim1=-2, dim2=-1).add_(mu)
     record("cholesky", A, side=side)
-    value: Tensor = _LogDet.apply(A)[0]
-    return value
+    if torch.compiler.is_compiling():
+        value, L = _LogDet.forward(A.detach())
+        return compiled.linearized(value, (A, torch.cholesky_inverse(L)))
+    result: Tensor = _LogDet.apply(A)[0]
+    return result
 
 
 class _LogDet(torch.autograd.Function):
@@ -95,16 +98,3 @@ class _Inverse(torch.autograd.Function):
         A = A.movedim(in_dims[0], 0) if in_dims[0] is not None else A.unsqueeze(0)
         L = L.movedim(in_dims[1], 0) if in_dims[1] is not None else L.unsqueeze(0)
         return _Inverse.apply(A, L), 0
-
-
-def check_positive_definite(value: Tensor, K: Tensor, mu: float) -> None:
-    """Turn the NaN of a failed factorisation of finite input into an error that names the remedy."""
-    if not values_are_readable(value) or value.device.type != "cpu" or not bool(value.isnan().any()):
-        return
-    failed = value.isnan() & K.detach().isfinite().all(-1).all(-1)
-    if bool(failed.any()):
-        raise ValueError(
-            f"Expected mu I + K to be positive definite, but its Cholesky factorisation failed for mu = {mu:g}: K has "
-            "an eigenvalue below -mu, or mu is below the round-off of K. Increase mu, or pass features instead of "
-            "the matrix."
-        )

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral import compiled
 from matinfo.spectral.eigensolver import check_positive_semidefinite, eigh_psd
 from matinfo.spectral.functions import Tsallis
 from matinfo.spectral.trace_function import _THIRD_ORDER, _batch_first, derivatives_are_wanted
@@ -34,6 +35,8 @@ _LOG = Tsallis(1.0)  # its derivative is log x + 1
 
 def relative_entropy(A: Tensor, B: Tensor) -> Tensor:
     """Bregman form of the relative entropy of float64 matrices ``(..., n, n)``; inf outside the support."""
+    if torch.compiler.is_compiling():
+        return _compiled_relative_entropy(A, B)
     if derivatives_are_wanted(A) or derivatives_are_wanted(B):
         value: Tensor = _RelativeEntropy.apply(A, B)[0]
         return value
@@ -60,21 +63,31 @@ def _psi(x: Tensor) -> Tensor:
     return torch.where(small, series * y * y, torch.special.xlog1py(1 + x, x) - x)
 
 
+def _bregman_value(lam: Tensor, Q: Tensor, mu_raw: Tensor, R: Tensor) -> Tensor:
+    positive = lam.clamp_min(0.0)
+    mu = _floored(mu_raw)
+    W = (Q.mT @ R).square()
+    x = (positive[..., :, None] - mu[..., None, :]) / mu[..., None, :]
+    value = (W * mu[..., None, :] * _psi(x)).sum((-2, -1))
+    outside = (W * positive[..., :, None] * (mu_raw < mu)[..., None, :]).sum((-2, -1))
+    return torch.where(outside > _SUPPORT * positive.sum(-1), torch.inf, value)
+
+
+def _compiled_relative_entropy(A: Tensor, B: Tensor) -> Tensor:
+    (lam, Q), (mu, R) = compiled.eigh_psd(A), compiled.eigh_psd(B)
+    dA = _MatrixLog.forward(A, lam, Q) - _MatrixLog.forward(B, mu, R)
+    identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    dB = identity - _LogDerivative.forward(A.detach(), B, mu, R)
+    return compiled.linearized(_bregman_value(lam, Q, mu, R), (A, dA), (B, dB))
+
+
 class _RelativeEntropy(torch.autograd.Function):
     """A, B -> D and the two eigensystems."""
 
     @staticmethod
     def forward(A: Tensor, B: Tensor) -> tuple[Tensor, ...]:
-        lam, Q = _eigensystem(A)
-        mu_raw, R = _eigensystem(B)
-        positive = lam.clamp_min(0.0)
-        mu = _floored(mu_raw)
-        W = (Q.mT @ R).square()
-        x = (positive[..., :, None] - mu[..., None, :]) / mu[..., None, :]
-        value = (W * mu[..., None, :] * _psi(x)).sum((-2, -1))
-        outside = (W * positive[..., :, None] * (mu_raw < mu)[..., None, :]).sum((-2, -1))
-        value = torch.where(outside > _SUPPORT * positive.sum(-1), torch.inf, value)
-        return value, lam, Q, mu_raw, R
+        systems = (*_eigensystem(A), *_eigensystem(B))
+        return _bregman_value(*systems), *systems
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from matinfo.spectral import compiled
 from matinfo.spectral.eigensolver import check_positive_semidefinite, eigh_psd
 from matinfo.spectral.functions import SpectralFunction
 
@@ -72,8 +73,6 @@ class _Plan(NamedTuple):
 
 def derivatives_are_wanted(K: Tensor) -> bool:
     """Whether some transform may ask for a derivative of the result (if unsure: yes)."""
-    if torch.compiler.is_compiling():
-        return torch.is_grad_enabled()
     if torch.is_grad_enabled() and K.requires_grad:
         return True
     if torch._C._functorch.is_functorch_wrapped_tensor(K):
@@ -100,15 +99,22 @@ def trace_function(
     plan = _Plan(f, noise, truncate, side)
     s = None if scale is None else scale.detach().double()
     if torch.compiler.is_compiling():
-        from matinfo.spectral.compiled import CompiledTrace
-
-        value, s_used = CompiledTrace.apply(K, s, plan)
-        return TraceResult(value, s_used)
+        return _compiled_trace(K, s, plan)
     if not derivatives_are_wanted(K):
         eigenvalues, _ = eigh_psd(K, vectors=False, side=side)
         x, _, s_used = scaled_spectrum(K, eigenvalues, s, plan)
         return TraceResult(f.value(x).sum(-1), s_used)
     value, s_used, *_ = _Trace.apply(K, s, plan)
+    return TraceResult(value, s_used)
+
+
+def _compiled_trace(K: Tensor, s: Tensor | None, plan: _Plan) -> TraceResult:
+    eigenvalues, Q = compiled.eigh_psd(K, vectors=torch.is_grad_enabled())
+    x, above, s_used = scaled_spectrum(K, eigenvalues, s, plan)
+    value = plan.f.value(x).sum(-1)
+    if torch.is_grad_enabled():
+        weights = (gradient_weights(x, above, plan.f) / s_used[..., None]).to(K.dtype)
+        value = compiled.linearized(value, (K, (Q * weights[..., None, :]) @ Q.mT))
     return TraceResult(value, s_used)
 
 

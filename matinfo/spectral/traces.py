@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from matinfo._record import record
+from matinfo.spectral import compiled
 from matinfo.spectral.eigensolver import check_positive_semidefinite, eigh_psd
 from matinfo.spectral.trace_function import Noise, derivatives_are_wanted
 
@@ -21,6 +22,8 @@ def trace(K: Tensor) -> Tensor:
 def frobenius_squared(K: Tensor, *, side: str = "matrix") -> Tensor:
     """``sum K_ij^2``, float64, differentiable to every order."""
     record("frobenius", K, side=side)
+    if torch.compiler.is_compiling():
+        return K.square().sum(-1).double().sum(-1)
     value: Tensor = _FrobeniusSquared.apply(K)
     return value
 
@@ -55,7 +58,10 @@ def spectrum(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
 
     At repeated eigenvalues only symmetric functions of the result have a derivative, and theirs is right.
     """
-    if derivatives_are_wanted(K):
+    if torch.compiler.is_compiling():
+        eigenvalues, Q = compiled.eigh_psd(K)
+        eigenvalues = eigenvalues + ((Q.mT @ (K - K.detach())) * Q.mT).sum(-1)
+    elif derivatives_are_wanted(K):
         eigenvalues = _Eigenvalues.apply(K, side)[0]
     else:
         eigenvalues = eigh_psd(K, vectors=False, side=side)[0]
@@ -92,6 +98,9 @@ def largest_eigenvalue(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tens
     That is the subgradient of least norm: it does not depend on the basis the solver happened to choose. First
     order only.
     """
+    if torch.compiler.is_compiling():
+        top, projector = _top(*compiled.eigh_psd(K))
+        return compiled.linearized(top, (K, projector))
     if derivatives_are_wanted(K):
         top, _, eigenvalues = _Largest.apply(K, side)
     else:
@@ -101,14 +110,19 @@ def largest_eigenvalue(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tens
     return top
 
 
+def _top(eigenvalues: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalue and the projector on its eigenspace divided by its dimension."""
+    width = 1e-10 if Q.dtype == torch.float64 else 1e-6
+    near = eigenvalues >= (1 - width) * eigenvalues[..., -1:]
+    share = near.to(Q.dtype) / near.sum(-1, keepdim=True) + 0.0 * eigenvalues
+    return eigenvalues[..., -1].double(), (Q * share[..., None, :]) @ Q.mT
+
+
 class _Largest(torch.autograd.Function):
     @staticmethod
     def forward(K: Tensor, side: str) -> tuple[Tensor, Tensor, Tensor]:
         eigenvalues, Q = eigh_psd(K, side=side)
-        width = 1e-10 if K.dtype == torch.float64 else 1e-6
-        near = eigenvalues >= (1 - width) * eigenvalues[..., -1:]
-        share = near.to(K.dtype) / near.sum(-1, keepdim=True) + 0.0 * eigenvalues
-        return eigenvalues[..., -1].double(), (Q * share[..., None, :]) @ Q.mT, eigenvalues
+        return *_top(eigenvalues, Q), eigenvalues
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -134,7 +148,10 @@ class _Largest(torch.autograd.Function):
 
 def numerical_rank(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
     """Number of eigenvalues above the noise, float64, without a derivative; NaN for non-finite input."""
-    eigenvalues = eigh_psd(K, vectors=False, side=side)[0].double()
+    if torch.compiler.is_compiling():
+        eigenvalues = compiled.eigh_psd(K, vectors=False)[0].double()
+    else:
+        eigenvalues = eigh_psd(K, vectors=False, side=side)[0].double()
     check_positive_semidefinite(eigenvalues, noise.indefinite)
     cut = torch.maximum(
         noise.cut(K.detach(), eigenvalues), K.shape[-1] * math.ulp(1.0) * eigenvalues[..., -1:]
