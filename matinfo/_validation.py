@@ -11,15 +11,19 @@ from torch import Tensor
 SYMMETRY_TOLERANCE = 1e-4
 """Largest accepted ``max |K - K^T| / max |K|`` (float32 and float64; 1e-2 for half precision)."""
 
+
 _SYMMETRY_SAMPLE = 256
-"""Above this order symmetry is checked on an evenly strided principal submatrix of this order."""
+"""Above this order symmetry is checked on an evenly strided principal submatrix of about this order."""
 
 
 def values_are_readable(x: Tensor) -> bool:
     """Whether a Python branch may depend on the values of ``x`` (not while compiling or under ``vmap``)."""
-    if torch.compiler.is_compiling():
-        return False
-    return not (x.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(x))
+    return not (torch.compiler.is_compiling() or x.is_meta or is_transformed(x))
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Whether ``x`` is inside a ``torch.func`` transform (``grad``, ``jvp``, ``vmap``, ...)."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def check_floating(x: object, name: str) -> Tensor:
@@ -41,7 +45,7 @@ def check_floating(x: object, name: str) -> Tensor:
 
 
 def check_matrix(K: Tensor, name: str, function: str) -> Tensor:
-    """Accept ``(..., n, n)``, n >= 1, symmetric as far as its values may be looked at cheaply."""
+    """Accept ``(..., n, n)``, n >= 1, and return it symmetric; on the CPU asymmetric input is refused."""
     check_floating(K, name)
     if K.ndim < 2 or K.shape[-1] != K.shape[-2]:
         raise ValueError(
@@ -50,17 +54,21 @@ def check_matrix(K: Tensor, name: str, function: str) -> Tensor:
         )
     if K.shape[-1] == 0:
         raise ValueError(f"Expected {name} to have at least one row, got shape {tuple(K.shape)}.")
-    if K.device.type == "cpu" and values_are_readable(K):
-        _check_symmetric(K.detach(), name)
-    return K
+    if not (K.device.type == "cpu" and values_are_readable(K)):
+        return (K + K.mT) / 2
+    step = -(-K.shape[-1] // _SYMMETRY_SAMPLE)
+    sample = K.detach()[..., ::step, ::step]
+    if torch.equal(sample, sample.mT):
+        return K
+    _check_symmetric(sample, name)
+    return (K + K.mT) / 2
 
 
 def _check_symmetric(K: Tensor, name: str) -> None:
-    step = -(-K.shape[-1] // _SYMMETRY_SAMPLE)
-    sample = K[..., ::step, ::step]
-    gap = (sample - sample.mT).abs()
+    largest = K.abs().amax((-2, -1), keepdim=True)
+    gap = (K - K.mT).abs()
     tolerance = 1e-2 if K.dtype in (torch.float16, torch.bfloat16) else SYMMETRY_TOLERANCE
-    if bool((gap > tolerance * sample.abs().amax((-2, -1), keepdim=True)).any()):
+    if bool((gap > tolerance * largest).any()):
         raise ValueError(
             f"Expected {name} to be symmetric (to {tolerance:g} of its largest entry), "
             f"got max |{name} - {name}^T| = {gap.max().item():.3g}. "
@@ -144,8 +152,28 @@ def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
 
 def check_trace(trace: Tensor, name: str = "K") -> None:
     """Refuse a zero or negative trace, for which normalised quantities have no value; let NaN pass."""
-    if trace.device.type == "cpu" and values_are_readable(trace) and bool((trace <= 0).any()):
+    if trace.device.type != "cpu" or not values_are_readable(trace):
+        return
+    if (trace.item() <= 0) if trace.ndim == 0 else bool((trace <= 0).any()):
         raise ValueError(
             f"Expected {name} to have a positive trace, got {trace.min().item():.3g}. A zero matrix has no "
             "spectrum to normalise: check for features that are all zero."
+        )
+
+
+def check_positive_semidefinite(eigenvalues: Tensor, tolerance: float) -> None:
+    """Refuse eigenvalues below ``-tolerance`` times the largest; NaN passes."""
+    smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1]
+    if eigenvalues.ndim == 1:  # the common case, without a kernel launch for each comparison
+        bad = smallest.item() < -tolerance * abs(largest.item())
+    else:
+        bad = bool((smallest < -tolerance * largest.abs()).any())
+    if bad:
+        largest = eigenvalues.abs().amax(-1)
+        worst = (smallest / largest).nan_to_num(0.0).argmin()
+        value, top = smallest.reshape(-1)[worst].item(), largest.reshape(-1)[worst].item()
+        raise ValueError(
+            f"Expected a positive semi-definite matrix, got an eigenvalue {value:.3g} (largest magnitude {top:.3g}), "
+            "beyond round-off. Matrix information quantities are defined on Gram or kernel matrices: use "
+            "Gram(features), a positive definite kernel, or project K with its non-negative eigenvalues."
         )

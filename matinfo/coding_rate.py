@@ -25,13 +25,10 @@ def logdet_of(K: Operand, mu: float, order: int, *, method: str = "auto", precis
     side = smaller_side(K, precision=precision, sensitive=_float32_is_too_coarse(K, mu))
     padding = (order - side.matrix.shape[-1]) * math.log(mu)
     if method == "auto":
-        matrix = (side.matrix + side.matrix.mT) / 2 if side.name == "matrix" else side.matrix
-        value = logdet_shifted(matrix, mu, side=side.name)
+        value = logdet_shifted(side.matrix, mu, side=side.name)
         if not _failed(value, side):
             return value + padding
-    one = torch.ones(side.matrix.shape[:-2], dtype=torch.float64, device=side.matrix.device)
-    result = trace_function(side.matrix, LogShift(mu), noise=side.noise, scale=one, side=side.name)
-    return result.value + padding
+    return trace_function(side.matrix, LogShift(mu), noise=side.noise, side=side.name) + padding
 
 
 def _float32_is_too_coarse(K: Operand, mu: float) -> bool:

@@ -9,16 +9,13 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_trace
-from matinfo.operands import Operand, Side, as_operand, hadamard, smaller_side
-from matinfo.spectral.functions import Power, Tsallis
+from matinfo.operands import Operand, as_operand, hadamard, smaller_side
+from matinfo.spectral.entropy_function import entropy_function
 from matinfo.spectral.precision import PRECISIONS
-from matinfo.spectral.trace_function import trace_function
-from matinfo.spectral.traces import frobenius_squared, largest_eigenvalue, numerical_rank, trace
+from matinfo.spectral.frobenius import collision_entropy
+from matinfo.spectral.traces import largest_eigenvalue, numerical_rank, trace
 
 METHODS = ("auto", "eigh")
-
-_NEAR_ONE = 0.25
-"""Orders closer than this to 1 use the Tsallis form, the others the power form."""
 
 
 def entropy_of(K: Operand, alpha: float, *, method: str = "auto", precision: str = "auto") -> Tensor:
@@ -27,31 +24,20 @@ def entropy_of(K: Operand, alpha: float, *, method: str = "auto", precision: str
     check_choice(precision, "precision", PRECISIONS)
     side = smaller_side(K, precision=precision, sensitive=alpha < 1)
     total = trace(side.matrix)
-    check_trace(total)
+    check_trace(total.detach())
     if alpha == 0:
         return numerical_rank(side.matrix, side.noise, side=side.name).log()
     if alpha == math.inf:
         return total.log() - largest_eigenvalue(side.matrix, side.noise, side=side.name).log()
     if alpha == 2 and method == "auto":
-        return 2 * total.log() - frobenius_squared(side.matrix, side=side.name).log()
-    return _spectral_entropy(side, total, alpha)
+        return collision_entropy(side.matrix, total, side=side.name)
+    return entropy_function(side.matrix, total, alpha, side.noise, side=side.name)
 
 
-def _spectral_entropy(side: Side, total: Tensor, alpha: float) -> Tensor:
-    e = alpha - 1
-    truncate = alpha < 1
-    if abs(e) <= _NEAR_ONE:
-        # With x = lambda/s, s = tr K held constant and tau = tr K / s (1 in value):
-        # sum x^alpha = tau + e T, so that H = (log(tau + e T) - alpha log tau)/(-e) = log tau - log1p(e T/tau)/e.
-        result = trace_function(
-            side.matrix, Tsallis(alpha), noise=side.noise, scale=total, truncate=truncate, side=side.name
-        )
-        tau = total / total.detach()
-        mixing = result.value / tau
-        return tau.log() - (mixing if e == 0 else torch.log1p(e * mixing) / e)
-    # With s = lambda_max held constant no power can overflow or underflow as a whole.
-    result = trace_function(side.matrix, Power(alpha), noise=side.noise, truncate=truncate, side=side.name)
-    return (alpha * (total / result.scale).log() - result.value.log()) / e
+def joint_entropy_of(operands: list[Operand], alpha: float, precision: str) -> Tensor:
+    """Entropy of the Hadamard product, float64."""
+    product = hadamard(operands, precision=precision, sensitive=alpha < 1)
+    return entropy_of(product, alpha, precision=precision)
 
 
 @quantity
@@ -174,7 +160,7 @@ def joint_entropy(*Ks: Operand, alpha: float = 1.0, base: float | None = None, p
     """
     order, unit = check_order(alpha), check_base(base)
     operands = as_operands(Ks, "joint_entropy")
-    return entropy_of(hadamard(operands), order, precision=precision) / unit
+    return joint_entropy_of(operands, order, precision) / unit
 
 
 @quantity
@@ -214,7 +200,7 @@ def conditional_entropy(
     """
     order, unit = check_order(alpha), check_base(base)
     first, second = as_operands((K1, K2), "conditional_entropy")
-    joint = entropy_of(hadamard([first, second]), order, precision=precision)
+    joint = joint_entropy_of([first, second], order, precision)
     return (joint - entropy_of(second, order, precision=precision)) / unit
 
 

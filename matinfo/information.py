@@ -6,8 +6,8 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_order
-from matinfo.entropy import as_operands, entropy_of
-from matinfo.operands import Operand, hadamard
+from matinfo.entropy import as_operands, entropy_of, joint_entropy_of
+from matinfo.operands import Operand
 
 
 @quantity
@@ -91,5 +91,5 @@ def total_correlation(*Ks: Operand, alpha: float = 1.0, base: float | None = Non
 
 def _shared(operands: list[Operand], alpha: float, precision: str) -> Tensor:
     marginals = [entropy_of(K, alpha, precision=precision) for K in operands]
-    joint = entropy_of(hadamard(operands), alpha, precision=precision)
+    joint = joint_entropy_of(operands, alpha, precision)
     return sum(marginals[1:], marginals[0]) - joint

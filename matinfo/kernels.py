@@ -277,7 +277,9 @@ def median_bandwidth(X: Tensor) -> Tensor:
     if n == 1:
         return torch.ones(X.shape[:-2], dtype=torch.float64, device=X.device)
     i, j = torch.triu_indices(n, n, 1, device=X.device)
-    median = _squared_distances(X, None)[..., i, j].sqrt().median(-1).values
+    median = _squared_distances(X, None)[..., i, j].sqrt().sort(-1).values
+    count = median.shape[-1]
+    median = (median[..., (count - 1) // 2] + median[..., count // 2]) / 2
     return torch.where(median == 0, 1.0, median)
 
 

@@ -18,7 +18,7 @@ from matinfo._validation import (
     check_same_samples,
 )
 from matinfo.spectral.precision import at_least_float32, working_dtype
-from matinfo.spectral.trace_function import Noise
+from matinfo.spectral.eigensystem import Noise
 
 _DUAL_SHARE = 0.8
 """The feature side is factored when it is at most this share of the number of samples."""
@@ -34,10 +34,11 @@ def normalize_rows(Z: Tensor) -> Tensor:
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the array's memory where that is possible without a warning, else over a copy."""
+    """A tensor of the array: floating point in float64, over its memory where that is possible without a warning."""
     if array.dtype.kind not in "fiubc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
         raise TypeError(f"Expected a numeric array, at most double precision, got dtype {array.dtype}.")
-    contiguous = np.ascontiguousarray(array)
+    native = np.float64 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+    contiguous = np.ascontiguousarray(array, dtype=native)
     return torch.from_numpy(contiguous if contiguous.flags.writeable else contiguous.copy())
 
 
@@ -189,18 +190,21 @@ def smaller_side(K: Operand, *, precision: str = "auto", sensitive: bool = False
     """The cheaper of the two matrices with the spectrum of K, in the precision that the quantity needs."""
     order = K.shape[-1]
     if isinstance(K, Tensor):
-        dtype = working_dtype(K.dtype, order, K.device, precision=precision, sensitive=sensitive, dual=False)
+        dtype = working_dtype(K.dtype, order, precision=precision, sensitive=sensitive, dual=False)
         return Side(K.to(dtype), "matrix", Noise.of(order, dtype, K.dtype), order)
     dual = K.prefers_dual
     size = K.width if dual else order
-    dtype = working_dtype(K.given_dtype, size, K.device, precision=precision, sensitive=sensitive, dual=True)
+    dtype = working_dtype(K.given_dtype, size, precision=precision, sensitive=sensitive, dual=True)
     matrix = K.dual(dtype) if dual else K.dense(dtype)
     return Side(matrix, "features" if dual else "samples", Noise.of(size, dtype, dtype), order)
 
 
-def hadamard(operands: list[Operand]) -> Operand:
-    """Hadamard product; stays a factor if all operands are factors and the explicit features are narrow enough."""
+def hadamard(operands: list[Operand], *, precision: str = "auto", sensitive: bool = False) -> Operand:
+    """Hadamard product: a Gram if all operands are, else a matrix, multiplied in the working precision."""
     check_same_samples([tuple(K.shape) for K in operands])
-    if all(isinstance(K, Gram) for K in operands):
+    if all([isinstance(K, Gram) for K in operands]):
         return reduce(lambda a, b: a * b, operands)  # type: ignore[operator]
-    return reduce(torch.mul, [K.dense() if isinstance(K, Gram) else K for K in operands])  # type: ignore[arg-type]
+    given = reduce(torch.promote_types, [K.given_dtype if isinstance(K, Gram) else K.dtype for K in operands])
+    order = operands[0].shape[-1]
+    dtype = working_dtype(given, order, precision=precision, sensitive=sensitive, dual=False)
+    return reduce(torch.mul, [K.dense(dtype) if isinstance(K, Gram) else K.to(dtype) for K in operands])

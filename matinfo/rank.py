@@ -150,7 +150,7 @@ def rankme(features: Tensor, *, offset: float = 0.0) -> Tensor:
         1.8899
     """
     Z = check_features(features, "features")
-    if offset < 0:
+    if not offset >= 0:
         raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
     sigma = singular_values(Z)
     p = sigma / sigma.sum(-1, keepdim=True) + offset

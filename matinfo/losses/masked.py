@@ -11,7 +11,7 @@ from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_features, check_positive, check_same_shape
 from matinfo.coding_rate import logdet_of
 from matinfo.operands import Gram, normalize_rows
-from matinfo.spectral.traces import frobenius_squared
+from matinfo.spectral.frobenius import frobenius_squared
 
 
 @quantity

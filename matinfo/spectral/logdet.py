@@ -91,7 +91,7 @@ class _Inverse(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, dA: Tensor, _: Any) -> Tensor:
         inverse = _Inverse.apply(*ctx.saved_tensors)
-        return -inverse @ dA @ inverse
+        return -inverse @ ((dA + dA.mT) / 2) @ inverse
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, A: Tensor, L: Tensor) -> tuple[Tensor, int]:

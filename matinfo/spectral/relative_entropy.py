@@ -23,30 +23,28 @@ import torch
 from torch import Tensor
 
 from matinfo.spectral import compiled
-from matinfo.spectral.eigensolver import check_positive_semidefinite, eigh_psd
+from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import Tsallis
-from matinfo.spectral.trace_function import _THIRD_ORDER, _batch_first, derivatives_are_wanted
+from matinfo.spectral.trace_function import THIRD_ORDER
 
 _FLOOR = 16 * torch.finfo(torch.float64).eps
 _SUPPORT = torch.finfo(torch.float64).eps ** 0.5
-_INDEFINITE = 1e-6
+_NOISE = Noise(_FLOOR, 0.0, 1e-6)
 _LOG = Tsallis(1.0)  # its derivative is log x + 1
 
 
 def relative_entropy(A: Tensor, B: Tensor) -> Tensor:
     """Bregman form of the relative entropy of float64 matrices ``(..., n, n)``; inf outside the support."""
-    if torch.compiler.is_compiling():
-        return _compiled_relative_entropy(A, B)
-    if derivatives_are_wanted(A) or derivatives_are_wanted(B):
-        value: Tensor = _RelativeEntropy.apply(A, B)[0]
+    wanted = derivatives_are_wanted(A) or derivatives_are_wanted(B)
+    systems = [part for K in (A, B) for part in eigensystem(K, _NOISE, vectors=True, side="matrix")]
+    value = _bregman_value(*systems)
+    if not wanted:
         return value
-    return _RelativeEntropy.forward(A, B)[0]
-
-
-def _eigensystem(K: Tensor) -> tuple[Tensor, Tensor]:
-    eigenvalues, Q = eigh_psd(K)
-    check_positive_semidefinite(eigenvalues, _INDEFINITE)
-    return eigenvalues, Q
+    if torch.compiler.is_compiling():
+        dA, dB = _partial_derivatives(A.detach(), B.detach(), *systems, nested=False)
+        return compiled.linearized(value, (A, dA), (B, dB))
+    result: Tensor = _RelativeEntropy.apply(A, B, value, *systems)
+    return result
 
 
 def _floored(eigenvalues: Tensor) -> Tensor:
@@ -73,56 +71,47 @@ def _bregman_value(lam: Tensor, Q: Tensor, mu_raw: Tensor, R: Tensor) -> Tensor:
     return torch.where(outside > _SUPPORT * positive.sum(-1), torch.inf, value)
 
 
-def _compiled_relative_entropy(A: Tensor, B: Tensor) -> Tensor:
-    (lam, Q), (mu, R) = compiled.eigh_psd(A), compiled.eigh_psd(B)
-    dA = _MatrixLog.forward(A, lam, Q) - _MatrixLog.forward(B, mu, R)
-    identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    dB = identity - _LogDerivative.forward(A.detach(), B, mu, R)
-    return compiled.linearized(_bregman_value(lam, Q, mu, R), (A, dA), (B, dB))
-
-
 class _RelativeEntropy(torch.autograd.Function):
-    """A, B -> D and the two eigensystems."""
+    """A, B with their relative entropy and eigensystems -> the relative entropy."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(A: Tensor, B: Tensor) -> tuple[Tensor, ...]:
-        systems = (*_eigensystem(A), *_eigensystem(B))
-        return _bregman_value(*systems), *systems
+    def forward(A: Tensor, B: Tensor, value: Tensor, lam: Tensor, Q: Tensor, mu: Tensor, R: Tensor) -> Tensor:
+        return value.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*inputs, *output[1:])
-        ctx.save_for_forward(*inputs, *output[1:])
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        A, B, _, *systems = inputs
+        ctx.save_for_backward(A, B, *systems)
+        ctx.save_for_forward(A, B, *systems)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple:
         dA, dB = _partial_derivatives(*ctx.saved_tensors)
-        return grad[..., None, None] * dA, grad[..., None, None] * dB
+        return grad[..., None, None] * dA, grad[..., None, None] * dB, None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, A_t: Tensor | None, B_t: Tensor | None) -> tuple:
+    def jvp(ctx: Any, A_t: Tensor | None, B_t: Tensor | None, *_: Any) -> Tensor:
         dA, dB = _partial_derivatives(*ctx.saved_tensors)
         terms = [(d * t).sum((-2, -1)) for d, t in ((dA, A_t), (dB, B_t)) if t is not None]
-        return sum(terms[1:], terms[0]), None, None, None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, A: Tensor, B: Tensor) -> tuple:
-        A, B = (_batch_first(K, dim, info.batch_size) for K, dim in zip((A, B), in_dims, strict=True))
-        return _RelativeEntropy.apply(A, B), (0, 0, 0, 0, 0)
+        return sum(terms[1:], terms[0])
 
 
 def _partial_derivatives(
-    A: Tensor, B: Tensor, lam: Tensor, Q: Tensor, mu: Tensor, R: Tensor
+    A: Tensor, B: Tensor, lam: Tensor, Q: Tensor, mu: Tensor, R: Tensor, *, nested: bool = True
 ) -> tuple[Tensor, Tensor]:
+    """dD/dA and dD/dB; differentiable once more when ``nested``."""
+    log = _MatrixLog.apply if nested else _MatrixLog.forward
+    log_derivative = _LogDerivative.apply if nested else _LogDerivative.forward
     identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    dA = _MatrixLog.apply(A, lam, Q) - _MatrixLog.apply(B, mu, R)
-    dB = identity - _LogDerivative.apply(A, B, mu, R)
-    return dA, dB
+    return log(A, lam, Q) - log(B, mu, R), identity - log_derivative(A, B, mu, R)
 
 
 class _MatrixLog(torch.autograd.Function):
     """log K, with eigenvalues floored."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
@@ -141,14 +130,12 @@ class _MatrixLog(torch.autograd.Function):
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
         return _LogDerivative.apply(dK, *ctx.saved_tensors)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *args: Tensor) -> tuple[Tensor, int]:
-        moved = [_batch_first(t, dim, info.batch_size) for t, dim in zip(args, in_dims, strict=True)]
-        return _MatrixLog.apply(*moved), 0
 
 
 class _LogDerivative(torch.autograd.Function):
     """E, K -> Dlog_K[E]; linear and self-adjoint in E, once more differentiable in K."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(E: Tensor, K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
@@ -173,14 +160,12 @@ class _LogDerivative(torch.autograd.Function):
         linear = 0.0 if dE is None else _LogDerivative.apply(dE, K, lam, Q)
         return linear if dK is None else linear + _SecondLogDerivative.apply(E, dK, K, lam, Q)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *args: Tensor) -> tuple[Tensor, int]:
-        moved = [_batch_first(t, dim, info.batch_size) for t, dim in zip(args, in_dims, strict=True)]
-        return _LogDerivative.apply(*moved), 0
 
 
 class _SecondLogDerivative(torch.autograd.Function):
     """E, G, K -> D^2 log_K[E, G]; not differentiable."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(E: Tensor, G: Tensor, K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
@@ -201,16 +186,12 @@ class _SecondLogDerivative(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        raise NotImplementedError(_THIRD_ORDER)
+        raise NotImplementedError(THIRD_ORDER)
 
     @staticmethod
     def jvp(ctx: Any, *_: Any) -> Tensor:
-        raise NotImplementedError(_THIRD_ORDER)
+        raise NotImplementedError(THIRD_ORDER)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *args: Tensor) -> tuple[Tensor, int]:
-        moved = [_batch_first(t, dim, info.batch_size) for t, dim in zip(args, in_dims, strict=True)]
-        return _SecondLogDerivative.apply(*moved), 0
 
 
 def _nodes(x: Tensor) -> tuple[Tensor, float]:

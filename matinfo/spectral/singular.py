@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matinfo._record import record
 from matinfo._validation import check_trace
-from matinfo.spectral.trace_function import Noise
+from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.traces import spectrum, trace
 
 
@@ -31,7 +31,7 @@ def singular_values(Z: Tensor) -> Tensor:
     check_trace(trace(K.detach()), "features")
     noise = Noise.of(K.shape[-1], torch.float64, torch.float64)
     squared = spectrum(K, noise, side="samples" if wide else "features")
-    above = squared > noise.cut(K.detach(), squared.detach().flip(-1))
+    above = squared > noise.cut(squared.detach().flip(-1))
     return torch.where(above, torch.where(above, squared, 1.0).sqrt(), 0.0 * squared)
 
 

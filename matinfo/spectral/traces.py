@@ -1,4 +1,4 @@
-"""Spectral quantities that need no eigenvectors, or only the top ones: trace, Frobenius norm, extremes, rank."""
+"""Trace, single eigenvalues, the largest one, and the numerical rank."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._record import record
 from matinfo.spectral import compiled
-from matinfo.spectral.eigensolver import check_positive_semidefinite, eigh_psd
-from matinfo.spectral.trace_function import Noise, derivatives_are_wanted
+from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 
 
 def trace(K: Tensor) -> Tensor:
@@ -19,77 +17,72 @@ def trace(K: Tensor) -> Tensor:
     return K.diagonal(dim1=-2, dim2=-1).double().sum(-1)
 
 
-def frobenius_squared(K: Tensor, *, side: str = "matrix") -> Tensor:
-    """``sum K_ij^2``, float64, differentiable to every order."""
-    record("frobenius", K, side=side)
-    if torch.compiler.is_compiling():
-        return K.square().sum(-1).double().sum(-1)
-    value: Tensor = _FrobeniusSquared.apply(K)
-    return value
-
-
-class _FrobeniusSquared(torch.autograd.Function):
-    """Row norms first: a float32 norm over the whole matrix accumulates sequentially and loses three digits."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(K: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(K, dim=-1).double().square().sum(-1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (K,) = ctx.saved_tensors
-        return (2 * grad)[..., None, None].to(K.dtype) * K
-
-    @staticmethod
-    def jvp(ctx: Any, dK: Tensor) -> Tensor:
-        (K,) = ctx.saved_tensors
-        return 2 * (K * dK).sum(-1).double().sum(-1)
-
-
 def spectrum(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
     """Eigenvalues in descending order, non-negative, float64, with their first derivative.
 
     At repeated eigenvalues only symmetric functions of the result have a derivative, and theirs is right.
     """
-    if torch.compiler.is_compiling():
-        eigenvalues, Q = compiled.eigh_psd(K)
+    wanted = derivatives_are_wanted(K)
+    eigenvalues, Q = eigensystem(K, noise, vectors=wanted, side=side)
+    if wanted and torch.compiler.is_compiling():
         eigenvalues = eigenvalues + ((Q.mT @ (K - K.detach())) * Q.mT).sum(-1)
-    elif derivatives_are_wanted(K):
-        eigenvalues = _Eigenvalues.apply(K, side)[0]
-    else:
-        eigenvalues = eigh_psd(K, vectors=False, side=side)[0]
-    check_positive_semidefinite(eigenvalues.detach(), noise.indefinite)
+    elif wanted:
+        eigenvalues = _Eigenvalues.apply(K, eigenvalues, Q)
     return eigenvalues.double().flip(-1).clamp_min(0.0)
 
 
 class _Eigenvalues(torch.autograd.Function):
-    """K -> (eigenvalues, eigenvectors); first order only."""
+    """K with its eigensystem -> its eigenvalues; first order only."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(K: Tensor, side: str) -> tuple[Tensor, Tensor]:
-        return eigh_psd(K, side=side)
+    def forward(K: Tensor, eigenvalues: Tensor, Q: Tensor) -> Tensor:
+        return eigenvalues.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        K, _, Q = inputs
+        ctx.save_for_backward(K, Q)
+        ctx.save_for_forward(K, Q)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        (Q,) = ctx.saved_tensors
-        return (Q * grad[..., None, :]) @ Q.mT, None
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        K, Q = ctx.saved_tensors
+        return (Q * grad[..., None, :]) @ Q.mT * FirstOrder.apply(K), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, K: Tensor, side: str) -> tuple:
-        return _Eigenvalues.apply(K.movedim(in_dims[0], 0), side), (0, 0)
+    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
+        K, Q = ctx.saved_tensors
+        return ((Q.mT @ dK) * Q.mT).sum(-1) * FirstOrder.apply(K)
+
+
+class FirstOrder(torch.autograd.Function):
+    """K -> 1, refusing to be differentiated: marks a derivative that has none of its own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(K: Tensor) -> Tensor:
+        return K.new_ones(())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise NotImplementedError(_FIRST_ORDER_ONLY)
+
+    @staticmethod
+    def jvp(ctx: Any, dK: Tensor) -> Tensor:
+        raise NotImplementedError(_FIRST_ORDER_ONLY)
+
+
+_FIRST_ORDER_ONLY = (
+    "This quantity (single eigenvalues or singular values: alpha=inf, rankme, spectrum_js) has a first derivative only; "
+    "its second one does not exist where they repeat. Use a finite alpha, e.g. effective_rank(Gram(features))."
+)
 
 
 def largest_eigenvalue(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
@@ -98,16 +91,15 @@ def largest_eigenvalue(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tens
     That is the subgradient of least norm: it does not depend on the basis the solver happened to choose. First
     order only.
     """
+    wanted = derivatives_are_wanted(K)
+    eigenvalues, Q = eigensystem(K, noise, vectors=wanted, side=side)
+    if not wanted:
+        return eigenvalues[..., -1].double()
+    top, projector = _top(eigenvalues, Q)
     if torch.compiler.is_compiling():
-        top, projector = _top(*compiled.eigh_psd(K))
         return compiled.linearized(top, (K, projector))
-    if derivatives_are_wanted(K):
-        top, _, eigenvalues = _Largest.apply(K, side)
-    else:
-        eigenvalues = eigh_psd(K, vectors=False, side=side)[0]
-        top = eigenvalues[..., -1].double()
-    check_positive_semidefinite(eigenvalues.detach(), noise.indefinite)
-    return top
+    result: Tensor = _Largest.apply(K, top, projector)
+    return result
 
 
 def _top(eigenvalues: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,42 +111,34 @@ def _top(eigenvalues: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Largest(torch.autograd.Function):
-    @staticmethod
-    def forward(K: Tensor, side: str) -> tuple[Tensor, Tensor, Tensor]:
-        eigenvalues, Q = eigh_psd(K, side=side)
-        return *_top(eigenvalues, Q), eigenvalues
+    """K with its top eigenvalue and projector -> the eigenvalue; first order only."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        ctx.mark_non_differentiable(output[1], output[2])
-        ctx.save_for_backward(output[1])
-        ctx.save_for_forward(output[1])
+    def forward(K: Tensor, top: Tensor, projector: Tensor) -> Tensor:
+        return top.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        (projector,) = ctx.saved_tensors
-        return grad[..., None, None].to(projector.dtype) * projector, None
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        K, _, projector = inputs
+        ctx.save_for_backward(K, projector)
+        ctx.save_for_forward(K, projector)
 
     @staticmethod
-    def jvp(ctx: Any, dK: Tensor, _: Any) -> tuple[Tensor, None, None]:
-        (projector,) = ctx.saved_tensors
-        return (projector.double() * dK.double()).sum((-2, -1)), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        K, projector = ctx.saved_tensors
+        return grad[..., None, None].to(K.dtype) * projector * FirstOrder.apply(K), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, K: Tensor, side: str) -> tuple:
-        return _Largest.apply(K.movedim(in_dims[0], 0), side), (0, 0, 0)
+    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
+        K, projector = ctx.saved_tensors
+        return (projector * dK).sum((-2, -1)).double() * FirstOrder.apply(K)
 
 
 def numerical_rank(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
     """Number of eigenvalues above the noise, float64, without a derivative; NaN for non-finite input."""
-    if torch.compiler.is_compiling():
-        eigenvalues = compiled.eigh_psd(K, vectors=False)[0].double()
-    else:
-        eigenvalues = eigh_psd(K, vectors=False, side=side)[0].double()
-    check_positive_semidefinite(eigenvalues, noise.indefinite)
-    cut = torch.maximum(
-        noise.cut(K.detach(), eigenvalues), K.shape[-1] * math.ulp(1.0) * eigenvalues[..., -1:]
-    )
-    count = (eigenvalues > cut).double().sum(-1)
-    return torch.where(eigenvalues[..., -1].isnan(), torch.nan, count)
+    x = eigensystem(K, noise, vectors=False, side=side)[0].double()
+    cut = torch.maximum(noise.cut(x.clamp_min(0.0)), K.shape[-1] * math.ulp(1.0) * x[..., -1:])
+    count = (x > cut).double().sum(-1)
+    return torch.where(x[..., -1].isnan(), torch.nan, count)

@@ -1,0 +1,92 @@
+"""The eigensystem of a positive semi-definite matrix as a constant of differentiation, and what its errors are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from matinfo._validation import check_positive_semidefinite, is_transformed
+from matinfo.spectral import compiled
+from matinfo.spectral.eigensolver import eigh_psd
+
+
+class Noise(NamedTuple):
+    """What is known about the errors in a matrix: eigenvalues up to :meth:`cut` cannot be told from zero.
+
+    ``solver`` multiplies the largest eigenvalue, ``entries`` the mean diagonal entry; ``indefinite`` is the relative
+    size from which a negative eigenvalue is an error of the user's.
+    """
+
+    solver: float
+    entries: float
+    indefinite: float
+
+    @classmethod
+    def of(cls, n: int, working: torch.dtype, given: torch.dtype) -> Noise:
+        """For a matrix of order n whose entries were rounded to ``given`` and that is solved in ``working``."""
+        solver = (16 if working == torch.float64 else 4) * torch.finfo(working).eps
+        entries = math.sqrt(n) * torch.finfo(given).eps
+        return cls(solver, entries, max(1e-6, n * torch.finfo(given).eps))
+
+    def cut(self, x: Tensor) -> Tensor:
+        """For non-negative ascending eigenvalues ``(..., n)`` in any scale: ``(..., 1)``."""
+        return self.solver * x[..., -1:] + self.entries * x.mean(-1, keepdim=True)
+
+
+def derivatives_are_wanted(K: Tensor) -> bool:
+    """Whether some transform may ask for a derivative of the result (if unsure: yes)."""
+    if torch.is_grad_enabled() and K.requires_grad:
+        return True
+    return is_transformed(K) or torch.autograd.forward_ad._current_level >= 0
+
+
+def derivatives_may_follow() -> bool:
+    """Inside a backward: whether its result may be differentiated again, so that it needs a graph of its own."""
+    return torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
+
+
+def eigensystem(K: Tensor, noise: Noise, *, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues and eigenvectors (empty unless wanted) of ``(..., n, n)``, without derivatives.
+
+    Raises:
+        ValueError: If an eigenvalue is negative beyond ``noise.indefinite``.
+    """
+    if torch.compiler.is_compiling():
+        return compiled.eigh_psd(K, vectors=vectors)
+    if is_transformed(K):
+        eigenvalues, Q = _Eigensystem.apply(K, noise, vectors, side)
+        return eigenvalues, Q
+    return _solve_and_check(K, noise, vectors, side)
+
+
+def _solve_and_check(K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
+    eigenvalues, Q = eigh_psd(K, vectors=vectors, side=side)
+    check_positive_semidefinite(eigenvalues, noise.indefinite)
+    return eigenvalues, Q
+
+
+class _Eigensystem(torch.autograd.Function):
+    """For ``torch.func``: gets the plain tensors out of the transforms."""
+
+    @staticmethod
+    def forward(K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
+        return _solve_and_check(K, noise, vectors, side)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple:
+        return None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *_: Any) -> tuple[None, None]:
+        return None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple:
+        return _Eigensystem.apply(K.movedim(in_dims[0], 0), noise, vectors, side), (0, 0)

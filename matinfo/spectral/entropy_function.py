@@ -1,0 +1,132 @@
+"""``log tr((K/tr K)^alpha) / (1 - alpha)`` as one differentiable function of a positive semi-definite matrix.
+
+With ``p = eig(K)/tr K`` and ``e = alpha - 1`` the derivative is
+
+    dH/dK = Q diag(h) Q^T / tr K,      h_i = -(alpha/e) expm1(e (log p_i + H)),      h_i = -(log p_i + H) at e = 0,
+
+trace term included, without cancellation at any order, and at the price of one matrix product. When a second
+derivative may follow (``create_graph``), the same gradient is put together from :mod:`matinfo.spectral.trace_function`
+instead: with s = tr K held constant, ``tau = tr K/s`` (1 in value) and the Tsallis trace T,
+
+    H = log tau - log1p(e T/tau)/e,         s dH/dK = -F/S + I (tau + alpha T)/(tau S),     S = tau + e T,
+
+or, away from alpha = 1, with the power trace S and s = lambda_max, so that no power over- or underflows,
+
+    H = (log S - alpha log tau)/(1 - alpha),        s dH/dK = (F/S - alpha I/tau)/(1 - alpha).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matinfo.spectral import compiled
+from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, derivatives_may_follow, eigensystem
+from matinfo.spectral.functions import Power, Tsallis
+from matinfo.spectral.trace_function import Gradient, Trace
+
+_NEAR_ONE = 0.25
+"""Orders closer than this to 1 use the Tsallis form, the others the power form."""
+
+
+def entropy_function(K: Tensor, total: Tensor, alpha: float, noise: Noise, *, side: str) -> Tensor:
+    """Entropy of order 0 < alpha < inf, float64.
+
+    Args:
+        K: ``(..., n, n)``, float32 or float64.
+        total: Its trace ``(...)``, float64.
+        alpha: The order.
+        noise: Which eigenvalues cannot be told from zero; below alpha = 1 they count as zero.
+        side: For the explanation.
+    """
+    wanted = derivatives_are_wanted(K)
+    eigenvalues, Q = eigensystem(K, noise, vectors=wanted, side=side)
+    p = eigenvalues.double().clamp_min(0.0) / total.detach()[..., None]
+    if alpha < 1:
+        p = torch.where(p <= noise.cut(p), 0.0, p)
+    value = entropy_of_probabilities(p, alpha)
+    if not wanted:
+        return value
+    if torch.compiler.is_compiling():
+        return compiled.linearized(value, (K, _first_derivative(value, p, noise.cut(p), total, Q, alpha)))
+    result: Tensor = _Entropy.apply(K, value, p, noise.cut(p), total.detach(), Q, alpha)
+    return result
+
+
+def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
+    """Rényi entropy of probabilities ``(..., n)``, free of cancellation at every order 0 < alpha < inf."""
+    e = alpha - 1
+    if e == 0:
+        return torch.special.entr(p).sum(-1)
+    if abs(e) <= _NEAR_ONE:
+        return -torch.log1p(e * Tsallis(alpha).value(p).sum(-1)) / e
+    top = p[..., -1:]
+    return -(alpha * top[..., 0].log() + Power(alpha).value(p / top).sum(-1).log()) / e
+
+
+def _first_derivative(value: Tensor, p: Tensor, cut: Tensor, total: Tensor, Q: Tensor, alpha: float) -> Tensor:
+    e = alpha - 1
+    if Power(alpha).projects_null_space:
+        above = p > cut
+        deviation = torch.where(above, p, 1.0).log() + value[..., None]
+        h = -deviation if e == 0 else torch.expm1(e * deviation) * (-alpha / e)
+        h = torch.where(above, h, 0.0 * p)
+    else:
+        h = torch.expm1(e * (p.log() + value[..., None])) * (-alpha / e)
+    h = (h / total.detach()[..., None]).to(Q.dtype)
+    return (Q * h[..., None, :]) @ Q.mT
+
+
+def _differentiable_derivative(
+    K: Tensor, p: Tensor, cut: Tensor, total: Tensor, Q: Tensor, alpha: float
+) -> Tensor:
+    e = alpha - 1
+    f: Tsallis | Power
+    if abs(e) <= _NEAR_ONE:
+        f, s, x, cut = Tsallis(alpha), total, p, cut
+    else:
+        f, s, x, cut = Power(alpha), total * p[..., -1], p / p[..., -1:], cut / p[..., -1:]
+    tau = K.diagonal(dim1=-2, dim2=-1).double().sum(-1) / s
+    T = Trace.apply(K, s, x, cut, Q, f)
+    F = Gradient.apply(K, s, x, cut, Q, f)
+    if isinstance(f, Tsallis):
+        S = tau + e * T
+        factor, ridge = -1 / (S * s), (tau + alpha * T) / (tau * S * s)
+    else:
+        factor, ridge = -1 / (e * T * s), alpha / (e * tau * s)
+    identity = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
+    return factor[..., None, None].to(K.dtype) * F + ridge[..., None, None].to(K.dtype) * identity
+
+
+class _Entropy(torch.autograd.Function):
+    """K, with its entropy and eigensystem -> the entropy."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        K: Tensor, value: Tensor, p: Tensor, cut: Tensor, total: Tensor, Q: Tensor, alpha: float
+    ) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        *tensors, ctx.alpha = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        K, value, p, cut, total, Q = ctx.saved_tensors
+        if derivatives_may_follow():
+            derivative = _differentiable_derivative(K, p, cut, total, Q, ctx.alpha)
+        else:
+            derivative = _first_derivative(value, p, cut, total, Q, ctx.alpha)
+        return grad[..., None, None].to(K.dtype) * derivative, None, None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
+        K, _, p, cut, total, Q = ctx.saved_tensors
+        return (_differentiable_derivative(K, p, cut, total, Q, ctx.alpha) * dK).sum((-2, -1)).double()

@@ -1,0 +1,123 @@
+"""The Frobenius norm and what follows from it alone: order two, in O(n^2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matinfo._record import record
+from matinfo._validation import values_are_readable
+from matinfo.spectral.eigensystem import derivatives_may_follow
+
+
+def frobenius_squared(K: Tensor, *, side: str = "matrix") -> Tensor:
+    """``sum K_ij^2`` of ``(..., n, m)``, float64, differentiable to every order."""
+    record("frobenius", K, side=side)
+    if torch.compiler.is_compiling():
+        return _sum_of_squares(K)
+    value: Tensor = _FrobeniusSquared.apply(K)
+    return value
+
+
+def collision_entropy(K: Tensor, total: Tensor, *, side: str = "matrix") -> Tensor:
+    """``2 log tr K - log |K|_F^2``, float64, differentiable to every order; NaN for non-finite input.
+
+    Args:
+        K: Symmetric, ``(..., n, n)``.
+        total: Its trace ``(...)``, float64, differentiable.
+        side: For the explanation.
+    """
+    record("frobenius", K, side=side)
+    if torch.compiler.is_compiling():
+        return 2 * total.log() - _sum_of_squares(K).log()
+    value: Tensor = _CollisionEntropy.apply(K, total.detach())[0]
+    return value
+
+
+def _sum_of_squares(K: Tensor) -> Tensor:
+    """By rows: a float32 norm over the whole matrix accumulates sequentially and loses three digits."""
+    return torch.linalg.vector_norm(K, dim=-1).double().square().sum(-1)
+
+
+def _robust_sum_of_squares(K: Tensor) -> Tensor:
+    """The same, again in float64 where float32 squares may have over- or underflowed."""
+    squared = _sum_of_squares(K)
+    return squared if _is_representable(squared, K.dtype) else _sum_of_squares(K.double())
+
+
+def _is_representable(squared: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the squared norms and their inverses are far inside the range of float32 (where that can be read)."""
+    if dtype == torch.float64 or squared.is_cuda or not values_are_readable(squared):
+        return True
+    low, high = squared.aminmax()
+    return 1e-24 < low.item() and high.item() < 1e24
+
+
+class _FrobeniusSquared(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(K: Tensor) -> Tensor:
+        return _robust_sum_of_squares(K)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (K,) = ctx.saved_tensors
+        return (2 * grad)[..., None, None].to(K.dtype) * K
+
+    @staticmethod
+    def jvp(ctx: Any, dK: Tensor) -> Tensor:
+        (K,) = ctx.saved_tensors
+        return 2 * (K * dK).sum(-1).double().sum(-1)
+
+
+class _CollisionEntropy(torch.autograd.Function):
+    """One pass over K forward, one backward: ``dH/dK = 2 I/tr K - 2 K/|K|_F^2``."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(K: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        squared = _robust_sum_of_squares(K)
+        squared = torch.where(squared.isinf(), torch.nan, squared)
+        return 2 * total.log() - squared.log(), squared
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
+        ctx.save_for_forward(*inputs, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        K, total, squared = ctx.saved_tensors
+        if derivatives_may_follow():
+            return grad[..., None, None].to(K.dtype) * _differentiable_derivative(K), None
+        weight = -2 * grad / squared
+        if _is_representable(squared, K.dtype):
+            result = K * weight[..., None, None].to(K.dtype)
+        else:
+            result = (K.double() * weight[..., None, None]).to(K.dtype)
+        result.diagonal(dim1=-2, dim2=-1).add_((2 * grad / total)[..., None].to(K.dtype))
+        return result, None
+
+    @staticmethod
+    def jvp(ctx: Any, dK: Tensor, _: Any) -> tuple[Tensor, None]:
+        K, *_rest = ctx.saved_tensors
+        return (_differentiable_derivative(K) * dK).sum((-2, -1)).double(), None
+
+
+def _differentiable_derivative(K: Tensor) -> Tensor:
+    K = (K + K.mT) / 2  # so that the second derivative is symmetric too
+    total = K.diagonal(dim1=-2, dim2=-1).double().sum(-1)
+    inverse = _FrobeniusSquared.apply(K).rsqrt()[..., None, None]
+    identity = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
+    unit = K * inverse.to(K.dtype)
+    return (2 / total)[..., None, None].to(K.dtype) * identity - unit * (2 * inverse).to(K.dtype)

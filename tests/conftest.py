@@ -1,0 +1,39 @@
+"""Shared set-up: one thread, fixed seeds, Hypothesis profiles. The default dtype is never touched."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+# Forward-mode AD compiles its rules at first use, and torch 2.13+ warns there about its own torch.jit.script.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    torch.func.jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
+
+_COMMON = {
+    "deadline": None,
+    "suppress_health_check": [hypothesis.HealthCheck.too_slow],
+    "database": None,
+}
+hypothesis.settings.register_profile("default", max_examples=25, derandomize=True, **_COMMON)
+hypothesis.settings.register_profile("thorough", max_examples=1000, **_COMMON)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _seeded_and_unchanged():
+    """Every test starts from the same seeds and must leave torch's global switches as it found them."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    dtype, flush, grad = torch.get_default_dtype(), torch.tensor([1e-40]) * 1.0, torch.is_grad_enabled()
+    yield
+    assert torch.get_default_dtype() == dtype, "the default dtype was changed"
+    assert torch.equal(torch.tensor([1e-40]) * 1.0, flush), "the flush-denormal switch was changed"
+    assert torch.is_grad_enabled() == grad, "gradient mode was changed"

@@ -1,0 +1,118 @@
+"""The public functions and how to call them: the table behind test_contract.py and test_contract_errors.py."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import matrices
+import numpy as np
+import torch
+
+import matinfo
+from matinfo.kernels import (
+    cosine,
+    laplacian,
+    linear,
+    median_bandwidth,
+    polynomial,
+    rbf,
+    scott_bandwidth,
+    silverman_bandwidth,
+)
+from matinfo.losses import mmae_tcr_loss, patch_normalize, umae_uniformity_loss
+
+
+@dataclass(frozen=True)
+class Case:
+    """One public function: how many data arguments it takes and of which kind."""
+
+    function: Callable
+    arguments: int = 1
+    normalised: bool = True  # does not depend on the scale of each argument
+    differentiable: bool = True
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+
+def with_labels(function):
+    """`function` with fixed labels 0, 1, 2, 0, 1, 2, ... in the framework of its argument."""
+
+    def call(features):
+        labels = np.arange(np.shape(features)[-2] if np.ndim(features) > 1 else 4) % 3
+        return function(features, labels if isinstance(features, np.ndarray) else torch.as_tensor(labels))
+
+    return call
+
+
+MATRIX_CASES = {
+    "renyi_entropy": Case(matinfo.renyi_entropy),
+    "renyi_entropy_half": Case(lambda K: matinfo.renyi_entropy(K, 0.5)),
+    "renyi_entropy_one_and_a_half": Case(lambda K: matinfo.renyi_entropy(K, 1.5)),
+    "renyi_entropy_two": Case(lambda K: matinfo.renyi_entropy(K, 2)),
+    "renyi_entropy_three": Case(lambda K: matinfo.renyi_entropy(K, 3)),
+    "renyi_entropy_zero": Case(lambda K: matinfo.renyi_entropy(K, 0), differentiable=False),
+    "renyi_entropy_infinity": Case(lambda K: matinfo.renyi_entropy(K, math.inf)),
+    "von_neumann_entropy": Case(matinfo.von_neumann_entropy),
+    "joint_entropy": Case(matinfo.joint_entropy, 2),
+    "conditional_entropy": Case(matinfo.conditional_entropy, 2),
+    "mutual_information": Case(matinfo.mutual_information, 2),
+    "total_correlation": Case(matinfo.total_correlation, 3),
+    "matrix_kl": Case(matinfo.matrix_kl, 2, normalised=False),
+    "matrix_js": Case(matinfo.matrix_js, 2),
+    "spectrum_js": Case(matinfo.spectrum_js, 2),
+    "effective_rank": Case(matinfo.effective_rank),
+    "participation_ratio": Case(matinfo.participation_ratio),
+    "vendi_score": Case(matinfo.vendi_score),
+    "matrix_tcr": Case(matinfo.matrix_tcr, normalised=False),
+}
+FEATURE_CASES = {
+    "rankme": Case(matinfo.rankme),
+    "tcr": Case(matinfo.tcr, normalised=False),
+    "coding_rate": Case(matinfo.coding_rate, normalised=False),
+    "rate_reduction": Case(with_labels(matinfo.rate_reduction), normalised=False),
+    "mmae_tcr_loss": Case(mmae_tcr_loss),
+    "umae_uniformity_loss": Case(umae_uniformity_loss),
+}
+# Functions from features to matrices (or patches): checked here for dtype policy, in their own files for the rest.
+ARRAY_CASES = {
+    "correlation": Case(matinfo.correlation),
+    "linear": Case(linear, normalised=False),
+    "cosine": Case(cosine),
+    "rbf": Case(rbf),
+    "laplacian": Case(laplacian),
+    "polynomial": Case(polynomial, normalised=False),
+    "median_bandwidth": Case(median_bandwidth, normalised=False, differentiable=False),
+    "scott_bandwidth": Case(scott_bandwidth, normalised=False, differentiable=False),
+    "silverman_bandwidth": Case(silverman_bandwidth, normalised=False, differentiable=False),
+    "patch_normalize": Case(patch_normalize, normalised=False),
+}
+SCALAR_CASES = MATRIX_CASES | FEATURE_CASES
+ALL_CASES = SCALAR_CASES | ARRAY_CASES
+
+
+def public_name(case):
+    """The name of the function behind a case: `renyi_entropy_half` is `renyi_entropy`."""
+    return re.sub(r"_(half|one_and_a_half|two|three|zero|infinity)$", "", case)
+
+
+def inputs(name, n=6, seed=0):
+    """Generic float64 inputs: full-rank correlation matrices with a scale, or features."""
+    count = ALL_CASES[name].arguments
+    if name in MATRIX_CASES:
+        return [(1.5 + i) * matrices.random_correlation(n, 10 * seed + i) for i in range(count)]
+    return [matrices.features(n, 4, 10 * seed + i) for i in range(count)]
+
+
+def tensors(name, dtype=torch.float64, **kwargs):
+    return [torch.as_tensor(x, dtype=dtype) for x in inputs(name, **kwargs)]
+
+
+def batch(name, shape=(2, 3)):
+    """A batch of inputs, and the list of its elements."""
+    elements = [inputs(name, seed=seed) for seed in range(math.prod(shape))]
+    stacked = [np.stack(column).reshape(*shape, *column[0].shape) for column in zip(*elements, strict=True)]
+    return [torch.as_tensor(x) for x in stacked], elements

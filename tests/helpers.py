@@ -1,0 +1,22 @@
+"""The three lines every test file needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def t(array, dtype=torch.float64) -> torch.Tensor:
+    """A tensor of an array-like, float64 unless asked otherwise."""
+    return torch.as_tensor(np.asarray(array), dtype=dtype)
+
+
+def sym(A: torch.Tensor) -> torch.Tensor:
+    """Symmetric part: lets gradcheck move one entry at a time without leaving the domain."""
+    return (A + A.mT) / 2
+
+
+def grad(function, x: torch.Tensor) -> torch.Tensor:
+    """Gradient of a scalar function at x by reverse mode."""
+    x = x.detach().clone().requires_grad_()
+    return torch.autograd.grad(function(x), x)[0]

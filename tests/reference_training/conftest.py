@@ -1,0 +1,62 @@
+"""Small configurations and a way to run the script in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pretrain_mmae
+import pytest
+import torch
+from trainlib.config import DataConfig, MaskedConfig, MaskedRunConfig, ModelConfig, OptimConfig, RunConfig, resolve
+
+TINY = [
+    "--width", "16", "--depth", "1", "--heads", "2", "--decoder-width", "16", "--decoder-depth", "1",
+    "--decoder-heads", "2", "--epochs", "2", "--batch", "256", "--threads", "1", "--no-tensorboard",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run_script(capsys):
+    """Run ``pretrain_mmae.py`` with tiny defaults; gives exit code, stdout and stderr."""
+
+    def run(*options: str | Path, defaults: list[str] = TINY) -> tuple[int, str, str]:
+        try:
+            code = pretrain_mmae.main([*defaults, *map(str, options)])
+        except SystemExit as error:  # argparse
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def make_config():
+    """A resolved tiny configuration; keyword arguments replace single options of any section."""
+
+    def make(**changes) -> MaskedRunConfig:
+        config = MaskedRunConfig(
+            method=MaskedConfig(),
+            data=DataConfig(),
+            model=ModelConfig(width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2),
+            optim=OptimConfig(epochs=2, batch=64),
+            run=RunConfig(device="cpu", threads=1, tensorboard=False),
+        )
+        for name in ("method", "data", "model", "optim", "run"):
+            section = getattr(config, name)
+            names = {f.name for f in dataclasses.fields(section)} & set(changes)
+            values = {n: changes.pop(n) for n in names}
+            config = dataclasses.replace(config, **{name: dataclasses.replace(section, **values)})
+        assert not changes, f"unknown options {sorted(changes)}"
+        return resolve(config)
+
+    return make

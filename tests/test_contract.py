@@ -1,0 +1,394 @@
+"""What every public function promises: shapes, dtypes, frameworks, operands, invariances."""
+
+from __future__ import annotations
+
+import matrices
+import numpy as np
+import pytest
+import torch
+from contract_cases import (
+    ALL_CASES,
+    FEATURE_CASES,
+    MATRIX_CASES,
+    SCALAR_CASES,
+    batch,
+    inputs,
+    public_name,
+    tensors,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerances import EPS32, relative_error
+
+import matinfo
+from matinfo import Gram
+from matinfo.losses import masked_reconstruction_loss
+
+matrix_functions = pytest.mark.parametrize("name", MATRIX_CASES)
+scalar_functions = pytest.mark.parametrize("name", SCALAR_CASES)
+all_functions = pytest.mark.parametrize("name", ALL_CASES)
+
+
+# --- completeness --------------------------------------------------------------------------------------------
+
+
+def test_every_public_function_is_in_this_contract():
+    public = [getattr(matinfo, name) for name in matinfo.__all__]
+    public += [
+        getattr(module, name) for module in (matinfo.losses, matinfo.kernels) for name in module.__all__
+    ]
+    functions = {f.__name__ for f in public if callable(f) and not isinstance(f, type)}
+    covered = {public_name(name) for name in ALL_CASES}
+    assert functions - covered == {"explain", "masked_reconstruction_loss"}
+
+
+def test_every_public_name_exists_and_every_agreed_name_is_public():
+    agreed = {public_name(name) for name in SCALAR_CASES if "loss" not in name}
+    agreed |= {"Gram", "correlation", "kernels", "losses", "explain"}
+    assert len(agreed) == 22
+    assert agreed <= set(matinfo.__all__)
+    assert all(hasattr(matinfo, name) for name in matinfo.__all__)
+
+
+# --- shapes --------------------------------------------------------------------------------------------------
+
+
+@scalar_functions
+def test_function_returns_a_scalar_for_one_matrix(name):
+    assert SCALAR_CASES[name](*tensors(name)).shape == ()
+
+
+@scalar_functions
+def test_function_keeps_batch_dimensions(name):
+    # repitl returns one wrong scalar for a batch.
+    if name in ("mmae_tcr_loss", "umae_uniformity_loss"):
+        pytest.skip("losses take one batch of features")
+    stacked, elements = batch(name)
+    values = SCALAR_CASES[name](*stacked)
+    assert values.shape == (2, 3)
+    singles = [SCALAR_CASES[name](*map(torch.as_tensor, element)).item() for element in elements]
+    assert relative_error(values.flatten(), singles) < 1e-12
+
+
+@scalar_functions
+def test_function_accepts_an_empty_batch(name):
+    if name in ("mmae_tcr_loss", "umae_uniformity_loss"):
+        pytest.skip("losses take one batch of features")
+    stacked = [x.expand(0, *x.shape) for x in tensors(name)]
+    assert SCALAR_CASES[name](*stacked).shape == (0,)
+
+
+@matrix_functions
+def test_function_broadcasts_batch_dimensions_between_arguments(name):
+    case = MATRIX_CASES[name]
+    if case.arguments == 1:
+        pytest.skip("one argument")
+    stacked, _ = batch(name, (3, 1))
+    single = [
+        torch.stack([torch.as_tensor(x) for x in column])
+        for column in zip(*(inputs(name, seed=s) for s in (7, 8)), strict=True)
+    ]
+    values = case(stacked[0], *single[1:])
+    assert values.shape == (3, 2)
+    expected = case(stacked[0][2, 0], *(x[1] for x in single[1:]))
+    assert values[2, 1].item() == pytest.approx(expected.item(), rel=1e-12, abs=1e-13)
+
+
+# --- frameworks, dtypes, devices -----------------------------------------------------------------------------
+
+
+@all_functions
+def test_function_of_numpy_arrays_returns_numpy_float64(name):
+    expected = ALL_CASES[name](*tensors(name))
+    result = ALL_CASES[name](*inputs(name))
+    assert isinstance(result, np.ndarray | np.float64)
+    assert result.dtype == np.float64
+    assert relative_error(np.atleast_1d(result), np.atleast_1d(expected.numpy())) < 1e-15 or np.array_equal(
+        result, expected
+    )
+
+
+@all_functions
+def test_function_of_float32_numpy_arrays_returns_float64(name):
+    result = ALL_CASES[name](*(x.astype(np.float32) for x in inputs(name)))
+    assert result.dtype == np.float64
+    # The result must not have been rounded to float32 on the way: it equals that of the same values in float64.
+    expected = ALL_CASES[name](*(x.astype(np.float32).astype(np.float64) for x in inputs(name)))
+    assert relative_error(np.atleast_1d(result), np.atleast_1d(expected)) < 1e-12
+
+
+@all_functions
+def test_function_accepts_any_numpy_layout(name):
+    arrays = inputs(name)
+    expected = np.atleast_1d(ALL_CASES[name](*arrays))
+    fortran = [np.asfortranarray(x) for x in arrays]
+    reversed_twice = [x[::-1, ::-1][::-1, ::-1] for x in arrays]
+    negative_strides = [np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1] for x in arrays]
+    swapped = [x.astype(x.dtype.newbyteorder()) for x in arrays]
+    read_only = [x.copy() for x in arrays]
+    for x in read_only:
+        x.flags.writeable = False
+    for variant in (fortran, reversed_twice, negative_strides, swapped, read_only):
+        assert relative_error(np.atleast_1d(ALL_CASES[name](*variant)), expected) < 1e-14
+
+
+@all_functions
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_function_returns_the_dtype_and_device_of_its_input(name, dtype):
+    arguments = tensors(name, dtype)
+    result = ALL_CASES[name](*arguments)
+    assert result.dtype == dtype
+    assert result.device == arguments[0].device
+
+
+@all_functions
+def test_function_of_float32_is_as_good_as_float64_to_rounding(name):
+    rounded = tensors(name, torch.float32)
+    expected = np.atleast_1d(ALL_CASES[name](*(x.double() for x in rounded)).numpy())
+    # Differences of entropies (information, divergences) are rounded relative to the entropies, which are < 2 here.
+    error = np.abs(np.atleast_1d(ALL_CASES[name](*rounded).numpy()) - expected).max()
+    assert error < 4 * EPS32 * (2 + np.abs(expected).max())
+
+
+@all_functions
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_function_of_half_precision_is_that_of_the_values_in_float32(name, dtype):
+    # Promotion must come before any product: a bfloat16 Gram matrix is off by 1e-2.
+    halves = tensors(name, dtype)
+    result = ALL_CASES[name](*halves)
+    assert result.dtype == torch.float32
+    expected = ALL_CASES[name](*(x.float() for x in halves))
+    assert (result - expected).abs().max() <= 4 * EPS32 * (1 + expected.abs().max())
+
+
+@all_functions
+def test_function_is_not_touched_by_autocast(name):
+    arguments = tensors(name, torch.float32)
+    outside = ALL_CASES[name](*arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = ALL_CASES[name](*arguments)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, outside)
+
+
+@matrix_functions
+def test_gram_is_not_touched_by_autocast(name):
+    features = [
+        torch.as_tensor(matrices.features(6, 9, i), dtype=torch.float32)
+        for i in range(MATRIX_CASES[name].arguments)
+    ]
+    outside = MATRIX_CASES[name](*map(Gram, features))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = MATRIX_CASES[name](*map(Gram, features))
+    assert torch.equal(inside, outside)
+
+
+@matrix_functions
+def test_gradient_under_autocast_equals_that_outside(name):
+    if not MATRIX_CASES[name].differentiable:
+        pytest.skip("no gradient")
+    arguments = [x.requires_grad_() for x in tensors(name, torch.float32)]
+    outside = torch.autograd.grad(MATRIX_CASES[name](*arguments), arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = MATRIX_CASES[name](*arguments)
+    for one, other in zip(torch.autograd.grad(value, arguments), outside, strict=True):
+        assert torch.equal(one, other)
+
+
+@matrix_functions
+def test_arguments_of_two_dtypes_give_the_wider_one(name):
+    arguments = tensors(name)
+    if len(arguments) == 1:
+        pytest.skip("one argument")
+    assert MATRIX_CASES[name](arguments[0].float(), *arguments[1:]).dtype == torch.float64
+
+
+@all_functions
+def test_function_is_deterministic_and_leaves_its_arguments_alone(name):
+    arguments = tensors(name)
+    before = [x.clone() for x in arguments]
+    assert torch.equal(ALL_CASES[name](*arguments), ALL_CASES[name](*arguments))
+    assert all(torch.equal(x, y) for x, y in zip(arguments, before, strict=True))
+
+
+# --- strided, expanded and tracked inputs --------------------------------------------------------------------
+
+
+@all_functions
+def test_function_accepts_tensors_that_are_not_contiguous(name):
+    arguments = tensors(name)
+    expected = ALL_CASES[name](*arguments)
+    spread = [torch.stack([x, -x], dim=-1)[..., 0] for x in arguments]
+    transposed = [x.mT.contiguous().mT for x in arguments]
+    assert not spread[0].is_contiguous()
+    for variant in (spread, transposed):
+        assert (ALL_CASES[name](*variant) - expected).abs().max() <= 1e-13
+
+
+@scalar_functions
+def test_function_accepts_expanded_tensors_and_their_gradient(name):
+    case = SCALAR_CASES[name]
+    if name in ("mmae_tcr_loss", "umae_uniformity_loss"):
+        pytest.skip("losses take one batch of features")
+    arguments = [x.requires_grad_(case.differentiable) for x in tensors(name)]
+    values = case(*(x.expand(3, *x.shape) for x in arguments))
+    single = case(*arguments)
+    assert (values - single).abs().max() < 1e-13
+    if case.differentiable:
+        summed = torch.autograd.grad(values.sum(), arguments)
+        for one, other in zip(summed, torch.autograd.grad(single, arguments), strict=True):
+            assert (one - 3 * other).abs().max() < 1e-12
+
+
+@all_functions
+def test_function_is_differentiable_exactly_when_it_says_so(name):
+    case = ALL_CASES[name]
+    arguments = [x.requires_grad_() for x in tensors(name)]
+    result = case(*arguments)
+    if not case.differentiable:
+        assert not result.requires_grad
+        return
+    weights = torch.randn(result.shape, dtype=result.dtype)
+    for x, gradient in zip(arguments, torch.autograd.grad((weights * result).sum(), arguments), strict=True):
+        assert gradient.shape == x.shape
+        assert gradient.dtype == x.dtype
+        assert gradient.isfinite().all()
+        assert gradient.norm() > 1e-6
+
+
+@all_functions
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_gradient_has_the_dtype_of_its_input(name, dtype):
+    case = ALL_CASES[name]
+    if not case.differentiable:
+        pytest.skip("no gradient")
+    arguments = [x.requires_grad_() for x in tensors(name, dtype)]
+    for gradient in torch.autograd.grad(case(*arguments).sum(), arguments):
+        assert gradient.dtype == dtype
+        assert gradient.isfinite().all()
+
+
+# --- operands ------------------------------------------------------------------------------------------------
+
+
+@matrix_functions
+@pytest.mark.parametrize(("n", "d"), [(5, 9), (5, 40)])
+def test_gram_is_accepted_wherever_a_matrix_is_and_is_equal_to_it(name, n, d):
+    case = MATRIX_CASES[name]
+    features = [torch.as_tensor(matrices.features(n, d, i)) for i in range(case.arguments)]
+    expected = case(*(Z @ Z.mT for Z in features))
+    assert case(*map(Gram, features)).item() == pytest.approx(expected.item(), rel=1e-10, abs=1e-12)
+    # One Gram among matrices.
+    mixed = [Gram(features[0]), *(Z @ Z.mT for Z in features[1:])]
+    assert case(*mixed).item() == pytest.approx(expected.item(), rel=1e-10, abs=1e-12)
+
+
+@matrix_functions
+@pytest.mark.parametrize(("n", "d"), [(30, 3), (12, 5)])
+def test_low_rank_gram_is_equal_to_its_matrix(name, n, d):
+    if name == "matrix_kl":
+        pytest.skip("infinite between different ranges; see test_divergence.py")
+    case = MATRIX_CASES[name]
+    features = [torch.as_tensor(matrices.features(n, d, i)) for i in range(case.arguments)]
+    expected = case(*(Z @ Z.mT for Z in features)).item()
+    # The dense side sees n - d zero eigenvalues as round-off: sqrt(1e-16) each at order 1/2.
+    tolerance = 1e-6 if name.endswith("half") else 1e-11
+    assert case(*map(Gram, features)).item() == pytest.approx(expected, rel=tolerance, abs=tolerance)
+
+
+@matrix_functions
+def test_batched_gram_keeps_batch_dimensions(name):
+    case = MATRIX_CASES[name]
+    features = [
+        torch.as_tensor(np.stack([matrices.features(4, 7, 10 * i + s) for s in range(3)]))
+        for i in range(case.arguments)
+    ]
+    values = case(*map(Gram, features))
+    assert values.shape == (3,)
+    single = case(*(Gram(Z[1]) for Z in features))
+    assert values[1].item() == pytest.approx(single.item(), rel=1e-12, abs=1e-13)
+
+
+@matrix_functions
+def test_gram_of_numpy_features_returns_numpy(name):
+    features = [matrices.features(5, 8, i) for i in range(MATRIX_CASES[name].arguments)]
+    result = MATRIX_CASES[name](*map(Gram, features))
+    assert isinstance(result, np.ndarray | np.float64)
+    expected = MATRIX_CASES[name](*(Z @ Z.T for Z in features))
+    assert result == pytest.approx(float(expected), rel=1e-10, abs=1e-12)
+
+
+@matrix_functions
+def test_gram_gradient_equals_the_dense_one(name):
+    case = MATRIX_CASES[name]
+    if not case.differentiable:
+        pytest.skip("no gradient")
+    features = [torch.as_tensor(matrices.features(4, 9, i)).requires_grad_() for i in range(case.arguments)]
+    dense = torch.autograd.grad(case(*(Z @ Z.mT for Z in features)), features)
+    for one, other in zip(torch.autograd.grad(case(*map(Gram, features)), features), dense, strict=True):
+        assert relative_error(one, other) < 1e-10
+
+
+# --- invariances ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, case in SCALAR_CASES.items() if case.normalised])
+@pytest.mark.parametrize("scale", [1e-12, 0.37, 1e12])
+def test_normalised_function_does_not_depend_on_scale(name, scale):
+    expected = SCALAR_CASES[name](*tensors(name)).item()
+    for index in range(SCALAR_CASES[name].arguments):
+        arguments = tensors(name)
+        arguments[index] = scale * arguments[index]
+        assert SCALAR_CASES[name](*arguments).item() == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+@pytest.mark.parametrize("name", [name for name, case in SCALAR_CASES.items() if not case.normalised])
+def test_function_that_is_not_normalised_depends_on_scale(name):
+    arguments = tensors(name)
+    doubled = [2.0 * arguments[0], *arguments[1:]]
+    assert (SCALAR_CASES[name](*doubled) - SCALAR_CASES[name](*arguments)).abs() > 1e-2
+
+
+@matrix_functions
+@settings(max_examples=5)
+@given(seed=st.integers(0, 1000))
+def test_matrix_function_does_not_change_when_samples_are_permuted(name, seed):
+    order = np.random.default_rng(seed).permutation(6)
+    permuted = [torch.as_tensor(x[np.ix_(order, order)]) for x in inputs(name)]
+    expected = MATRIX_CASES[name](*tensors(name)).item()
+    assert MATRIX_CASES[name](*permuted).item() == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n in MATRIX_CASES
+        if n not in ("joint_entropy", "conditional_entropy", "mutual_information", "total_correlation")
+    ],
+)
+@settings(max_examples=5)
+@given(seed=st.integers(0, 1000))
+def test_matrix_function_does_not_change_in_a_common_rotated_basis(name, seed):
+    # Hadamard products are the exception: they belong to the basis of the samples.
+    Q = matrices.orthogonal(6, seed)
+    rotated = [torch.as_tensor(matrices.symmetric(Q @ x @ Q.T)) for x in inputs(name)]
+    expected = MATRIX_CASES[name](*tensors(name)).item()
+    assert MATRIX_CASES[name](*rotated).item() == pytest.approx(expected, rel=1e-11, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", [n for n in FEATURE_CASES if n != "rate_reduction"])
+@settings(max_examples=5)
+@given(seed=st.integers(0, 1000))
+def test_feature_function_does_not_depend_on_sample_order_or_feature_basis(name, seed):
+    (Z,) = inputs(name)
+    moved = Z[np.random.default_rng(seed).permutation(len(Z))] @ matrices.orthogonal(4, seed)
+    expected = FEATURE_CASES[name](torch.as_tensor(Z)).item()
+    assert FEATURE_CASES[name](torch.as_tensor(moved)).item() == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+def test_masked_reconstruction_loss_of_numpy_returns_numpy():
+    pred, target, mask = np.zeros((1, 2, 3)), np.ones((1, 2, 3)), np.array([[1.0, 0.0]])
+    result = masked_reconstruction_loss(pred, target, mask, norm_pix=False)
+    assert isinstance(result, np.ndarray | np.float64)
+    assert result == 1.0

@@ -1,0 +1,332 @@
+"""Matrix KL, matrix JS and spectrum JS."""
+
+from __future__ import annotations
+
+import math
+
+import matrices
+import numpy as np
+import oracles
+import pytest
+import torch
+from helpers import sym, t
+from hypothesis import given
+from hypothesis import strategies as st
+from tolerances import EPS32, EPS64, close, entropy_tolerance, relative_error
+from torch.autograd import gradcheck, gradgradcheck
+
+from matinfo import Gram, matrix_js, matrix_kl, matrix_tcr, renyi_entropy, spectrum_js
+
+# --- against the definition ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["flat", "random", "two_level", "gap_1e-10", "log_spaced_1e6"])
+@pytest.mark.parametrize("second", ["flat", "random", "triple", "gap_1e-06", "log_spaced_1e3"])
+def test_matrix_kl_equals_its_definition(first, second):
+    K, L = 2.0 * matrices.named(first, 6, 1), 0.7 * matrices.named(second, 6, 11)
+    # log L amplifies an eigenvalue error eps*lambda_max by 1/lambda_min: at most 1e3 here.
+    assert matrix_kl(t(K), t(L)).item() == pytest.approx(
+        float(oracles.matrix_kl_mp(K, L)), rel=1e-12, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", ["random", "triple", "log_spaced_1e6", "half_zero"])
+def test_matrix_js_equals_its_definition(name):
+    K, L = 3.0 * matrices.named(name, 6, 1), matrices.named("random", 6, 7)
+    tolerance = sum(
+        entropy_tolerance(np.linalg.eigvalsh(M), 1) for M in (K, L, K / np.trace(K) + L / np.trace(L))
+    )
+    close(matrix_js(t(K), t(L)), oracles.matrix_js_mp(K, L), tolerance)
+
+
+@pytest.mark.parametrize("name", ["random", "triple", "log_spaced_1e6"])
+def test_spectrum_js_equals_its_definition(name):
+    K, L = 3.0 * matrices.named(name, 6, 1), matrices.named("random", 6, 7)
+    tolerance = 2 * sum(entropy_tolerance(np.linalg.eigvalsh(M), 1) for M in (K, L))
+    close(spectrum_js(t(K), t(L)), oracles.spectrum_js_mp(K, L), tolerance)
+
+
+@pytest.mark.parametrize("function", [matrix_kl, matrix_js, spectrum_js])
+def test_divergence_of_float32_matrices_is_correct_to_float32_rounding(function):
+    K, L = (matrices.random_correlation(8, seed).astype(np.float32) for seed in (1, 2))
+    oracle = {
+        "matrix_kl": oracles.matrix_kl_mp,
+        "matrix_js": oracles.matrix_js_mp,
+        "spectrum_js": oracles.spectrum_js_mp,
+    }
+    result = function(torch.as_tensor(K), torch.as_tensor(L))
+    assert result.dtype == torch.float32
+    assert result.item() == pytest.approx(float(oracle[function.__name__](K, L)), rel=2 * EPS32, abs=1e-12)
+
+
+# --- closed forms --------------------------------------------------------------------------------------------
+
+
+def test_matrix_kl_of_commuting_matrices_is_the_generalised_classical_divergence():
+    p, q = np.array([0.5, 1.0, 2.5]), np.array([1.5, 0.25, 2.0])
+    Q = matrices.orthogonal(3, 4)
+    expected = (p * np.log(p / q) - p + q).sum()
+    close(matrix_kl(t((Q * p) @ Q.T), t((Q * q) @ Q.T)), expected, 1e-14)
+
+
+def test_matrix_kl_keeps_the_trace_terms_of_unnormalised_matrices():
+    identity = torch.eye(4, dtype=torch.float64)
+    close(matrix_kl(2 * identity, identity), 4 * (2 * math.log(2) - 1), 1e-14)
+    close(matrix_kl(identity, 2 * identity), 4 * (1 - math.log(2)), 1e-14)
+
+
+@pytest.mark.parametrize("name", sorted(matrices.SPECTRA | matrices.SINGULAR_SPECTRA))
+def test_matrix_kl_of_a_matrix_with_itself_is_zero(name):
+    K = t(matrices.named(name, 8))
+    close(matrix_kl(K, K.clone()), 0.0, 1e-13)
+
+
+def test_matrix_kl_to_the_identity_is_prop_4_10():
+    K = matrices.random_correlation(7, 3)
+    close(7 * (math.log(7) - renyi_entropy(t(K))), matrix_kl(t(K), torch.eye(7, dtype=torch.float64)), 1e-13)
+
+
+@pytest.mark.parametrize("mu", [0.1, 1.0, 10.0])
+def test_matrix_kl_from_the_identity_gives_the_coding_rate_prop_4_10(mu):
+    K = matrices.random_correlation(7, 3, rank=4)
+    identity = torch.eye(7, dtype=torch.float64)
+    divergence = matrix_kl(identity, (mu * identity + t(K)) / (1 + mu))
+    close(matrix_tcr(t(K), mu), 7 * math.log(1 + mu) - divergence, 2e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_matrix_kl_is_infinite_when_the_support_is_not_contained(dtype):
+    singular = t(matrices.named("half_zero", 6), dtype)
+    assert matrix_kl(torch.eye(6, dtype=dtype), singular).item() == math.inf
+    assert matrix_kl(t(matrices.named("rank_one", 6, 9), dtype), singular).item() == math.inf
+    assert matrix_kl(singular, torch.eye(6, dtype=dtype)).isfinite()
+
+
+def test_matrix_kl_of_singular_matrices_of_one_support_is_finite_and_right():
+    Q = matrices.orthogonal(6, 3)[:, :3]
+    p, q = np.array([0.5, 1.0, 2.5]), np.array([1.5, 0.25, 2.0])
+    expected = (p * np.log(p / q) - p + q).sum()
+    close(
+        matrix_kl(t(matrices.symmetric((Q * p) @ Q.T)), t(matrices.symmetric((Q * q) @ Q.T))), expected, 1e-7
+    )
+
+
+def test_matrix_kl_infinity_stays_in_its_batch_element():
+    K = torch.stack([torch.eye(4), torch.eye(4)]).double()
+    L = torch.stack([2 * torch.eye(4), torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0]))]).double()
+    values = matrix_kl(K, L)
+    close(values[0], 4 * (1 - math.log(2)), 1e-14)
+    assert values[1].item() == math.inf
+
+
+def test_matrix_js_of_orthogonal_supports_is_log_two():
+    K, L = torch.diag(t([1.0, 2.0, 0.0, 0.0])), torch.diag(t([0.0, 0.0, 5.0, 7.0]))
+    close(matrix_js(K, L), math.log(2), 1e-15)
+    assert matrix_js(K, L).item() <= math.log(2) + EPS64
+
+
+@pytest.mark.parametrize("function", [matrix_js, spectrum_js])
+def test_js_of_proportional_matrices_is_zero(function):
+    K = t(matrices.named("random", 6))
+    close(function(K, 5.0 * K), 0.0, 4 * EPS64)
+
+
+def test_spectrum_js_does_not_see_a_rotation_and_matrix_js_does():
+    lam = [1.0, 2.0, 6.0]
+    K, L = t(matrices.from_spectrum(lam, 1)), t(matrices.from_spectrum(lam, 2))
+    close(spectrum_js(K, L), 0.0, 4 * EPS64)
+    assert matrix_js(K, L) > 1e-2
+
+
+def test_spectrum_js_of_a_flat_and_a_pure_spectrum_is_closed_form():
+    identity, pure = torch.eye(2, dtype=torch.float64), torch.diag(t([3.0, 0.0]))
+    # p = (1/2, 1/2), q = (0, 1), midpoint (1/4, 3/4).
+    expected = (math.log(4) / 4 + 0.75 * math.log(4 / 3)) - math.log(2) / 2
+    close(spectrum_js(identity, pure), expected, 4 * EPS64)
+
+
+def test_spectrum_js_of_different_orders_pads_with_zeros():
+    K, L = matrices.named("random", 4, 1), matrices.named("random", 6, 2)
+    padded = np.zeros((6, 6))
+    padded[:4, :4] = K
+    close(spectrum_js(t(K), t(L)), oracles.spectrum_js_mp(padded, L), 1e-13)
+
+
+# --- cancellation --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
+def test_matrix_kl_of_close_matrices_keeps_its_digits(step):
+    # D ~ step^2. The difference of traces leaves eps/step^2 relative error (1e-4 at 1e-6); a sum of non-negative
+    # terms leaves eps/step, from the rounding of the difference itself.
+    K = matrices.random_correlation(6, 1)
+    L = matrices.symmetric(K + step * matrices.random_correlation(6, 2))
+    assert matrix_kl(t(K), t(L)).item() == pytest.approx(
+        float(oracles.matrix_kl_mp(K, L)), rel=1e-13 + 200 * EPS64 / step
+    )
+
+
+@pytest.mark.parametrize("step", [1e-2, 1e-3, 1e-4])
+def test_matrix_kl_of_close_float32_matrices_keeps_its_digits(step):
+    # The published trace form is off by a factor of 96 in float32 when D is 4e-9.
+    K = matrices.random_correlation(6, 1).astype(np.float32)
+    L = matrices.symmetric(K + step * matrices.random_correlation(6, 2)).astype(np.float32)
+    expected = float(oracles.matrix_kl_mp(K, L))
+    assert matrix_kl(torch.as_tensor(K), torch.as_tensor(L)).item() == pytest.approx(expected, rel=1e-6)
+
+
+# --- identities and inequalities -----------------------------------------------------------------------------
+
+
+@given(
+    matrices.psd_matrices(min_n=5, max_n=5, singular=False),
+    matrices.psd_matrices(min_n=5, max_n=5, singular=False),
+)
+def test_matrix_kl_is_never_negative(K, L):
+    assert matrix_kl(t(K), t(L)) >= 0
+
+
+@given(matrices.correlation_tuples(full_rank=True), st.floats(1e-3, 1e3))
+def test_matrix_kl_is_homogeneous(pair, scale):
+    K, L = pair
+    value = float(matrix_kl(t(K), t(L)))
+    assert matrix_kl(t(scale * K), t(scale * L)).item() == pytest.approx(
+        scale * value, rel=1e-9, abs=1e-11 * scale
+    )
+
+
+@given(matrices.correlation_tuples(full_rank=True), matrices.seeds)
+def test_matrix_kl_does_not_depend_on_the_basis(pair, seed):
+    K, L = pair
+    Q = matrices.orthogonal(len(K), seed)
+    K2, L2 = (matrices.symmetric(Q @ M @ Q.T) for M in (K, L))
+    # Rounding in Q K Q^T moves eigenvalues by eps*lambda_max <= 10 eps, amplified by 1/lambda_min.
+    smallest = min(np.linalg.eigvalsh(L)[0], np.linalg.eigvalsh(K)[0])
+    assert matrix_kl(t(K2), t(L2)).item() == pytest.approx(
+        float(matrix_kl(t(K), t(L))), rel=1e-11, abs=1e-12 / smallest
+    )
+
+
+@given(matrices.correlation_tuples(full_rank=True))
+def test_matrix_kl_does_not_increase_under_pinching(pair):
+    # Zeroing off-diagonal blocks is a channel: data processing inequality.
+    K, L = pair
+    half = len(K) // 2
+    mask = np.ones_like(K)
+    mask[:half, half:] = mask[half:, :half] = 0
+    assert matrix_kl(t(K * mask), t(L * mask)) <= matrix_kl(t(K), t(L)) + 1e-10
+
+
+@given(matrices.correlation_tuples())
+def test_js_lies_between_zero_and_log_two_and_the_spectral_one_is_smaller(pair):
+    K, L = pair
+    tolerance = sum(entropy_tolerance(np.linalg.eigvalsh(M), 1) for M in (K, L, K + L))
+    full, spectral = float(matrix_js(t(K), t(L))), float(spectrum_js(t(K), t(L)))
+    assert (
+        -tolerance <= spectral <= full + tolerance
+    )  # Ky Fan: eig(K + L) is majorised by the sum of sorted spectra
+    assert full <= math.log(2) + tolerance
+
+
+@given(matrices.correlation_tuples())
+def test_js_is_symmetric(pair):
+    K, L = map(t, pair)
+    close(matrix_js(K, L), matrix_js(L, K), 1e-12)
+    close(spectrum_js(K, L), spectrum_js(L, K), 1e-12)
+
+
+@given(matrices.correlation_tuples(full_rank=True))
+def test_matrix_js_is_the_mean_divergence_to_the_midpoint(pair):
+    K, L = (t(M) / len(M) for M in pair)
+    middle = (K + L) / 2
+    close(matrix_js(K, L), (matrix_kl(K, middle) + matrix_kl(L, middle)) / 2, 1e-13)
+
+
+@pytest.mark.parametrize("function", [matrix_js, spectrum_js, matrix_kl])
+def test_divergence_of_features_equals_that_of_their_gram_matrices(function):
+    # Samples fewer than features, so that both Gram matrices are positive definite and KL is finite.
+    Z1, Z2 = matrices.features(5, 9, 1), matrices.features(5, 11, 2)
+    dense = function(t(Z1 @ Z1.T), t(Z2 @ Z2.T)).item()
+    assert function(Gram(t(Z1)), Gram(t(Z2))).item() == pytest.approx(dense, rel=1e-10)
+    assert function(Gram(t(Z1)), t(Z2 @ Z2.T)).item() == pytest.approx(dense, rel=1e-10)
+
+
+@pytest.mark.parametrize("function", [matrix_js, spectrum_js])
+def test_js_of_low_rank_features_equals_that_of_their_gram_matrices(function):
+    Z1, Z2 = matrices.features(24, 3, 1), matrices.features(24, 5, 2)
+    close(function(Gram(t(Z1)), Gram(t(Z2))), function(t(Z1 @ Z1.T), t(Z2 @ Z2.T)), 1e-12)
+
+
+# --- gradients -----------------------------------------------------------------------------------------------
+
+POINTS = {
+    "random": (matrices.named("random", 4, 1), matrices.named("random", 4, 2)),
+    "identity": (np.eye(4), np.eye(4)),
+    "equal": (matrices.named("random", 4, 1), matrices.named("random", 4, 1)),
+    "repeated": (matrices.named("triple", 4, 1), matrices.named("two_level", 4, 2)),
+    "gap_1e-10": (matrices.named("gap_1e-10", 4, 1), matrices.named("gap_1e-10", 4, 2)),
+}
+
+
+@pytest.mark.parametrize("point", sorted(POINTS))
+def test_matrix_kl_gradient_is_exact_in_both_arguments(point):
+    K, L = (t(M).requires_grad_() for M in POINTS[point])
+    assert gradcheck(lambda A, B: matrix_kl(sym(A), sym(B)), (K, L), atol=1e-7)
+
+
+@pytest.mark.parametrize("point", sorted(POINTS))
+def test_matrix_kl_second_derivative_is_exact_in_both_arguments(point):
+    K, L = (t(M).requires_grad_() for M in POINTS[point])
+    assert gradgradcheck(lambda A, B: matrix_kl(sym(A), sym(B)), (K, L), atol=1e-6)
+
+
+def test_matrix_kl_gradient_has_its_closed_form():
+    # d/dK tr[K log K - K log L] - tr K = log K - log L: the +I of the first term cancels the -I of the trace term.
+    K, L = matrices.named("random", 5, 1), matrices.named("random", 5, 2)
+    A = t(K).requires_grad_()
+    (gradient,) = torch.autograd.grad(matrix_kl(A, t(L)), A)
+    logs = [np.array((oracles._log_matrix_mp(M)).tolist(), dtype=float) for M in (K, L)]
+    assert relative_error(gradient, logs[0] - logs[1]) < 1e-12
+
+
+def test_matrix_kl_gradient_vanishes_at_equality():
+    K = t(matrices.named("random", 5)).requires_grad_()
+    L = K.detach().clone().requires_grad_()
+    for gradient in torch.autograd.grad(matrix_kl(K, L), (K, L)):
+        assert gradient.abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("function", [matrix_js, spectrum_js])
+@pytest.mark.parametrize("point", ["random", "repeated"])
+def test_js_gradient_is_exact(function, point):
+    if function is spectrum_js and point == "repeated":
+        pytest.skip("sorted eigenvalues are not differentiable where they cross")
+    K, L = (t(M).requires_grad_() for M in POINTS[point])
+    assert gradcheck(lambda A, B: function(sym(A), sym(B)), (K, L), atol=1e-7)
+
+
+@pytest.mark.parametrize("point", sorted(POINTS))
+def test_matrix_js_second_derivative_is_exact(point):
+    K, L = (t(M).requires_grad_() for M in POINTS[point])
+    assert gradgradcheck(lambda A, B: matrix_js(sym(A), sym(B)), (K, L), atol=1e-6)
+
+
+def test_matrix_js_gradient_through_features_is_exact():
+    Z1, Z2 = (t(matrices.features(6, 3, s)).requires_grad_() for s in (1, 2))
+    assert gradcheck(lambda A, B: matrix_js(Gram(A), Gram(B)), (Z1, Z2), atol=1e-7)
+
+
+def test_matrix_kl_gradient_is_finite_or_absent_where_the_value_is_infinite():
+    K = torch.eye(3, dtype=torch.float64).requires_grad_()
+    value = matrix_kl(K, torch.diag(t([1.0, 1.0, 0.0])))
+    (gradient,) = torch.autograd.grad(value, K)
+    assert not gradient.isnan().any()
+
+
+# --- errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [matrix_kl, matrix_js])
+def test_divergence_names_the_sizes_that_do_not_match(function):
+    with pytest.raises(ValueError, match=r"3.*4"):
+        function(torch.eye(3), torch.eye(4))

@@ -1,0 +1,142 @@
+"""Derivatives of the entropies by every way that torch offers to ask for them."""
+
+from __future__ import annotations
+
+import math
+
+import matrices
+import numpy as np
+import oracles
+import pytest
+import torch
+from helpers import grad, sym, t
+from tolerances import close, relative_error
+
+from matinfo import Gram, mutual_information, renyi_entropy
+
+INF = math.inf
+
+
+# --- every way to ask ----------------------------------------------------------------------------------------
+
+FUNC_ALPHAS = (1.0, 1.5, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("alpha", (*FUNC_ALPHAS, INF))
+def test_torch_func_grad_equals_autograd(alpha):
+    K = t(matrices.named("random", 4))
+    by_func = torch.func.grad(lambda A: renyi_entropy(A, alpha))(K)
+    assert relative_error(by_func, grad(lambda A: renyi_entropy(A, alpha), K)) < 1e-15
+
+
+@pytest.mark.parametrize("alpha", (*FUNC_ALPHAS, INF))
+def test_torch_func_vmap_equals_a_loop(alpha):
+    K = t(np.stack([matrices.named(name, 4, s) for s, name in enumerate(("random", "flat", "triple"))]))
+    function = lambda A: renyi_entropy(A, alpha)  # noqa: E731
+    values = torch.func.vmap(function)(K)
+    gradients = torch.func.vmap(torch.func.grad(function))(K)
+    for i in range(3):
+        close(values[i], function(K[i]), 1e-14)
+        assert (gradients[i] - grad(function, K[i])).abs().max() < 1e-14
+    moved = torch.func.vmap(function, in_dims=2)(K.permute(1, 2, 0))
+    assert (moved - values).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize("alpha", FUNC_ALPHAS)
+def test_torch_func_hessian_and_jacrev_twice_agree_with_the_formula(alpha):
+    lam = np.array([0.5, 1.1, 1.1])
+    Q = matrices.orthogonal(3, 1)
+    K = t(matrices.symmetric((Q * lam) @ Q.T))
+    E = matrices.symmetric(matrices.features(3, 3, 2))
+    function = lambda A: renyi_entropy(sym(A), alpha)  # noqa: E731
+    expected = oracles.entropy_hessian_product(lam, Q, alpha, E)
+    for hessian in (torch.func.hessian(function), torch.func.jacrev(torch.func.jacrev(function))):
+        product = torch.einsum("ijkl,kl->ij", hessian(K), t(E))
+        assert relative_error(product, expected) < 1e-12
+
+
+@pytest.mark.parametrize("alpha", FUNC_ALPHAS)
+def test_torch_func_jvp_equals_the_gradient_times_the_direction(alpha):
+    K, E = t(matrices.named("gap_1e-10", 4)), t(matrices.symmetric(matrices.features(4, 4, 3)))
+    value, slope = torch.func.jvp(lambda A: renyi_entropy(A, alpha), (K,), (E,))
+    close(value, renyi_entropy(K, alpha), 1e-14)
+    close(slope, (grad(lambda A: renyi_entropy(A, alpha), K) * E).sum(), 1e-13)
+
+
+@pytest.mark.parametrize("alpha", FUNC_ALPHAS)
+def test_torch_func_works_through_gram_features(alpha):
+    Z = t(np.stack([matrices.features(6, 3, s) for s in range(3)]))
+    function = lambda Z: renyi_entropy(Gram(Z), alpha)  # noqa: E731
+    gradients = torch.func.vmap(torch.func.grad(function))(Z)
+    hessians = torch.func.vmap(torch.func.hessian(function))(Z)
+    assert hessians.shape == (3, 6, 3, 6, 3)
+    assert hessians.abs().amax() > 1e-2
+    for i in range(3):
+        assert (gradients[i] - grad(function, Z[i])).abs().max() < 1e-14
+
+
+@pytest.mark.parametrize("alpha", FUNC_ALPHAS)
+def test_gradient_of_a_batch_is_the_batch_of_gradients(alpha):
+    K = t(
+        np.stack(
+            [matrices.named(name, 4, s) for s, name in enumerate(("random", "flat", "half_zero", "triple"))]
+        )
+    )
+    together = grad(lambda A: renyi_entropy(A, alpha).sum(), K)
+    for i in range(4):
+        assert (together[i] - grad(lambda A: renyi_entropy(A, alpha), K[i])).abs().max() < 1e-14
+
+
+def test_upstream_gradients_weigh_each_batch_element():
+    K = t(np.stack([matrices.named("random", 4, s) for s in range(3)]))
+    weights = t([2.0, 0.0, -3.0])
+    weighted = grad(lambda A: (weights * renyi_entropy(A)).sum(), K)
+    for i in range(3):
+        assert (weighted[i] - weights[i] * grad(renyi_entropy, K[i])).abs().max() < 1e-14
+
+
+def test_third_derivative_is_refused_and_not_wrong():
+    K = t(matrices.named("random", 4)).requires_grad_()
+    (first,) = torch.autograd.grad(renyi_entropy(K, 1.5), K, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), K, create_graph=True)
+    with pytest.raises(RuntimeError, match="third"):
+        torch.autograd.grad(second.square().sum(), K)
+
+
+def test_gradient_may_be_taken_twice_with_retained_graph_and_inputs_are_not_modified():
+    K = t(matrices.named("random", 4)).requires_grad_()
+    before = K.detach().clone()
+    value = renyi_entropy(K, 1.5)
+    (one,) = torch.autograd.grad(value, K, retain_graph=True)
+    (two,) = torch.autograd.grad(value, K)
+    assert torch.equal(one, two)
+    assert torch.equal(K.detach(), before)
+
+
+def test_only_the_argument_that_requires_it_gets_a_gradient():
+    K, L = t(matrices.named("random", 4)).requires_grad_(), t(matrices.named("triple", 4))
+    value = mutual_information(K, L)
+    value.backward()
+    assert K.grad is not None
+    assert L.grad is None
+
+
+def test_no_graph_is_built_under_no_grad():
+    K = t(matrices.named("random", 4)).requires_grad_()
+    with torch.no_grad():
+        assert not renyi_entropy(K).requires_grad
+    with torch.inference_mode():
+        assert renyi_entropy(K).isfinite()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("alpha", FUNC_ALPHAS)
+def test_torch_compile_fullgraph_agrees_with_eager(alpha, backend):
+    K = t(matrices.named("random", 6))
+    compiled = torch.compile(lambda A: renyi_entropy(A, alpha), fullgraph=True, backend=backend)
+    x = K.clone().requires_grad_()
+    value = compiled(x)
+    close(value, renyi_entropy(K, alpha), 1e-13)
+    (gradient,) = torch.autograd.grad(value, x)
+    assert relative_error(gradient, grad(lambda A: renyi_entropy(A, alpha), K)) < 1e-12

@@ -1,0 +1,63 @@
+"""The pages that a newcomer reads: every Python example on them runs, every file that they link to exists."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES_WITH_EXAMPLES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("index", "quickstart", "conventions")),
+]
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def relative(path):
+    return str(path.relative_to(ROOT))
+
+
+def blocks(page):
+    """Yield the line number and the text of each Python block of a page."""
+    text = page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        yield text.count("\n", 0, match.start(1)), match[1]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES, ids=relative)
+def test_page_examples_print_what_the_page_says(page):
+    examples = []
+    for line, block in blocks(page):
+        found = doctest.DocTestParser().get_examples(block, name=relative(page))
+        assert found, f"{relative(page)}, line {line + 1}: a Python block without '>>>' is never run"
+        for example in found:
+            example.lineno += line
+        examples += found
+    assert examples
+    report: list[str] = []
+    test = doctest.DocTest(examples, {"__name__": "__main__"}, relative(page), str(page), 0, docstring=None)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    outcome = runner.run(test, out=report.append)
+    assert outcome.attempted == len(examples)
+    assert outcome.failed == 0, "".join(report)
+
+
+def test_pages_have_no_example_that_is_left_out():
+    assert [page for page in PAGES if any(blocks(page))] == [
+        page for page in PAGES if page in PAGES_WITH_EXAMPLES
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_page_links_lead_to_files_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    targets = {target.split("#")[0] for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)\s]+)\)", text)}
+    assert [target for target in sorted(targets) if not (page.parent / target).exists()] == []
+
+
+def test_readme_commands_name_scripts_that_exist():
+    scripts = re.findall(r"^python (\S+\.py)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert scripts
+    assert [script for script in scripts if not (ROOT / script).is_file()] == []

@@ -1,0 +1,399 @@
+"""What a training run throws at the engine: NaN, hard matrices, extreme scales, dead rows, failing solvers."""
+
+from __future__ import annotations
+
+import math
+
+import matrices
+import numpy as np
+import oracles
+import pytest
+import torch
+from helpers import t
+from tolerances import EPS32, close, relative_error
+
+import matinfo
+from matinfo import Gram, explain, participation_ratio, renyi_entropy
+from matinfo.losses import mmae_tcr_loss, umae_uniformity_loss
+
+INF = math.inf
+ALPHAS = (0.5, 1.0, 1.5, 2.0, 3.0, INF)
+
+MATRIX_FUNCTIONS = {
+    **{
+        f"renyi_entropy_{alpha:g}": (lambda K, alpha=alpha: renyi_entropy(K, alpha))
+        for alpha in (0.0, *ALPHAS)
+    },
+    "renyi_entropy_2_by_eigh": lambda K: renyi_entropy(K, 2, method="eigh"),
+    "joint_entropy": lambda K: matinfo.joint_entropy(K, 0.5 * torch.eye(5, dtype=K.dtype) + 0.5),
+    "mutual_information": lambda K: matinfo.mutual_information(K, 0.5 * torch.eye(5, dtype=K.dtype) + 0.5),
+    "matrix_kl_first": lambda K: matinfo.matrix_kl(K, torch.eye(5, dtype=K.dtype)),
+    "matrix_kl_second": lambda K: matinfo.matrix_kl(torch.eye(5, dtype=K.dtype), K),
+    "matrix_js": lambda K: matinfo.matrix_js(K, torch.eye(5, dtype=K.dtype)),
+    "spectrum_js": lambda K: matinfo.spectrum_js(K, torch.eye(5, dtype=K.dtype)),
+    "effective_rank": matinfo.effective_rank,
+    "participation_ratio": participation_ratio,
+    "matrix_tcr": matinfo.matrix_tcr,
+    "matrix_tcr_by_eigh": lambda K: matinfo.matrix_tcr(K, method="eigh"),
+}
+FEATURE_FUNCTIONS = {
+    "rankme": matinfo.rankme,
+    "tcr": matinfo.tcr,
+    "tcr_normalized": lambda Z: matinfo.tcr(Z, normalize=True),
+    "coding_rate": matinfo.coding_rate,
+    "rate_reduction": lambda Z: matinfo.rate_reduction(Z, torch.arange(5) % 2),
+    **{f"gram_entropy_{alpha:g}": (lambda Z, alpha=alpha: renyi_entropy(Gram(Z), alpha)) for alpha in ALPHAS},
+    "gram_normalized": lambda Z: renyi_entropy(Gram(Z, normalize=True)),
+    "gram_product": lambda Z: matinfo.joint_entropy(Gram(Z), Gram(torch.ones(5, 1, dtype=Z.dtype))),
+}
+
+
+# --- not a number --------------------------------------------------------------------------------------------
+
+
+def poison(x, entry, value):
+    x = x.clone()
+    x[(1, *entry)] = value
+    return x
+
+
+def check_only_the_poisoned_element_is_nan(function, clean, poisoned):
+    leaf = poisoned.clone().requires_grad_()
+    values, expected = function(leaf), function(clean)
+    assert values[1].isnan()
+    assert not expected.isnan().any()
+    for i in (0, 2):
+        close(values[i], expected[i], 1e-13)
+    if not values.requires_grad:
+        return
+    reference = clean.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    (expected_gradient,) = torch.autograd.grad(function(reference).sum(), reference)
+    assert gradient[1].isnan().any(), "the gradient of a NaN element must not be a silent zero"
+    assert gradient[0].isfinite().all()
+    assert (gradient[[0, 2]] - expected_gradient[[0, 2]]).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("value", [math.nan, INF, -INF])
+@pytest.mark.parametrize("name", MATRIX_FUNCTIONS)
+def test_matrix_function_turns_a_non_finite_element_into_nan_and_leaves_the_batch_alone(name, value, dtype):
+    clean = t(np.stack([matrices.random_correlation(5, s) for s in range(3)]), dtype)
+    poisoned = poison(poison(clean, (3, 1), value), (1, 3), value)
+    check_only_the_poisoned_element_is_nan(MATRIX_FUNCTIONS[name], clean, poisoned)
+
+
+@pytest.mark.parametrize("entry", [(0, 0), (4, 4), (0, 4), (4, 0)])
+@pytest.mark.parametrize("name", MATRIX_FUNCTIONS)
+def test_matrix_function_sees_a_nan_wherever_it_is(name, entry):
+    # eigh reads one triangle only: a NaN in the other would go unseen.
+    clean = t(np.stack([matrices.random_correlation(5, s) for s in range(3)]))
+    check_only_the_poisoned_element_is_nan(MATRIX_FUNCTIONS[name], clean, poison(clean, entry, math.nan))
+
+
+@pytest.mark.parametrize("value", [math.nan, INF, -INF])
+@pytest.mark.parametrize("name", FEATURE_FUNCTIONS)
+@pytest.mark.parametrize("d", [3, 9])
+def test_feature_function_turns_a_non_finite_element_into_nan_and_leaves_the_batch_alone(name, value, d):
+    clean = t(np.stack([matrices.features(5, d, s) for s in range(3)]))
+    check_only_the_poisoned_element_is_nan(FEATURE_FUNCTIONS[name], clean, poison(clean, (2, 1), value))
+
+
+@pytest.mark.parametrize("name", MATRIX_FUNCTIONS)
+def test_matrix_function_of_nothing_but_nan_is_nan_without_an_exception(name):
+    K = torch.full((5, 5), math.nan).requires_grad_()
+    value = MATRIX_FUNCTIONS[name](K)
+    assert value.isnan()
+    if value.requires_grad:
+        assert torch.autograd.grad(value, K)[0].isnan().any()
+
+
+@pytest.mark.parametrize("loss", [mmae_tcr_loss, umae_uniformity_loss])
+@pytest.mark.parametrize("value", [math.nan, INF])
+def test_loss_of_non_finite_features_is_nan_without_an_exception(loss, value):
+    F = torch.randn(6, 4)
+    F[2, 1] = value
+    F.requires_grad_()
+    result = loss(F)
+    assert result.isnan()
+    assert torch.autograd.grad(result, F)[0].isnan().any()
+
+
+# --- the families on which float32 LAPACK fails ----------------------------------------------------------------
+
+
+def hard_case(family, n, seed):
+    """Float32 covariance, and its exact spectrum from the singular values of the float32 features."""
+    Z = matrices.hard_features(family, n, seed).astype(np.float32)
+    lam = np.linalg.svd(Z.astype(np.float64), compute_uv=False) ** 2
+    return torch.as_tensor(Z), torch.as_tensor(Z.T @ Z), lam
+
+
+def check_hard_case(Z, K, lam, precision):
+    n = K.shape[0]
+    # The matrix itself is rounded to float32: n null eigenvalues of size eps*lambda_max/sqrt(n), each with -p log p.
+    noise = math.sqrt(n) * EPS32
+    for alpha, tolerance in ((1.0, 20 * noise), (1.5, noise), (2.0, noise), (INF, noise)):
+        expected = float(oracles.entropy_of_spectrum_mp(lam[lam > 0], alpha))
+        A = K.clone().requires_grad_()
+        value = renyi_entropy(A, alpha, precision=precision)
+        close(value, expected, tolerance * (1 + expected), f"alpha={alpha}")
+        assert torch.autograd.grad(value, A)[0].isfinite().all()
+        F = Z.clone().requires_grad_()
+        through_gram = renyi_entropy(Gram(F), alpha, precision=precision)
+        close(through_gram, expected, tolerance * (1 + expected), f"Gram, alpha={alpha}")
+        assert torch.autograd.grad(through_gram, F)[0].isfinite().all()
+    for alpha in (0.0, 0.5):
+        A = K.clone().requires_grad_()
+        value = renyi_entropy(A, alpha, precision=precision)
+        # Eigenvalues in the noise are dropped below order 1 but the trace still counts them: H may be -mass dropped.
+        assert -20 * noise <= value.detach() <= math.log(n)
+        if value.requires_grad:
+            assert torch.autograd.grad(value, A)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("family", matrices.HARD_FAMILIES)
+def test_renyi_entropy_survives_the_hard_float32_families(family, precision):
+    assert len(matrices.HARD_FAMILIES) == 16
+    check_hard_case(*hard_case(family, 128, seed=1), precision)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n", [256, 512])
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("family", matrices.HARD_FAMILIES)
+def test_renyi_entropy_survives_the_hard_float32_families_at_size(family, precision, n, seed):
+    check_hard_case(*hard_case(family, n, seed), precision)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", matrices.HARD_FAMILIES)
+def test_renyi_entropy_survives_the_hard_families_where_auto_means_float32(family):
+    Z, K, lam = hard_case(family, 1100, seed=0)
+    with explain() as log:
+        renyi_entropy(K, 1.5)
+    assert log.steps[0].dtype == "float32"
+    check_hard_case(Z, K, lam, "auto")
+
+
+@pytest.mark.parametrize("family", matrices.HARD_FAMILIES)
+def test_other_quantities_survive_the_hard_float32_families(family):
+    Z, K, _ = hard_case(family, 128, seed=2)
+    identity = torch.eye(128)
+    for value in (
+        matinfo.rankme(Z),
+        matinfo.tcr(Z),
+        matinfo.matrix_tcr(K, 1e-3),
+        matinfo.matrix_tcr(K, 1e-3, method="eigh"),
+        matinfo.matrix_js(K, identity),
+        matinfo.spectrum_js(K, identity),
+        matinfo.matrix_kl(K, identity),
+        matinfo.mutual_information(K + identity, matinfo.correlation(Z)),
+    ):
+        assert value.isfinite()
+
+
+def test_hard_families_in_a_batch_do_not_disturb_each_other():
+    covariances = [hard_case(family, 64, seed=3)[1] for family in matrices.HARD_FAMILIES]
+    together = renyi_entropy(torch.stack(covariances), precision="float32")
+    for K, value in zip(covariances, together, strict=True):
+        close(value, renyi_entropy(K, precision="float32"), 1e-5)
+
+
+# --- scales --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-10, 1e10, 1e20, 1e30])
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("alpha", (0.0, *ALPHAS))
+def test_renyi_entropy_is_right_at_every_float32_scale(alpha, precision, scale):
+    K = t(matrices.named("random", 6), torch.float32)
+    A = (np.float32(scale) * K).requires_grad_()
+    value = renyi_entropy(A, alpha, precision=precision)
+    close(value, renyi_entropy(K, alpha), 32 * EPS32)
+    if value.requires_grad:
+        B = K.clone().requires_grad_()
+        (gradient,), (expected,) = (
+            torch.autograd.grad(v, x) for v, x in ((value, A), (renyi_entropy(B, alpha), B))
+        )
+        assert relative_error(scale * gradient.double(), expected) < (
+            1e-4 if precision == "float32" else 1e-5
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-60, 1e60, 1e150])
+@pytest.mark.parametrize("alpha", (0.0, *ALPHAS))
+def test_renyi_entropy_is_right_at_every_float64_scale(alpha, scale):
+    K = t(matrices.named("random", 6))
+    A = (scale * K).requires_grad_()
+    value = renyi_entropy(A, alpha)
+    close(value, renyi_entropy(K, alpha), 1e-13)
+    if value.requires_grad:
+        B = K.clone().requires_grad_()
+        (gradient,), (expected,) = (
+            torch.autograd.grad(v, x) for v, x in ((value, A), (renyi_entropy(B, alpha), B))
+        )
+        assert relative_error(scale * gradient, expected) < 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
+@pytest.mark.parametrize("shape", [(12, 4), (4, 12)])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_entropy_of_features_is_right_at_every_float32_scale(alpha, shape, scale):
+    # The squares 1e60 and 1e-60 do not exist in float32.
+    Z = t(matrices.features(*shape), torch.float32)
+    F = (np.float32(scale) * Z).requires_grad_()
+    value = renyi_entropy(Gram(F), alpha)
+    close(value, renyi_entropy(Gram(Z), alpha), 4 * EPS32)
+    (gradient,) = torch.autograd.grad(value, F)
+    G = Z.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(renyi_entropy(Gram(G), alpha), G)
+    assert relative_error(scale * gradient.double(), expected) < 1e-5
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
+def test_ranks_and_losses_of_features_are_right_at_every_float32_scale(scale):
+    Z = t(matrices.features(12, 4), torch.float32)
+    for function in (
+        matinfo.rankme,
+        mmae_tcr_loss,
+        umae_uniformity_loss,
+        lambda Z: matinfo.tcr(Z, normalize=True),
+    ):
+        F = (np.float32(scale) * Z).requires_grad_()
+        value = function(F)
+        close(value, function(Z), 8 * EPS32 * (1 + abs(float(function(Z)))))
+        assert torch.autograd.grad(value, F)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_divergences_are_right_at_every_float32_scale(scale):
+    K, L = (t(matrices.random_correlation(5, s), torch.float32) for s in (1, 2))
+    c = np.float32(scale)
+    close(matinfo.matrix_js(c * K, L), matinfo.matrix_js(K, L), 4 * EPS32)
+    close(matinfo.spectrum_js(c * K, L), matinfo.spectrum_js(K, L), 4 * EPS32)
+    assert matinfo.matrix_kl(c * K, c * L).item() / scale == pytest.approx(
+        matinfo.matrix_kl(K, L).item(), rel=1e-5
+    )
+
+
+def test_tcr_at_extreme_scales_is_its_limit():
+    Z = t(matrices.features(9, 4), torch.float32)
+    close(matinfo.tcr(np.float32(1e-30) * Z, 0.5), 4 * math.log(0.5), 1e-6)
+    lam = np.linalg.svd(Z.double().numpy(), compute_uv=False) ** 2
+    expected = np.log(lam).sum() + 4 * math.log(float(np.float32(1e15)) ** 2)
+    assert matinfo.tcr(np.float32(1e15) * Z, 1.0).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_entropy_of_order_two_accumulates_a_large_float32_matrix_properly():
+    # A whole-matrix float32 norm on the CPU is off by 4e-4 at n = 2048.
+    K = torch.full((2048, 2048), 0.3).fill_diagonal_(1.0)
+    lam = [1 + 2047 * np.float64(np.float32(0.3)), *[1 - np.float64(np.float32(0.3))] * 2047]
+    expected = 2 * math.log(2048) - math.log(sum(x * x for x in lam))
+    close(renyi_entropy(K, 2), expected, 16 * EPS32)
+    # 2048 equal rows share one rounding error of their float32 norm, which does not average out: a few eps, twice.
+    assert participation_ratio(K).item() == pytest.approx(math.exp(expected), rel=16 * EPS32)
+
+
+# --- degenerate shapes and rows ------------------------------------------------------------------------------
+
+
+def test_every_entropy_of_a_one_by_one_matrix_is_zero():
+    for K in (torch.tensor([[3.0]]), Gram(torch.tensor([[3.0, 4.0]])), Gram(torch.tensor([[2.0], [0.0]]))):
+        for alpha in (0.0, *ALPHAS):
+            close(renyi_entropy(K, alpha), 0.0, 1e-12)
+        close(matinfo.mutual_information(K, K), 0.0, 1e-12)
+        close(matinfo.effective_rank(K), 1.0, 1e-12)
+    assert matinfo.matrix_js(torch.tensor([[3.0]]), torch.tensor([[1.0]])).item() == 0.0
+    close(matinfo.matrix_kl(torch.tensor([[3.0]]), torch.tensor([[1.0]])), 3 * math.log(3) - 2, 1e-6)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_gradient_of_a_one_by_one_matrix_is_zero(alpha):
+    K = torch.tensor([[3.0]], dtype=torch.float64).requires_grad_()
+    (gradient,) = torch.autograd.grad(renyi_entropy(K, alpha), K)
+    assert gradient.abs().item() < 1e-15
+
+
+@pytest.mark.parametrize("alpha", (0.0, *ALPHAS))
+def test_zero_rows_and_columns_do_not_count(alpha):
+    inner = t(matrices.named("random", 4))
+    K = torch.zeros(7, 7, dtype=torch.float64)
+    K[2:6, 2:6] = inner
+    K.requires_grad_()
+    value = renyi_entropy(K, alpha)
+    close(value, renyi_entropy(inner, alpha), 1e-13)
+    if value.requires_grad:
+        assert torch.autograd.grad(value, K)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_one_sample_or_one_feature_is_enough(n):
+    for shape in ((1, n), (n, 1)):
+        Z = t(matrices.features(*shape))
+        close(matinfo.rankme(Z), 1.0, 1e-14)
+        close(matinfo.tcr(Z), math.log1p(float((Z**2).sum())), 1e-14)
+        close(renyi_entropy(Gram(Z)), 0.0, 1e-14)
+
+
+# --- failing solvers -----------------------------------------------------------------------------------------
+
+
+def failing(original, should_fail, calls):
+    def solver(A, *args, **kwargs):
+        calls.append(A.dtype)
+        if should_fail(A):
+            raise torch.linalg.LinAlgError("linalg.eigh: The algorithm failed to converge")
+        return original(A, *args, **kwargs)
+
+    return solver
+
+
+def break_solvers(monkeypatch, should_fail):
+    calls = []
+    for name in ("eigh", "eigvalsh"):
+        monkeypatch.setattr(torch.linalg, name, failing(getattr(torch.linalg, name), should_fail, calls))
+    return calls
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_failing_float32_solver_is_retried_in_float64_and_reported(monkeypatch, grad):
+    K = t(matrices.named("random", 6), torch.float32).requires_grad_(grad)
+    expected = float(renyi_entropy(K.detach(), 1.5))
+    calls = break_solvers(monkeypatch, lambda A: A.dtype == torch.float32)
+    with explain() as log:
+        value = renyi_entropy(K, 1.5, precision="float32")
+    assert calls[0] == torch.float32
+    assert calls[-1] == torch.float64
+    close(value, expected, 16 * EPS32)
+    assert "float64" in str(log)
+
+
+def test_only_the_failing_batch_element_is_solved_again_in_float64(monkeypatch):
+    K = t(np.stack([matrices.named("random", 6, s) for s in range(4)]), torch.float32)
+    expected = renyi_entropy(K, 1.5)
+    marked = float(K[2, 0, 0])
+
+    def contains_the_marked_one(A):
+        return A.dtype == torch.float32 and bool(((A[..., 0, 0] - marked).abs() < 1e-5).any())
+
+    calls = break_solvers(monkeypatch, contains_the_marked_one)
+    values = renyi_entropy(K, 1.5, precision="float32")
+    assert calls.count(torch.float64) == 1
+    assert (values - expected).abs().max() < 16 * EPS32
+
+
+def test_a_solver_that_always_fails_gives_a_diagnosis(monkeypatch):
+    break_solvers(monkeypatch, lambda A: True)
+    with pytest.raises(RuntimeError, match=r"(?s)(?=.*6)(?=.*float32)(?=.*cpu)"):
+        renyi_entropy(t(matrices.named("random", 6), torch.float32), 1.5, precision="float32")
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.5, INF])
+def test_a_matrix_beyond_the_integer_range_of_the_solver_is_refused_with_the_remedy(alpha):
+    # LAPACK's workspace 1 + 6n + 2n^2 overflows 32-bit integers from n = 32767 on. No memory is needed to refuse.
+    K = torch.ones(1, 1).expand(40_000, 40_000)
+    with pytest.raises(ValueError, match=r"(?s)40000.*(Gram|alpha)"):
+        renyi_entropy(K, alpha)
