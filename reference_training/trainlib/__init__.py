@@ -1,0 +1,1 @@
+"""Shared parts of the reference training scripts: configuration, data, models, loop, evaluation, report."""

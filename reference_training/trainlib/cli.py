@@ -1,0 +1,89 @@
+"""The command line, generated from the configuration dataclasses."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import typing
+from typing import Any, NoReturn
+
+from trainlib.config import RECIPES, flag_of, sections
+from trainlib.errors import USAGE_EXIT_CODE
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line that names the option, with the way to the help."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ")
+        self.exit(USAGE_EXIT_CODE, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def _plain_type(annotation: Any) -> type:
+    """The type behind ``X`` or ``X | None``."""
+    return next((a for a in typing.get_args(annotation) if a is not type(None)), annotation)
+
+
+def _default_text(item: dataclasses.Field[Any]) -> str:
+    if item.default is not None:
+        return str(item.default)
+    values: dict[Any, list[str]] = {}
+    for name, recipe in RECIPES.items():
+        if item.name in recipe:
+            values.setdefault(recipe[item.name], []).append(name)
+    return ", ".join(f"{value} ({'/'.join(names)})" for value, names in values.items()) or "none"
+
+
+def add_config_options(parser: argparse.ArgumentParser, default: Any) -> None:
+    """One group of options per section; an option that is not given stays out of the parsed namespace."""
+    for name, section in sections(default):
+        group = parser.add_argument_group(type(section).__doc__ or name)
+        types = typing.get_type_hints(type(section))
+        for item in dataclasses.fields(section):
+            kind = _plain_type(types[item.name])
+            text = f"{item.metadata['help']} [{_default_text(item)}]".replace("%", "%%")
+            common: dict[str, Any] = {
+                "dest": f"{name}.{item.name}",
+                "default": argparse.SUPPRESS,
+                "help": text,
+            }
+            if kind is bool:
+                group.add_argument(flag_of(item), action=argparse.BooleanOptionalAction, **common)
+            else:
+                metavar = None if item.metadata["choices"] else {int: "N", float: "X", str: "PATH"}[kind]
+                group.add_argument(
+                    flag_of(item), type=kind, choices=item.metadata["choices"], metavar=metavar, **common
+                )
+
+
+def read_config(arguments: argparse.Namespace, base: Any) -> Any:
+    """``base`` with the options given on the command line put in their places."""
+    changed: dict[str, dict[str, Any]] = {}
+    for key, value in vars(arguments).items():
+        if "." in key:
+            section, name = key.split(".", 1)
+            changed.setdefault(section, {})[name] = value
+    parts = {name: dataclasses.replace(getattr(base, name), **values) for name, values in changed.items()}
+    return dataclasses.replace(base, **parts)
+
+
+def parse_seeds(text: str) -> list[int] | int:
+    """``3`` means three seeds counted from --seed, ``0,1,5`` names them."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a number of seeds or a list such as 0,1,2, got {text!r}"
+        ) from None
+    if ("," not in text and values[0] < 1) or min(values) < 0 or len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(
+            f"expected at least one seed, each at least 0 and given once, got {text!r}"
+        )
+    return values if "," in text else values[0]
+
+
+def fail(program: str, message: str, code: int) -> int:
+    """Print one line to stderr and return the exit code."""
+    print(f"{program}: error: {' '.join(str(message).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,215 @@
+"""The typed configuration of a run: every option once, with its type, default, help text and section.
+
+The command line (``cli.py``) is generated from these dataclasses, and the resolved configuration is saved
+with each run. A default of ``None`` means "taken from the recipe of the data set" (``RECIPES``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
+PRECISIONS = ("32", "bf16", "16")
+
+
+def option(
+    default: Any, help: str, *, choices: tuple[str, ...] | None = None, flag: str | None = None
+) -> Any:
+    """A dataclass field that is also a command-line option."""
+    return field(default=default, metadata={"help": help, "choices": choices, "flag": flag})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """data"""
+
+    data: str = option(
+        "digits", "data set; digits (scikit-learn, 1,797 images) needs no files", choices=DATASETS
+    )
+    data_dir: str | None = option(
+        None,
+        "folder with the data: cifar10/cifar100 in torchvision's layout, imagefolder with train/ and val/",
+    )
+    download: bool = option(False, "let torchvision download CIFAR into --data-dir")
+    image_size: int | None = option(None, "side of the square training images in pixels")
+    crop_min: float | None = option(None, "smallest area of the random resized crop, as a share of the image")
+    flip: bool | None = option(None, "mirror training images at random")
+    workers: int = option(2, "processes that read and crop image files (imagefolder only)")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """model"""
+
+    model: str | None = option(
+        None,
+        "size, as encoder width/depth/heads + decoder: tiny 128/4/4 + 64/1/4, small 192/12/3 + 192/4/3, "
+        "vit_small 384/12/6, vit_base 768/12/12, vit_large 1024/24/16, the last three + 512/8/16",
+        choices=("tiny", "small", "vit_small", "vit_base", "vit_large"),
+    )
+    patch: int | None = option(None, "side of a patch in pixels")
+    width: int | None = option(None, "encoder width, in place of the size's")
+    depth: int | None = option(None, "encoder blocks, in place of the size's")
+    heads: int | None = option(None, "encoder attention heads, in place of the size's")
+    decoder_width: int | None = option(None, "decoder width, in place of the size's")
+    decoder_depth: int | None = option(None, "decoder blocks, in place of the size's")
+    decoder_heads: int | None = option(None, "decoder attention heads, in place of the size's")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """optimisation"""
+
+    epochs: int | None = option(None, "passes over the training images")
+    batch: int | None = option(None, "images per step; the batch regularisers see all of them")
+    lr: float | None = option(None, "base learning rate, multiplied by batch/256")
+    warmup_epochs: float | None = option(None, "epochs of linear warm-up before the per-step cosine")
+    weight_decay: float = option(0.05, "AdamW weight decay; none on biases and norms")
+    beta1: float = option(0.9, "AdamW first moment")
+    beta2: float = option(0.95, "AdamW second moment")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """run"""
+
+    seed: int = option(0, "seed of the weights, the order of the images, the crops and the masks")
+    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("32", "32, or mixed precision with bf16 or 16 (fp16)", choices=PRECISIONS)
+    threads: int = option(
+        0, "CPU threads, 0 for PyTorch's own choice; results are reproducible per thread count"
+    )
+    log_every: int | None = option(None, "steps between two lines of the training log")
+    eval_every: int | None = option(
+        None, "epochs between two measurements of the effective rank on held-out images"
+    )
+    rank_images: int = option(2048, "held-out images on which the effective ranks are measured")
+    checkpoint_every: int = option(1, "epochs between two checkpoints")
+    tensorboard: bool = option(True, "write TensorBoard logs besides metrics.jsonl")
+
+
+@dataclass(frozen=True)
+class MaskedConfig:
+    """method"""
+
+    method: str = option(
+        "mmae", "MAE, U-MAE (uniformity) or M-MAE (total coding rate)", choices=("mae", "umae", "mmae")
+    )
+    lambda_: float = option(
+        0.01,
+        "weight of the regulariser (U-MAE, M-MAE). The released code's gather divides its gradient by the number "
+        "of processes: for its effective weight on N devices give lambda/N",
+        flag="lambda",
+    )
+    mu: float = option(1.0, "mu of the total coding rate (M-MAE); the paper uses 1 for ViT-B and 3 for ViT-L")
+    tcr_scale: str = option(
+        "code",
+        "code: log det(I + mu/d F'F), as released; paper: log det(mu I + F'F), as printed, a far stronger term",
+        choices=("code", "paper"),
+    )
+    centering: bool = option(False, "centre the normalised features over the batch before the coding rate")
+    mask_ratio: float = option(0.75, "share of the patches that is hidden from the encoder")
+    norm_pix: bool = option(True, "reconstruct patches normalised by their own mean and variance")
+    double_norm: bool = option(
+        False,
+        "pass the CLS feature through the final LayerNorm a second time before the regulariser, as released",
+    )
+
+
+@dataclass(frozen=True)
+class MaskedRunConfig:
+    """Everything that determines one masked pre-training run."""
+
+    method: MaskedConfig = MaskedConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
+
+
+_CIFAR = {
+    "image_size": 32, "patch": 8, "model": "tiny", "epochs": 12, "batch": 512, "lr": 5e-4, "warmup_epochs": 1.0,
+    "crop_min": 0.2, "flip": True, "log_every": 10, "eval_every": 1,
+}  # fmt: skip
+RECIPES: dict[str, dict[str, Any]] = {
+    "digits": {
+        "image_size": 8, "patch": 2, "model": "tiny", "epochs": 200, "batch": 64, "lr": 4e-3, "warmup_epochs": 10.0,
+        "crop_min": 0.8, "flip": False, "log_every": 22, "eval_every": 4,
+    },
+    "cifar10": _CIFAR,
+    "cifar100": _CIFAR,
+    "imagefolder": {
+        "image_size": 224, "patch": 16, "model": "vit_base", "epochs": 200, "batch": 1024, "lr": 1.5e-4,
+        "warmup_epochs": 40.0, "crop_min": 0.2, "flip": True, "log_every": 20, "eval_every": 1,
+    },
+}  # fmt: skip
+
+# Options that do not change what is computed, so that a run may be resumed with other values.
+FREE_ON_RESUME = (
+    "data_dir",
+    "download",
+    "workers",
+    "device",
+    "threads",
+    "log_every",
+    "checkpoint_every",
+    "tensorboard",
+)
+
+
+def sections(config: Any) -> list[tuple[str, Any]]:
+    """Pairs of section name and section of a run configuration, in the order of ``--help``."""
+    return [(f.name, getattr(config, f.name)) for f in dataclasses.fields(config)]
+
+
+def flag_of(item: dataclasses.Field[Any]) -> str:
+    """The command-line flag of a configuration field, such as ``--mask-ratio``."""
+    return "--" + (item.metadata.get("flag") or item.name.replace("_", "-"))
+
+
+def resolve(config: Any) -> Any:
+    """The configuration with every ``None`` that the recipe of the data set knows filled in."""
+    recipe = dict(RECIPES[config.data.data])
+    if config.optim.epochs is not None:  # the warm-up keeps its share of the training
+        recipe["warmup_epochs"] *= config.optim.epochs / recipe["epochs"]
+    filled = {}
+    for name, section in sections(config):
+        missing = {
+            f.name: recipe[f.name]
+            for f in dataclasses.fields(section)
+            if f.name in recipe and getattr(section, f.name) is None
+        }
+        filled[name] = dataclasses.replace(section, **missing)
+    return dataclasses.replace(config, **filled)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as nested plain dictionaries, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type, values: dict[str, Any]) -> Any:
+    """The configuration of class ``cls`` from ``to_dict``'s output; unknown or missing names raise ``ValueError``."""
+    defaults = cls()
+    parts = {}
+    for name, section in sections(defaults):
+        given = values.get(name)
+        known = {f.name for f in dataclasses.fields(section)}
+        if not isinstance(given, dict) or set(given) != known:
+            raise ValueError(f"section '{name}' does not have the expected options")
+        parts[name] = type(section)(**given)
+    return cls(**parts)
+
+
+def differences(ours: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
+    """Options (flag, our value, their value) that differ and that change what a run computes."""
+    found = []
+    for name, section in sections(ours):
+        other = getattr(theirs, name)
+        for f in dataclasses.fields(section):
+            mine, yours = getattr(section, f.name), getattr(other, f.name)
+            if mine != yours and f.name not in FREE_ON_RESUME:
+                found.append((flag_of(f), mine, yours))
+    return found

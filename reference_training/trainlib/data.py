@@ -1,0 +1,126 @@
+"""Data sets held in memory as one uint8 tensor: scikit-learn's digits, CIFAR-10 and CIFAR-100.
+
+A data set gives two things to the training loop: ``train_batches`` (augmented, in an order that depends only
+on seed and epoch) and ``evaluation_batches`` (plain images of a split). ``folder.py`` has the same interface
+for image files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainlib import augment
+from trainlib.errors import UsageError
+from trainlib.rng import generator
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images ``(N, C, H, W)`` uint8 and labels ``(N,)`` int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class TensorDataset:
+    """Two splits in memory, augmented and normalised on the training device."""
+
+    def __init__(self, name: str, train: Split, test: Split, classes: int, config) -> None:
+        self.name, self.classes, self.config = name, classes, config
+        self.splits = {"train": train, "test": test}
+        self.channels = train.images.shape[1]
+        self.image_size = config.data.image_size
+        statistics = train.images[:: max(1, len(train.images) // 10_000)].float().div(255)
+        self.mean = statistics.mean((0, 2, 3))
+        self.std = statistics.std((0, 2, 3))
+
+    def size(self, split: str) -> int:
+        """Number of images of a split."""
+        return len(self.splits[split].labels)
+
+    def to(self, device: torch.device) -> TensorDataset:
+        """Move the images to the training device, where augmentation happens."""
+        self.splits = {k: Split(s.images.to(device), s.labels.to(device)) for k, s in self.splits.items()}
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training split; the remainder of an epoch is dropped."""
+        return self.size("train") // self.config.optim.batch
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Pixels in [0, 255] to zero mean and unit variance per channel."""
+        return (pixels / 255 - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Normalised images back to [0, 1], for pictures."""
+        return (images * self.std[:, None, None] + self.mean[:, None, None]).clamp(0, 1)
+
+    def train_batches(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented, normalised batches of one epoch."""
+        data, batch = self.config.data, self.config.optim.batch
+        split = self.splits["train"]
+        order = torch.randperm(self.size("train"), generator=generator(seed, "order", epoch))
+        height, width = split.images.shape[-2:]
+        for step in range(self.steps_per_epoch()):
+            index = order[step * batch : (step + 1) * batch].to(split.images.device)
+            draws = augment.draw(batch, generator(seed, "augment", epoch, step))
+            crops = augment.boxes(draws, height, width, data.crop_min, data.flip)
+            crops = augment.Crops(*(c.to(split.images.device) for c in crops))
+            images = augment.crop_resize(split.images[index], crops, self.image_size)
+            yield self.normalize(images), split.labels[index]
+
+    def evaluation_batches(
+        self, split: str, batch: int, limit: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images without augmentation; the first ``limit`` of them (the splits are in random order)."""
+        images, labels = self.splits[split].images, self.splits[split].labels
+        end = len(labels) if limit is None else min(limit, len(labels))
+        for start in range(0, end, batch):
+            stop = min(start + batch, end)
+            chunk = images[start:stop].float()
+            if chunk.shape[-1] != self.image_size:
+                chunk = torch.nn.functional.interpolate(
+                    chunk, (self.image_size, self.image_size), mode="bicubic", antialias=True
+                )
+            yield self.normalize(chunk), labels[start:stop]
+
+
+def load_dataset(config):
+    """The data set that the configuration names, checked against the batch size. It does not know the seed."""
+    name = config.data.data
+    if name == "digits":
+        dataset = _digits(config)
+    elif name in ("cifar10", "cifar100"):
+        from trainlib.cifar import load_cifar
+
+        train, test, classes = load_cifar(name, config.data.data_dir, download=config.data.download)
+        dataset = TensorDataset(name, Split(*train), Split(*test), classes, config)
+    else:
+        from trainlib.folder import ImageFolderDataset
+
+        dataset = ImageFolderDataset(config)
+    if config.optim.batch > dataset.size("train"):
+        raise UsageError(
+            "--batch",
+            f"{config.optim.batch} images are more than the {dataset.size('train')} training images of {name}",
+            f"choose at most {dataset.size('train')}",
+        )
+    return dataset
+
+
+def _digits(config) -> TensorDataset:
+    """The 1,797 digits of 8 x 8 pixels, one fifth of each class held out (the same one for every seed)."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    parts = train_test_split(images, digits.target, test_size=0.2, stratify=digits.target, random_state=0)
+    train_x, test_x, train_y, test_y = (torch.from_numpy(np.ascontiguousarray(p)) for p in parts)
+    return TensorDataset("digits", Split(train_x, train_y.long()), Split(test_x, test_y.long()), 10, config)

@@ -1,0 +1,129 @@
+"""From parsed options to finished runs: what to train, where, and how errors end the program."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainlib import study
+from trainlib.cli import fail, read_config
+from trainlib.config import resolve
+from trainlib.data import load_dataset
+from trainlib.errors import DIVERGED_EXIT_CODE, USAGE_EXIT_CODE, DivergedError, UsageError, describe_os_error
+from trainlib.files import read_json, write_json
+from trainlib.run import check_same, create_run_dir, prepare_device, read_run_config, train_run
+
+STUDY = "study.json"
+
+
+@dataclass(frozen=True)
+class Program:
+    """What distinguishes one training script from another."""
+
+    name: str
+    config_class: type
+    method_class: type
+    validate: Callable[[Any], None]
+    methods: tuple[str, ...]  # what --compare trains
+
+
+def run_command(program: Program, arguments: argparse.Namespace) -> int:
+    """Carry out the command line; every foreseeable error becomes one line and an exit code."""
+    out = arguments.resume or arguments.out
+    try:
+        _carry_out(program, arguments)
+    except UsageError as error:
+        return fail(program.name, str(error), USAGE_EXIT_CODE)
+    except DivergedError as error:
+        return fail(program.name, str(error), DIVERGED_EXIT_CODE)
+    except OSError as error:
+        return fail(program.name, describe_os_error(error, str(out or "runs")), USAGE_EXIT_CODE)
+    except KeyboardInterrupt:
+        return fail(program.name, "interrupted; continue with --resume", 130)
+    return 0
+
+
+def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
+    plan = _planned if arguments.resume is None else _resumed
+    out, runs = plan(program, arguments)
+    for config in runs.values():
+        program.validate(config)
+    first = next(iter(runs.values()))  # the runs of a comparison differ in method and seed only
+    prepare_device(first)
+    dataset = load_dataset(first)  # all that can be wrong with the data is said before any folder is made
+    if arguments.resume is None:
+        _create(out, runs)
+    folders = [out / name if name else out for name in runs]
+    summaries = [
+        train_run(config, program.method_class, dataset, folder)
+        for config, folder in zip(runs.values(), folders, strict=True)
+    ]
+    table = study.report(summaries, folders, out) if runs.keys() != {""} else study.results_table(summaries)
+    print(table)
+    print(f"results: {out}")
+
+
+def _planned(program: Program, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Folder and configurations of a fresh command; a single run has the name ''."""
+    config = resolve(read_config(arguments, program.config_class()))
+    seeds = _seeds(arguments.seeds, config.run.seed)
+    chosen = list(program.methods) if arguments.compare else [config.method.method]
+    name = "compare" if arguments.compare else config.method.method
+    out = arguments.out or _free_folder(Path("runs") / f"{name}-{config.data.data}")
+    single = len(chosen) * len(seeds) == 1
+    return out, ({"": config} if single else study.plan(config, chosen, seeds))
+
+
+def _seeds(given: list[int] | int | None, first: int) -> list[int]:
+    if given is None:
+        return [first]
+    return given if isinstance(given, list) else list(range(first, first + given))
+
+
+def _free_folder(wanted: Path) -> Path:
+    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that does not exist."""
+    number, folder = 1, wanted
+    while folder.exists():
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    return folder
+
+
+def _create(out: Path, runs: dict[str, Any]) -> None:
+    if "" in runs:
+        create_run_dir(out, runs[""])
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            "--out", f"{out} already exists", f"choose another --out, or continue it with --resume {out}"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / STUDY, {"runs": list(runs)})
+    for name, config in runs.items():
+        create_run_dir(out / name, config)
+
+
+def _resumed(program: Program, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Folder and saved configurations of an earlier command; options given anew must agree with them."""
+    out = arguments.resume
+    if arguments.out is not None:
+        raise UsageError("--out", "a resumed run stays in its own folder", "leave --out out")
+    if arguments.compare or arguments.seeds is not None:
+        raise UsageError(
+            "--resume", "the folder knows its own methods and seeds", "leave --compare and --seeds out"
+        )
+    if not out.is_dir():
+        raise UsageError("--resume", f"there is no folder {out}", "name the --out of an earlier run")
+    names = read_json(out / STUDY)["runs"] if (out / STUDY).is_file() else [""]
+    runs = {}
+    for name in names:
+        saved = read_run_config(out / name, program.config_class)
+        asked = read_config(arguments, saved)
+        if name:  # a comparison sets method and seed of its runs itself
+            asked = study.with_identity(asked, saved)
+        check_same(asked, saved, out / name)
+        runs[name] = asked
+    return out, runs

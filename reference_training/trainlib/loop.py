@@ -1,0 +1,154 @@
+"""The training loop. It knows nothing of masks: a method gives random draws, a loss and features."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from trainlib import checkpoint
+from trainlib.checkpoint import Progress
+from trainlib.errors import DivergedError
+from trainlib.evaluate import extract, spectrum
+from trainlib.logs import MetricsLog
+from trainlib.optim import learning_rate, make_optimizer
+from trainlib.progress import ProgressDisplay
+from trainlib.rng import generator
+
+FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def make_fabric(config) -> Fabric:
+    """Lightning Fabric for one device with the precision of the run."""
+    return Fabric(accelerator=config.run.device, devices=1, precision=FABRIC_PRECISION[config.run.precision])
+
+
+class TrainingLoop:
+    """Trains one method on one data set, from scratch or from the last checkpoint of ``run_dir``."""
+
+    def __init__(self, fabric: Fabric, config, method, dataset, run_dir: Path, label: str) -> None:
+        self.fabric, self.config, self.method = fabric, config, method
+        self.dataset, self.run_dir, self.label = dataset, run_dir, label
+        self.module, self.optimizer = fabric.setup(method, make_optimizer(method, config.optim))
+        self.progress = Progress()
+
+    def restore(self) -> None:
+        """Continue where the last checkpoint of the run left off, if there is one."""
+        found = checkpoint.load(self.run_dir, self.config)
+        if found is not None:
+            self.progress, states = found
+            self.method.load_state_dict(states["model"])
+            self.optimizer.load_state_dict(states["optimizer"])
+            self.fabric.strategy.precision.load_state_dict(states["precision"])
+
+    def run(self) -> Progress:
+        """Train to the last epoch, with a log line, a measurement and a checkpoint as often as configured."""
+        steps = self.dataset.steps_per_epoch()
+        run, epochs = self.config.run, self.config.optim.epochs
+        self.log = MetricsLog(self.run_dir, step=self.progress.step, tensorboard=run.tensorboard)
+        self.display = ProgressDisplay(self.label, epochs * steps, self.progress.step)
+        self._since, self._cpu_since = time.monotonic(), time.process_time()
+        self._before = self._saved = self.progress
+        try:
+            if self.progress.step == 0:
+                self._measure(0)
+                self._save()
+            for epoch in range(self.progress.epoch, epochs):
+                self._epoch(epoch, steps)
+                finished = epoch + 1
+                if finished % run.eval_every == 0 or finished == epochs:
+                    self._measure(finished)
+                if finished % run.checkpoint_every == 0 or finished == epochs:
+                    self._save()
+        finally:
+            self.log.close()
+            self.display.close()
+        return self.progress
+
+    def _epoch(self, epoch: int, steps: int) -> None:
+        self.method.train()
+        config, began = self.config, time.monotonic()
+        window, window_step = began, 0
+        for index, (images, labels) in enumerate(self.dataset.train_batches(epoch, config.run.seed)):
+            step = epoch * steps + index
+            rate = learning_rate(config.optim, epoch + index / steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            draws = self.method.draw(len(images), generator(config.run.seed, "mask", epoch, index))
+            output = self._forward(step, images, labels, draws.to(images.device))
+            self.optimizer.zero_grad()
+            self.fabric.backward(output.loss)
+            self.optimizer.step()
+            if (step + 1) % config.run.log_every == 0 or index + 1 == steps:
+                now = time.monotonic()
+                speed = (index + 1 - window_step) * config.optim.batch / max(1e-9, now - window)
+                window, window_step = now, index + 1
+                self._log_step(step + 1, epoch + (index + 1) / steps, rate, speed, output)
+        self.progress = self.progress._replace(
+            epoch=epoch + 1,
+            step=(epoch + 1) * steps,
+            train_seconds=self.progress.train_seconds + time.monotonic() - began,
+        )
+
+    def _forward(self, step: int, images, labels, draws):
+        """One forward pass; anything that is not finite ends the run before it reaches the weights."""
+        try:
+            output = self.module(images, labels, draws)
+        except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
+            if all(bool(torch.isfinite(p).all()) for p in self.method.parameters()):
+                raise
+            self._diverged(step, "a weight")
+        if not bool(torch.isfinite(output.loss)):
+            self._diverged(step, "the loss")
+        return output
+
+    def _diverged(self, step: int, what: str) -> None:
+        self.log.write("stopped", step=step, epoch=self.progress.epoch, reason=f"{what} is not finite")
+        kept = f"the checkpoint of epoch {self._saved.epoch} is kept in {self.run_dir / checkpoint.NAME}"
+        raise DivergedError(step, what, kept)
+
+    def _log_step(self, step: int, epoch: float, rate: float, speed: float, output) -> None:
+        values = {name: float(value) for name, value in output.logs.items()}
+        measured = {f"batch_{k}": v for k, v in spectrum(output.features).items()}
+        self.log.write(
+            "train", step=step, epoch=epoch, lr=rate, images_per_second=speed, **values, **measured
+        )
+        self.display.update(
+            step,
+            loss=values["loss"],
+            effective_rank=measured["batch_effective_rank"],
+            images_per_second=speed,
+        )
+
+    def _measure(self, epoch: int) -> None:
+        """Log the spectra of held-out images at the end of an epoch."""
+        self.method.eval()
+        features, _ = extract(self.encode, self.dataset, "test", self.config.run.rank_images)
+        values = {f"{kind}_{k}": v for kind, f in features.items() for k, v in spectrum(f).items()}
+        self.log.write("eval", step=self.progress.step, epoch=epoch, **values)
+
+    def encode(self, images) -> dict[str, Any]:
+        """The method's features under the precision of the run."""
+        with self.fabric.autocast():
+            return self.method.encode(images)
+
+    def _save(self) -> None:
+        for name, parameter in self.method.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                self._diverged(self.progress.step, f"the weight {name}")
+        now, cpu = time.monotonic(), time.process_time()
+        self.progress = self.progress._replace(
+            seconds=self._before.seconds + now - self._since,
+            cpu_seconds=self._before.cpu_seconds + cpu - self._cpu_since,
+        )
+        self.log.sync()
+        states = {
+            "model": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+        checkpoint.save(self.run_dir, self.config, self.progress, states)
+        self._saved = self.progress

@@ -1,0 +1,94 @@
+"""MAE, U-MAE and M-MAE: one forward pass, the loss from ``matinfo.losses``, an online linear probe."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, umae_uniformity_loss
+from trainlib.models import MaskedAutoencoder, model_sizes, patchify, random_masking
+
+
+class StepOutput(NamedTuple):
+    """What a method hands to the training loop: the loss to minimise, numbers to log, features to measure."""
+
+    loss: Tensor
+    logs: dict[str, Tensor]
+    features: Tensor
+
+
+class MaskedMethod(nn.Module):
+    """A masked autoencoder with the regulariser that the configuration names."""
+
+    def __init__(self, config, channels: int, classes: int) -> None:
+        super().__init__()
+        self.config = config.method
+        sizes = model_sizes(config.model)
+        self.autoencoder = MaskedAutoencoder(config.data.image_size, config.model.patch, channels, sizes)
+        self.probe = nn.Linear(sizes.width, classes)
+        nn.init.normal_(self.probe.weight, std=0.01)
+        nn.init.zeros_(self.probe.bias)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """The random numbers of one step: mask noise ``(batch, L)``."""
+        return torch.rand(batch, self.autoencoder.length, generator=generator)
+
+    def regulariser(self, features: Tensor) -> Tensor:
+        """The unweighted term that is added to the reconstruction loss; zero for MAE."""
+        if self.config.method == "umae":
+            return umae_uniformity_loss(features)
+        if self.config.method == "mmae":
+            return mmae_tcr_loss(
+                features, mu=self.config.mu, scale=self.config.tcr_scale, centering=self.config.centering
+            )
+        return features.new_zeros(())
+
+    def forward(self, images: Tensor, labels: Tensor, noise: Tensor) -> StepOutput:
+        """Total loss, its parts, and the CLS features of the masked pass."""
+        masking = random_masking(noise, self.config.mask_ratio)
+        latent, prediction = self.autoencoder(images, masking)
+        feature = latent[:, 0]
+        if self.config.double_norm:
+            feature = self.autoencoder.encoder.norm(feature)
+        logits = self.probe(feature.detach())
+        with torch.autocast(images.device.type, enabled=False):
+            feature, logits = feature.float(), logits.float()
+            target = patchify(images.float(), self.autoencoder.patch)
+            reconstruction = masked_reconstruction_loss(
+                prediction.float(), target, masking.mask, norm_pix=self.config.norm_pix
+            )
+            regulariser = self.regulariser(feature)
+            probe_loss = nn.functional.cross_entropy(logits, labels)
+            objective = reconstruction + self.config.lambda_ * regulariser
+        logs = {
+            "loss": objective.detach(),
+            "reconstruction": reconstruction.detach(),
+            "regulariser": regulariser.detach(),
+            "probe_loss": probe_loss.detach(),
+            "probe_accuracy": (logits.argmax(1) == labels).float().mean(),
+        }
+        return StepOutput(objective + probe_loss, logs, feature.detach())
+
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of the unmasked images: the CLS token and the mean of the patch tokens."""
+        tokens = self.autoencoder.encoder(images).float()
+        return {"cls": tokens[:, 0], "pooled": tokens[:, 1:].mean(1)}
+
+    def reconstruct(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The images with hidden patches grey, and with hidden patches filled in by the decoder."""
+        patch, channels = self.autoencoder.patch, self.autoencoder.channels
+        from trainlib.models import unpatchify
+
+        masking = random_masking(noise, self.config.mask_ratio)
+        _, prediction = self.autoencoder(images, masking)
+        target, prediction = patchify(images, patch), prediction.float()
+        if self.config.norm_pix:  # back to pixels, with the mean and variance of the true patch
+            mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
+            prediction = prediction * (variance + 1e-6).sqrt() + mean
+        hidden = masking.mask[:, :, None]
+        return (
+            unpatchify(target * (1 - hidden), patch, channels),
+            unpatchify(target * (1 - hidden) + prediction * hidden, patch, channels),
+        )

@@ -1,0 +1,165 @@
+"""One run from a configuration to a folder of results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainlib import checkpoint
+from trainlib.config import differences, from_dict, to_dict
+from trainlib.errors import UsageError
+from trainlib.evaluate import evaluate_features
+from trainlib.files import read_json, write_json
+from trainlib.logs import read_metrics
+from trainlib.loop import TrainingLoop, make_fabric
+from trainlib.pictures import draw_reconstructions, draw_training
+from trainlib.tables import method_label
+
+CONFIG, SUMMARY, ENVIRONMENT = "config.json", "summary.json", "environment.json"
+
+
+def prepare_device(config) -> None:
+    """Set the number of threads and refuse a device or a precision that is not there."""
+    run = config.run
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    available = {
+        "auto": True,
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available[run.device]:
+        raise UsageError("--device", f"this PyTorch finds no {run.device} device", "use --device cpu or auto")
+    if run.precision == "16" and not (
+        run.device == "cuda" or (run.device == "auto" and torch.cuda.is_available())
+    ):
+        raise UsageError("--precision", "fp16 training needs a CUDA device", "use --precision 32 or bf16")
+
+
+def create_run_dir(run_dir: Path, config) -> None:
+    """A new folder with the resolved configuration; an existing one is never reused silently."""
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise UsageError(
+            "--out",
+            f"{run_dir} already exists",
+            f"choose another --out, or continue it with --resume {run_dir}",
+        )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / CONFIG, to_dict(config))
+
+
+def read_run_config(run_dir: Path, cls: type) -> Any:
+    """The configuration saved with a run."""
+    path = run_dir / CONFIG
+    if not path.is_file():
+        raise UsageError(
+            "--resume",
+            f"{run_dir} is not a run folder (it has no {CONFIG})",
+            "name the --out of an earlier run",
+        )
+    try:
+        return from_dict(cls, read_json(path))
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            "--resume", f"{path} is not a configuration of this program ({error})", "start a fresh --out"
+        ) from error
+
+
+def check_same(config, saved, run_dir: Path) -> None:
+    """Refuse to resume a run with options that differ from its own."""
+    for flag, ours, theirs in differences(config, saved):
+        raise UsageError(
+            "--resume", f"{run_dir} was started with {flag} {theirs}, not {ours}", f"leave {flag} out"
+        )
+
+
+def train_run(config, method_class: type, dataset, run_dir: Path) -> dict[str, Any]:
+    """Train (or continue), evaluate, draw, and return the summary that is also saved as ``summary.json``."""
+    if (run_dir / SUMMARY).exists():
+        return read_json(run_dir / SUMMARY)
+    checkpoint.load(run_dir, config)  # a bad checkpoint is refused before anything is changed
+    write_json(run_dir / ENVIRONMENT, environment())
+    label = method_label(to_dict(config)["method"])
+    fabric = make_fabric(config)
+    torch.manual_seed(config.run.seed)
+    method = method_class(config, dataset.channels, dataset.classes)
+    dataset.to(fabric.device)
+    loop = TrainingLoop(fabric, config, method, dataset, run_dir, f"{label} seed {config.run.seed}")
+    loop.restore()
+    progress = loop.run()
+    method.eval()
+    features = evaluate_features(loop.encode, dataset, config.run.rank_images)
+    records = read_metrics(run_dir)
+    last = [r for r in records if r["kind"] == "train"][-1]
+    summary = {
+        "label": label,
+        "method": to_dict(config)["method"],
+        "data": config.data.data,
+        "seed": config.run.seed,
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "loss": last["loss"],
+        "reconstruction": last["reconstruction"],
+        "online_probe_accuracy": 100 * last["probe_accuracy"],
+        "features": features,
+        "rank_images": min(config.run.rank_images, dataset.size("test")),
+        "seconds": progress.seconds,
+        "train_seconds": progress.train_seconds,
+        "cpu_seconds": progress.cpu_seconds,
+        "images_per_second": progress.step * config.optim.batch / max(1e-9, progress.train_seconds),
+    }
+    draw_reconstructions(method, dataset, config.run.seed, run_dir / "reconstructions.png")
+    draw_training(records, f"{label}, {config.data.data}", run_dir / "training.png")
+    write_json(run_dir / SUMMARY, summary)
+    return summary
+
+
+def environment() -> dict[str, Any]:
+    """Command, commit, versions and hardware, for the record."""
+    packages = ("torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "command": " ".join(sys.argv),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return (
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            or None
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,90 @@
+"""Tables of results: one row per method and kind of feature, mean and standard deviation over seeds."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+NAMES = {"mae": "MAE", "umae": "U-MAE", "mmae": "M-MAE"}
+COLUMNS = (
+    ("effective_rank", "eff. rank", 2),
+    ("rankme", "RankMe", 2),
+    ("entropy", "entropy (nats)", 3),
+    ("knn_accuracy", "kNN %", 2),
+    ("probe_accuracy", "probe %", 2),
+)
+
+
+def method_label(method: dict[str, Any]) -> str:
+    """The name of a method with the settings that distinguish it, such as ``M-MAE 0.01``."""
+    label = NAMES[method["method"]]
+    if method["method"] == "mae":
+        return label
+    label += f" {method['lambda_']:g}"
+    if method["method"] == "mmae":
+        label += "" if method["mu"] == 1 else f" mu {method['mu']:g}"
+        label += "" if method["tcr_scale"] == "code" else " paper scale"
+        label += " centred" if method["centering"] else ""
+    return label + (" double norm" if method["double_norm"] else "")
+
+
+def group_by_method(summaries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Summaries of equal label together, in order: MAE, U-MAE, M-MAE, then by weight."""
+    order = {name: i for i, name in enumerate(NAMES)}
+    ordered = sorted(
+        summaries, key=lambda s: (order[s["method"]["method"]], s["method"]["lambda_"], s["label"], s["seed"])
+    )
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for summary in ordered:
+        groups.setdefault(summary["label"], []).append(summary)
+    return groups
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean, and sample standard deviation where there is more than one value."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def results_table(summaries: list[dict[str, Any]]) -> str:
+    """A Markdown table, aligned so that it also reads well on a terminal."""
+    header = ["method", "seeds", "feature", *(title for _, title, _ in COLUMNS), "seconds"]
+    rows = []
+    for label, group in group_by_method(summaries).items():
+        for feature in group[0]["features"]:
+            cells = [
+                spread([s["features"][feature][key] for s in group], digits) for key, _, digits in COLUMNS
+            ]
+            seconds = spread([s["seconds"] for s in group], 0)
+            rows.append([label, str(len(group)), feature, *cells, seconds])
+    return aligned([header, *rows])
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of text, the first one the header, as an aligned Markdown table."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)
+
+
+def aggregate(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The table's numbers for machines: mean, standard deviation and values per method and feature."""
+    records = []
+    for label, group in group_by_method(summaries).items():
+        record: dict[str, Any] = {"label": label, "seeds": [s["seed"] for s in group], "features": {}}
+        for feature in group[0]["features"]:
+            record["features"][feature] = {
+                key: _statistics([s["features"][feature][key] for s in group]) for key, _, _ in COLUMNS
+            }
+        record["seconds"] = _statistics([s["seconds"] for s in group])
+        records.append(record)
+    return records
+
+
+def _statistics(values: list[float]) -> dict[str, Any]:
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": sd, "values": values}

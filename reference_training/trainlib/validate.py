@@ -1,0 +1,110 @@
+"""Every check of an option that can be made before the data are read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from trainlib.errors import UsageError
+
+
+def _require(condition: bool, option: str, problem: str, remedy: str) -> None:
+    if not condition:
+        raise UsageError(option, problem, remedy)
+
+
+def _positive_integers(section: Any, names: dict[str, str]) -> None:
+    for name, option in names.items():
+        value = getattr(section, name)
+        _require(
+            value is None or value >= 1,
+            option,
+            f"expected a whole number of at least 1, got {value}",
+            "raise it",
+        )
+
+
+def validate_common(config: Any) -> None:
+    """Check the sections that every method shares. ``config`` must be resolved."""
+    data, optim, run = config.data, config.optim, config.run
+    _positive_integers(data, {"image_size": "--image-size"})
+    _positive_integers(config.model, {n: "--" + n.replace("_", "-") for n in (
+        "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")})  # fmt: skip
+    _positive_integers(optim, {"epochs": "--epochs", "batch": "--batch"})
+    _positive_integers(run, {n: "--" + n.replace("_", "-") for n in (
+        "log_every", "eval_every", "rank_images", "checkpoint_every")})  # fmt: skip
+    for value, option in ((data.workers, "--workers"), (run.threads, "--threads"), (run.seed, "--seed")):
+        _require(value >= 0, option, f"expected a whole number of at least 0, got {value}", "raise it")
+    _require(
+        0 < data.crop_min <= 1,
+        "--crop-min",
+        f"expected a share in (0, 1], got {data.crop_min}",
+        "use e.g. 0.2",
+    )
+    _require(optim.batch >= 2, "--batch", "a batch of 1 has no spectrum to regularise", "use at least 2")
+    for value, option in (
+        (optim.lr, "--lr"),
+        (optim.warmup_epochs, "--warmup-epochs"),
+        (optim.weight_decay, "--weight-decay"),
+    ):
+        _require(
+            math.isfinite(value) and value >= 0,
+            option,
+            f"expected a finite number of at least 0, got {value}",
+            "raise it",
+        )
+    for value, option in ((optim.beta1, "--beta1"), (optim.beta2, "--beta2")):
+        _require(0 <= value < 1, option, f"expected a number in [0, 1), got {value}", "use e.g. 0.9")
+    if data.data != "digits":
+        _require(
+            data.data_dir is not None,
+            "--data-dir",
+            f"--data {data.data} reads image files",
+            "name their folder",
+        )
+    _require(
+        not data.download or data.data in ("cifar10", "cifar100"), "--download",
+        f"--data {data.data} cannot be downloaded", "leave it out",
+    )  # fmt: skip
+
+
+def validate_masked(config: Any) -> None:
+    """Check the options of masked pre-training, alone and against the model."""
+    from trainlib.models import model_sizes
+
+    validate_common(config)
+    method, model = config.method, config.model
+    for value, option in ((method.lambda_, "--lambda"), (method.mu, "--mu")):
+        _require(
+            math.isfinite(value) and value >= 0,
+            option,
+            f"expected a finite number of at least 0, got {value}",
+            "raise it",
+        )
+    _require(method.mu > 0, "--mu", "the coding rate needs a positive mu", "use 1 (ViT-B) or 3 (ViT-L)")
+    side, patch = config.data.image_size, model.patch
+    divisors = ", ".join(str(p) for p in range(1, side) if side % p == 0)
+    _require(
+        side % patch == 0, "--patch", f"a patch of {patch} does not divide images of {side} x {side} pixels",
+        f"choose one of {divisors} or change --image-size",
+    )  # fmt: skip
+    patches = (side // patch) ** 2
+    keep = int(patches * (1 - method.mask_ratio)) if 0 <= method.mask_ratio < 1 else 0
+    _require(
+        0 < keep < patches, "--mask-ratio",
+        f"a ratio of {method.mask_ratio} leaves {keep} of {patches} patches visible",
+        "choose it so that at least one patch is visible and one is masked, such as 0.75",
+    )  # fmt: skip
+    sizes = model_sizes(model)
+    for width, heads, prefix in (
+        (sizes.width, sizes.heads, ""),
+        (sizes.decoder_width, sizes.decoder_heads, "decoder-"),
+    ):
+        _require(
+            width % heads == 0, f"--{prefix}heads", f"{heads} heads do not divide a width of {width}",
+            "choose a divisor of the width",
+        )  # fmt: skip
+        _require(
+            width % 4 == 0, f"--{prefix}width", f"2-D sine-cosine positions need a multiple of 4, got {width}",
+            f"use {4 * max(1, round(width / 4))}",
+        )  # fmt: skip
