@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
@@ -10,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo._record import recording
+from matinfo._record import is_recording, recording
 from matinfo.operands import Gram, as_tensor
 from matinfo.spectral.precision import at_least_float32
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_NOTHING = contextlib.nullcontext()
 
 
 def quantity(function: Callable[P, R]) -> Callable[P, R]:
@@ -33,14 +36,9 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
             raise TypeError("Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy.")
         tensors = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in args]
         operands = [a for a in tensors if isinstance(a, Tensor | Gram)]
-        device_type = operands[0].device.type if operands else "cpu"
         call = cast(Callable[..., Tensor], function)
-        if torch.compiler.is_compiling():
-            with torch.autocast(device_type, enabled=False):
-                result = call(*tensors, **kwargs)
-        else:
-            with torch.autocast(device_type, enabled=False), recording(function.__name__):
-                result = call(*tensors, **kwargs)
+        with _context(function.__name__, operands):
+            result = call(*tensors, **kwargs)
         if numpy:
             return cast(R, result.double().numpy()[()])
         return cast(R, result.to(_result_dtype(operands)))
@@ -48,7 +46,23 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+def _context(name: str, operands: list[Any]) -> contextlib.AbstractContextManager:
+    """Autocast off and the name on record, where there is anything to switch off or to record."""
+    device_type = operands[0].device.type if operands else "cpu"
+    compiling = torch.compiler.is_compiling()
+    if not compiling and not is_recording() and not torch.is_autocast_enabled(device_type):
+        return _NOTHING
+    if compiling:
+        return torch.autocast(device_type, enabled=False)
+    stack = contextlib.ExitStack()
+    stack.enter_context(torch.autocast(device_type, enabled=False))
+    stack.enter_context(recording(name))
+    return stack
+
+
 def _result_dtype(operands: list[Any]) -> torch.dtype:
+    if len(operands) == 1 and isinstance(operands[0], Tensor):  # the common case
+        return at_least_float32(operands[0].dtype)
     dtypes = [a.given_dtype if isinstance(a, Gram) else a.dtype for a in operands]
     dtypes = [dtype for dtype in dtypes if dtype.is_floating_point]
     return at_least_float32(functools.reduce(torch.promote_types, dtypes)) if dtypes else torch.get_default_dtype()

@@ -77,10 +77,15 @@ def explain() -> Iterator[Explanation]:
         _active.reset(token)
 
 
+def is_recording() -> bool:
+    """Whether an ``explain`` block is active."""
+    return _active.get() is not None
+
+
 @contextlib.contextmanager
 def recording(quantity: str) -> Iterator[None]:
     """Name the public function on whose behalf the steps inside are done; the outermost one counts."""
-    if _active.get() is None or _quantity.get():
+    if _quantity.get():
         yield
         return
     token = _quantity.set(quantity)

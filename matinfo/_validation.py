@@ -115,10 +115,10 @@ def check_same_samples(shapes: list[tuple[int, ...]]) -> None:
 
 def check_order(alpha: object, name: str = "alpha") -> float:
     """Accept an order in [0, inf]."""
-    if isinstance(alpha, bool) or not isinstance(alpha, Real):
+    if type(alpha) is not float and (isinstance(alpha, bool) or not isinstance(alpha, Real)):
         raise TypeError(f"Expected {name} to be a number in [0, inf], got {type(alpha).__name__}.")
     order = float(alpha)
-    if math.isnan(order) or order < 0:
+    if not order >= 0:  # NaN included
         raise ValueError(f"Expected {name} in [0, inf], got {order}.")
     return order
 
@@ -177,3 +177,17 @@ def check_positive_semidefinite(eigenvalues: Tensor, tolerance: float) -> None:
             "beyond round-off. Matrix information quantities are defined on Gram or kernel matrices: use "
             "Gram(features), a positive definite kernel, or project K with its non-negative eigenvalues."
         )
+
+
+def check_frobenius_norm(squared: Tensor, trace: Tensor) -> None:
+    """Refuse matrices whose Frobenius norm exceeds their trace: no positive semi-definite matrix does that."""
+    if squared.is_cuda or not values_are_readable(squared):
+        return
+    excess = squared > 1.0001 * trace.square()
+    if bool(excess.any()):
+        norm, total = squared[excess].sqrt().max().item(), trace[excess].max().item()
+        if math.isfinite(norm):
+            raise ValueError(
+                f"Expected a positive semi-definite matrix, got Frobenius norm {norm:.3g} above the trace {total:.3g}, "
+                "so that an eigenvalue is negative. Use Gram(features) or a positive definite kernel."
+            )

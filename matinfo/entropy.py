@@ -23,12 +23,13 @@ def entropy_of(K: Operand, alpha: float, *, method: str = "auto", precision: str
     check_choice(method, "method", METHODS)
     check_choice(precision, "precision", PRECISIONS)
     side = smaller_side(K, precision=precision, sensitive=alpha < 1)
-    total = trace(side.matrix)
-    check_trace(total.detach())
+    total = trace(side.matrix.detach())
+    check_trace(total)
     if alpha == 0:
         return numerical_rank(side.matrix, side.noise, side=side.name).log()
     if alpha == math.inf:
-        return total.log() - largest_eigenvalue(side.matrix, side.noise, side=side.name).log()
+        top = largest_eigenvalue(side.matrix, side.noise, side=side.name)
+        return trace(side.matrix).log() - top.log()
     if alpha == 2 and method == "auto":
         return collision_entropy(side.matrix, total, side=side.name)
     return entropy_function(side.matrix, total, alpha, side.noise, side=side.name)
@@ -38,6 +39,11 @@ def joint_entropy_of(operands: list[Operand], alpha: float, precision: str) -> T
     """Entropy of the Hadamard product, float64."""
     product = hadamard(operands, precision=precision, sensitive=alpha < 1)
     return entropy_of(product, alpha, precision=precision)
+
+
+def in_unit(value: Tensor, unit: float) -> Tensor:
+    """Nats in another unit."""
+    return value if unit == 1 else value / unit
 
 
 @quantity
@@ -86,7 +92,8 @@ def renyi_entropy(
         [0.6931, 0.5623, 0.47, 0.2877]
     """
     order, unit = check_order(alpha), check_base(base)
-    return entropy_of(as_operand(K, "K", "renyi_entropy"), order, method=method, precision=precision) / unit
+    value = entropy_of(as_operand(K, "K", "renyi_entropy"), order, method=method, precision=precision)
+    return in_unit(value, unit)
 
 
 @quantity
@@ -120,7 +127,7 @@ def von_neumann_entropy(K: Operand, *, base: float | None = None, precision: str
         3.0
     """
     unit = check_base(base)
-    return entropy_of(as_operand(K, "K", "von_neumann_entropy"), 1.0, precision=precision) / unit
+    return in_unit(entropy_of(as_operand(K, "K", "von_neumann_entropy"), 1.0, precision=precision), unit)
 
 
 @quantity
@@ -160,7 +167,7 @@ def joint_entropy(*Ks: Operand, alpha: float = 1.0, base: float | None = None, p
     """
     order, unit = check_order(alpha), check_base(base)
     operands = as_operands(Ks, "joint_entropy")
-    return joint_entropy_of(operands, order, precision) / unit
+    return in_unit(joint_entropy_of(operands, order, precision), unit)
 
 
 @quantity
@@ -201,7 +208,7 @@ def conditional_entropy(
     order, unit = check_order(alpha), check_base(base)
     first, second = as_operands((K1, K2), "conditional_entropy")
     joint = joint_entropy_of([first, second], order, precision)
-    return (joint - entropy_of(second, order, precision=precision)) / unit
+    return in_unit(joint - entropy_of(second, order, precision=precision), unit)
 
 
 def as_operands(Ks: tuple[Operand, ...], function: str) -> list[Operand]:

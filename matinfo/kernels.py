@@ -350,7 +350,7 @@ def _density_bandwidth(X: Tensor, constant: float) -> Tensor:
     n, d = X.shape[-2:]
     if n == 1:
         return torch.ones(X.shape[:-2], dtype=torch.float64, device=X.device)
-    spread = X.var(-2).mean(-1).sqrt()
+    spread = ((X - X.mean(-2, keepdim=True)).square().sum((-2, -1)) / ((n - 1) * d)).sqrt()
     return torch.where(spread == 0, 1.0, spread * (n * constant) ** (-1 / (d + 4)))
 
 

@@ -105,6 +105,13 @@ def test_function_rejects_an_indefinite_matrix_and_gives_the_size_of_its_eigenva
         MATRIX_CASES[name](INDEFINITE, *identities)
 
 
+@pytest.mark.parametrize("function", [lambda K: matinfo.renyi_entropy(K, 2), matinfo.participation_ratio])
+def test_order_two_rejects_a_matrix_that_shows_its_indefiniteness(function):
+    # No eigenvalue is computed at order 2; but |K|_F <= tr K holds for every positive semi-definite matrix.
+    with pytest.raises(ValueError, match=r"positive semi-?definite"):
+        function(torch.tensor([[0.1257, 0.2542], [0.2542, 0.1049]]))
+
+
 def test_matrix_tcr_rejects_a_matrix_whose_shifted_form_is_indefinite():
     with pytest.raises(ValueError, match=r"positive (semi-?)?definite"):
         matinfo.matrix_tcr(INDEFINITE, 0.1)

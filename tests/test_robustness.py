@@ -178,6 +178,18 @@ def test_renyi_entropy_survives_the_hard_families_where_auto_means_float32(famil
     check_hard_case(Z, K, lam, "auto")
 
 
+@pytest.mark.parametrize("alpha", [1.0, 1.5, INF])
+def test_float64_solver_failure_on_a_sparse_rank_one_matrix_is_survived(alpha):
+    # Seen on torch 2.15: `torch.linalg.eigh` raises "failed to converge" on this matrix in float64 as well.
+    _, K, _ = hard_case("rank_one_density_0.05", 512, seed=4)
+    for dtype in (torch.float32, torch.float64):
+        A = K.to(dtype).requires_grad_()
+        value = renyi_entropy(A, alpha)
+        # Entries rounded to float32: 512 null eigenvalues of about 1e-8 lambda_max, each -p log p.
+        close(value, 0.0, 20 * math.sqrt(512) * EPS32)
+        assert torch.autograd.grad(value, A)[0].isfinite().all()
+
+
 @pytest.mark.parametrize("family", matrices.HARD_FAMILIES)
 def test_other_quantities_survive_the_hard_float32_families(family):
     Z, K, _ = hard_case(family, 128, seed=2)

@@ -46,7 +46,9 @@ def patch_normalize(target: Tensor) -> Tensor:
     if t.shape[-1] < 2:
         raise ValueError("Expected patches of at least two pixel values, got one: the variance is not defined.")
     t = t.float() if t.dtype != torch.float64 else t
-    return (t - t.mean(-1, keepdim=True)) / (t.var(-1, keepdim=True) + 1e-6).sqrt()
+    t = t - t.mean(-1, keepdim=True)
+    variance = t.square().sum(-1, keepdim=True) / (t.shape[-1] - 1)
+    return t / (variance + 1e-6).sqrt()
 
 
 @quantity

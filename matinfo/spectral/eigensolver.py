@@ -18,6 +18,9 @@ from matinfo._record import record
 _SHIFT = 2.0**-27
 """Relative shift that keeps float32 tridiagonal forms out of the subnormal range; subtracted afterwards."""
 
+_RESCUE_SHIFT = 2.0**-60
+"""The same for float64, which fails far more rarely: only tried after a failure."""
+
 _LARGEST_ORDER = {"cpu": 32_000, "cuda": 20_000}
 """Above these orders the solvers' 32-bit workspace sizes overflow."""
 
@@ -121,19 +124,22 @@ def _solve_with_fallbacks(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor, str
 
 
 def _rescue(A: Tensor, vectors: bool, index: int | None) -> tuple[Tensor, Tensor, str]:
-    """One matrix through the chain: as it is, in float64, in float64 on the CPU."""
+    """One matrix through the chain: as it is, shifted in float64, and the same on the CPU."""
     attempts = [
-        (A.dtype, A.device, ""),
-        (torch.float64, A.device, "fell back to float64"),
-        (torch.float64, torch.device("cpu"), "fell back to float64 on the CPU"),
+        (A.dtype, A.device, 0.0, ""),
+        (torch.float64, A.device, _RESCUE_SHIFT, "fell back to shifted float64"),
+        (torch.float64, torch.device("cpu"), _RESCUE_SHIFT, "fell back to shifted float64 on the CPU"),
     ]
-    for dtype, device, note in attempts:
+    for dtype, device, relative_shift, note in attempts:
         try:
             B = A.to(device=device, dtype=dtype)
+            shift = relative_shift * B.diagonal().amax()
+            if relative_shift:
+                B = B + shift * torch.eye(B.shape[-1], dtype=dtype, device=device)
             eigenvalues, Q = _solve(B, vectors)
             if vectors and bool(_probe(B, eigenvalues, Q).any()):
                 continue
-            return eigenvalues.to(A), Q.to(A), note
+            return (eigenvalues - shift).to(A), Q.to(A), note
         except torch.linalg.LinAlgError:
             continue
     diagonal = A.diagonal()

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral import compiled
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, derivatives_may_follow, eigensystem
 from matinfo.spectral.functions import Power, Tsallis
@@ -36,22 +37,23 @@ def entropy_function(K: Tensor, total: Tensor, alpha: float, noise: Noise, *, si
 
     Args:
         K: ``(..., n, n)``, float32 or float64.
-        total: Its trace ``(...)``, float64.
+        total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same).
         alpha: The order.
         noise: Which eigenvalues cannot be told from zero; below alpha = 1 they count as zero.
         side: For the explanation.
     """
     wanted = derivatives_are_wanted(K)
     eigenvalues, Q = eigensystem(K, noise, vectors=wanted, side=side)
-    p = eigenvalues.double().clamp_min(0.0) / total.detach()[..., None]
+    p = eigenvalues.double().clamp_min(0.0) / total[..., None]
+    cut = noise.solver * p[..., -1:] + noise.entries / p.shape[-1]
     if alpha < 1:
-        p = torch.where(p <= noise.cut(p), 0.0, p)
+        p = torch.where(p <= cut, 0.0, p)
     value = entropy_of_probabilities(p, alpha)
     if not wanted:
         return value
     if torch.compiler.is_compiling():
-        return compiled.linearized(value, (K, _first_derivative(value, p, noise.cut(p), total, Q, alpha)))
-    result: Tensor = _Entropy.apply(K, value, p, noise.cut(p), total.detach(), Q, alpha)
+        return compiled.linearized(value, (K, _first_derivative(torch.ones_like(value), value, p, cut, total, Q, alpha)))
+    result: Tensor = _Entropy.apply(K, value, p, cut, total, Q, alpha)
     return result
 
 
@@ -66,17 +68,17 @@ def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
     return -(alpha * top[..., 0].log() + Power(alpha).value(p / top).sum(-1).log()) / e
 
 
-def _first_derivative(value: Tensor, p: Tensor, cut: Tensor, total: Tensor, Q: Tensor, alpha: float) -> Tensor:
+def _first_derivative(
+    grad: Tensor, value: Tensor, p: Tensor, cut: Tensor, total: Tensor, Q: Tensor, alpha: float
+) -> Tensor:
     e = alpha - 1
-    if Power(alpha).projects_null_space:
-        above = p > cut
-        deviation = torch.where(above, p, 1.0).log() + value[..., None]
-        h = -deviation if e == 0 else torch.expm1(e * deviation) * (-alpha / e)
-        h = torch.where(above, h, 0.0 * p)
-    else:
-        h = torch.expm1(e * (p.log() + value[..., None])) * (-alpha / e)
-    h = (h / total.detach()[..., None]).to(Q.dtype)
-    return (Q * h[..., None, :]) @ Q.mT
+    projects = Power(alpha).projects_null_space
+    deviation = (torch.maximum(p, cut) if projects else p).log() + value[..., None]
+    weight = -grad / total if e == 0 else grad * (-alpha / e) / total
+    h = (deviation if e == 0 else torch.expm1(e * deviation)) * weight[..., None]
+    if projects:
+        h = h * (p > cut)
+    return (Q * h.to(Q.dtype)[..., None, :]) @ Q.mT
 
 
 def _differentiable_derivative(
@@ -100,10 +102,9 @@ def _differentiable_derivative(
     return factor[..., None, None].to(K.dtype) * F + ridge[..., None, None].to(K.dtype) * identity
 
 
-class _Entropy(torch.autograd.Function):
+class _Entropy(SpectralOperation):
     """K, with its entropy and eigensystem -> the entropy."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -122,9 +123,10 @@ class _Entropy(torch.autograd.Function):
         K, value, p, cut, total, Q = ctx.saved_tensors
         if derivatives_may_follow():
             derivative = _differentiable_derivative(K, p, cut, total, Q, ctx.alpha)
+            derivative = grad[..., None, None].to(K.dtype) * derivative
         else:
-            derivative = _first_derivative(value, p, cut, total, Q, ctx.alpha)
-        return grad[..., None, None].to(K.dtype) * derivative, None, None, None, None, None, None
+            derivative = _first_derivative(grad, value, p, cut, total, Q, ctx.alpha)
+        return derivative, None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:

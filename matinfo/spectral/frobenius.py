@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo._record import record
-from matinfo._validation import values_are_readable
+from matinfo._validation import check_frobenius_norm, values_are_readable
 from matinfo.spectral.eigensystem import derivatives_may_follow
 
 
@@ -26,13 +27,13 @@ def collision_entropy(K: Tensor, total: Tensor, *, side: str = "matrix") -> Tens
 
     Args:
         K: Symmetric, ``(..., n, n)``.
-        total: Its trace ``(...)``, float64, differentiable.
+        total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same).
         side: For the explanation.
     """
     record("frobenius", K, side=side)
     if torch.compiler.is_compiling():
-        return 2 * total.log() - _sum_of_squares(K).log()
-    value: Tensor = _CollisionEntropy.apply(K, total.detach())[0]
+        return 2 * K.diagonal(dim1=-2, dim2=-1).double().sum(-1).log() - _sum_of_squares(K).log()
+    value: Tensor = _CollisionEntropy.apply(K, total)[0]
     return value
 
 
@@ -49,15 +50,13 @@ def _robust_sum_of_squares(K: Tensor) -> Tensor:
 
 def _is_representable(squared: Tensor, dtype: torch.dtype) -> bool:
     """Whether the squared norms and their inverses are far inside the range of float32 (where that can be read)."""
-    if dtype == torch.float64 or squared.is_cuda or not values_are_readable(squared):
+    if dtype == torch.float64 or squared.is_cuda or squared.numel() == 0 or not values_are_readable(squared):
         return True
     low, high = squared.aminmax()
     return 1e-24 < low.item() and high.item() < 1e24
 
 
-class _FrobeniusSquared(torch.autograd.Function):
-    generate_vmap_rule = True
-
+class _FrobeniusSquared(SpectralOperation):
     @staticmethod
     def forward(K: Tensor) -> Tensor:
         return _robust_sum_of_squares(K)
@@ -78,14 +77,14 @@ class _FrobeniusSquared(torch.autograd.Function):
         return 2 * (K * dK).sum(-1).double().sum(-1)
 
 
-class _CollisionEntropy(torch.autograd.Function):
+class _CollisionEntropy(SpectralOperation):
     """One pass over K forward, one backward: ``dH/dK = 2 I/tr K - 2 K/|K|_F^2``."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(K: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
         squared = _robust_sum_of_squares(K)
+        check_frobenius_norm(squared, total)
         squared = torch.where(squared.isinf(), torch.nan, squared)
         return 2 * total.log() - squared.log(), squared
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo._record import record
 from matinfo.spectral import compiled
 
@@ -39,7 +40,7 @@ def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
     return result
 
 
-class _LogDet(torch.autograd.Function):
+class _LogDet(SpectralOperation):
     """A -> (log det A, its Cholesky factor)."""
 
     @staticmethod
@@ -66,12 +67,9 @@ class _LogDet(torch.autograd.Function):
         A, L = ctx.saved_tensors
         return (_Inverse.apply(A, L).double() * dA.double()).sum((-2, -1)), None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, A: Tensor) -> tuple:
-        return _LogDet.apply(A.movedim(in_dims[0], 0)), (0, 0)
 
 
-class _Inverse(torch.autograd.Function):
+class _Inverse(SpectralOperation):
     """A -> A^{-1} from its Cholesky factor."""
 
     @staticmethod
@@ -92,9 +90,3 @@ class _Inverse(torch.autograd.Function):
     def jvp(ctx: Any, dA: Tensor, _: Any) -> Tensor:
         inverse = _Inverse.apply(*ctx.saved_tensors)
         return -inverse @ ((dA + dA.mT) / 2) @ inverse
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, A: Tensor, L: Tensor) -> tuple[Tensor, int]:
-        A = A.movedim(in_dims[0], 0) if in_dims[0] is not None else A.unsqueeze(0)
-        L = L.movedim(in_dims[1], 0) if in_dims[1] is not None else L.unsqueeze(0)
-        return _Inverse.apply(A, L), 0

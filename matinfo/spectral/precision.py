@@ -2,7 +2,7 @@
 
 The eigensolver's error is that of a matrix perturbed by a few roundoffs of its largest eigenvalue. A matrix that was
 given in float32 has been perturbed as much already, so float32 is good enough for it unless the quantity listens to
-small eigenvalues (orders below 1, divergences). A matrix that is formed here from features is another matter: its
+small eigenvalues (orders below 1, divergences) or is so small that float64 costs nothing. A matrix that is formed here from features is another matter: its
 float64 product keeps digits that a float32 one has lost, at little cost on a small side.
 """
 
@@ -13,6 +13,7 @@ import torch
 PRECISIONS = ("auto", "float32", "float64")
 
 _SMALL_DUAL = 512
+_TINY = 32
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -34,6 +35,6 @@ def working_dtype(
     """
     if precision != "auto":
         return torch.float64 if precision == "float64" else torch.float32
-    if given == torch.float64 or sensitive:
+    if given == torch.float64 or sensitive or size <= _TINY:
         return torch.float64
     return torch.float64 if dual and size <= _SMALL_DUAL else torch.float32

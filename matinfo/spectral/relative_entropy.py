@@ -22,12 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral import compiled
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import Tsallis
 from matinfo.spectral.trace_function import THIRD_ORDER
 
 _FLOOR = 16 * torch.finfo(torch.float64).eps
+_TINY = 1e-300  # for the zero matrix
 _SUPPORT = torch.finfo(torch.float64).eps ** 0.5
 _NOISE = Noise(_FLOOR, 0.0, 1e-6)
 _LOG = Tsallis(1.0)  # its derivative is log x + 1
@@ -48,7 +50,7 @@ def relative_entropy(A: Tensor, B: Tensor) -> Tensor:
 
 
 def _floored(eigenvalues: Tensor) -> Tensor:
-    return torch.maximum(eigenvalues, _FLOOR * eigenvalues[..., -1:])
+    return torch.maximum(eigenvalues, _FLOOR * eigenvalues[..., -1:]).clamp_min(_TINY)
 
 
 def _psi(x: Tensor) -> Tensor:
@@ -71,10 +73,9 @@ def _bregman_value(lam: Tensor, Q: Tensor, mu_raw: Tensor, R: Tensor) -> Tensor:
     return torch.where(outside > _SUPPORT * positive.sum(-1), torch.inf, value)
 
 
-class _RelativeEntropy(torch.autograd.Function):
+class _RelativeEntropy(SpectralOperation):
     """A, B with their relative entropy and eigensystems -> the relative entropy."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(A: Tensor, B: Tensor, value: Tensor, lam: Tensor, Q: Tensor, mu: Tensor, R: Tensor) -> Tensor:
@@ -108,10 +109,9 @@ def _partial_derivatives(
     return log(A, lam, Q) - log(B, mu, R), identity - log_derivative(A, B, mu, R)
 
 
-class _MatrixLog(torch.autograd.Function):
+class _MatrixLog(SpectralOperation):
     """log K, with eigenvalues floored."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
@@ -132,10 +132,9 @@ class _MatrixLog(torch.autograd.Function):
 
 
 
-class _LogDerivative(torch.autograd.Function):
+class _LogDerivative(SpectralOperation):
     """E, K -> Dlog_K[E]; linear and self-adjoint in E, once more differentiable in K."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(E: Tensor, K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
@@ -162,10 +161,9 @@ class _LogDerivative(torch.autograd.Function):
 
 
 
-class _SecondLogDerivative(torch.autograd.Function):
+class _SecondLogDerivative(SpectralOperation):
     """E, G, K -> D^2 log_K[E, G]; not differentiable."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(E: Tensor, G: Tensor, K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:

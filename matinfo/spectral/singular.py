@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo._record import record
 from matinfo._validation import check_trace
 from matinfo.spectral.eigensystem import Noise
@@ -35,7 +36,7 @@ def singular_values(Z: Tensor) -> Tensor:
     return torch.where(above, torch.where(above, squared, 1.0).sqrt(), 0.0 * squared)
 
 
-class _SingularValues(torch.autograd.Function):
+class _SingularValues(SpectralOperation):
     """Z -> (sigma, U, V^T) with d sigma_i = u_i^T dZ v_i; non-finite batch elements give NaN."""
 
     @staticmethod
@@ -54,7 +55,3 @@ class _SingularValues(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Tensor:
         U, Vh = ctx.saved_tensors
         return (U * grad[..., None, :]) @ Vh
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, Z: Tensor) -> tuple:
-        return _SingularValues.apply(Z.movedim(in_dims[0], 0)), (0, 0, 0)

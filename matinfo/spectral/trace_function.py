@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral import compiled
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import SpectralFunction
@@ -71,10 +72,9 @@ def _divided_differences(x: Tensor, cut: Tensor, f: SpectralFunction) -> Tensor:
     return torch.where(both, phi, torch.where(one, mixed, 0.0))
 
 
-class _SpectralOperator(torch.autograd.Function):
+class _SpectralOperator(SpectralOperation):
     """Common part: all tensor arguments are saved; the last argument is the scalar function."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -120,10 +120,9 @@ class Gradient(_SpectralOperator):
         return _Hessian.apply(dK, Guard.apply(K), *rest, ctx.f)
 
 
-class _Hessian(torch.autograd.Function):
+class _Hessian(SpectralOperation):
     """E -> derivative of f'(K/s) in direction E; linear and self-adjoint in E."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -150,10 +149,9 @@ class _Hessian(torch.autograd.Function):
         return _Hessian.apply(dE, *ctx.saved_tensors, ctx.f)
 
 
-class Guard(torch.autograd.Function):
+class Guard(SpectralOperation):
     """K -> K, refusing the third derivative: a node of its own, so that only a real request for it raises."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(K: Tensor) -> Tensor:

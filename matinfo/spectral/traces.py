@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral import compiled
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 
@@ -31,10 +32,9 @@ def spectrum(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
     return eigenvalues.double().flip(-1).clamp_min(0.0)
 
 
-class _Eigenvalues(torch.autograd.Function):
+class _Eigenvalues(SpectralOperation):
     """K with its eigensystem -> its eigenvalues; first order only."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(K: Tensor, eigenvalues: Tensor, Q: Tensor) -> Tensor:
@@ -57,10 +57,9 @@ class _Eigenvalues(torch.autograd.Function):
         return ((Q.mT @ dK) * Q.mT).sum(-1) * FirstOrder.apply(K)
 
 
-class FirstOrder(torch.autograd.Function):
+class FirstOrder(SpectralOperation):
     """K -> 1, refusing to be differentiated: marks a derivative that has none of its own."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(K: Tensor) -> Tensor:
@@ -110,10 +109,9 @@ def _top(eigenvalues: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
     return eigenvalues[..., -1].double(), (Q * share[..., None, :]) @ Q.mT
 
 
-class _Largest(torch.autograd.Function):
+class _Largest(SpectralOperation):
     """K with its top eigenvalue and projector -> the eigenvalue; first order only."""
 
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(K: Tensor, top: Tensor, projector: Tensor) -> Tensor:

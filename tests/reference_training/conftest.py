@@ -8,7 +8,15 @@ from pathlib import Path
 import pretrain_mmae
 import pytest
 import torch
-from trainlib.config import DataConfig, MaskedConfig, MaskedRunConfig, ModelConfig, OptimConfig, RunConfig, resolve
+from trainlib.config import (
+    DataConfig,
+    MaskedConfig,
+    MaskedRunConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    resolve,
+)
 
 TINY = [
     "--width", "16", "--depth", "1", "--heads", "2", "--decoder-width", "16", "--decoder-depth", "1",

@@ -16,7 +16,9 @@ def random_crops(batch: int, side: int, crop_min: float, flip: bool = True, seed
 
 @pytest.mark.parametrize(("side", "size"), [(32, 32), (8, 8), (40, 24)])
 def test_crop_resize_equals_torchvision_image_by_image(side, size):
-    images = torch.randint(0, 256, (16, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (16, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     crops = random_crops(16, side, 0.2)
     ours = augment.crop_resize(images, crops, size)
     for i, image in enumerate(images):
@@ -32,7 +34,9 @@ def test_crop_resize_of_whole_image_is_identity():
     images = torch.rand(2, 1, 8, 8)
     whole = torch.tensor([8, 8])
     zero = torch.tensor([0, 0])
-    same = augment.crop_resize(images, augment.Crops(zero, zero, whole, whole, torch.tensor([False, True])), 8)
+    same = augment.crop_resize(
+        images, augment.Crops(zero, zero, whole, whole, torch.tensor([False, True])), 8
+    )
     torch.testing.assert_close(same[0], images[0])
     torch.testing.assert_close(same[1], images[1].flip(-1))
 

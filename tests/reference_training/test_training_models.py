@@ -121,7 +121,9 @@ def test_autoencoder_equals_lightly_bit_for_bit():
     mask = random_masking(noise[:, 1:], 0.75).mask
     loss = masked_reconstruction_loss(prediction, patchify(images, 4), mask, norm_pix=True)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=0)
-    torch.testing.assert_close(patch_normalize(patchify(images, 4)), oracle.normalize_mean_var(patchify(images, 4)))
+    torch.testing.assert_close(
+        patch_normalize(patchify(images, 4)), oracle.normalize_mean_var(patchify(images, 4))
+    )
 
 
 def test_reconstruction_loss_equals_naive_sum_over_masked_patches():
@@ -136,7 +138,9 @@ def test_reconstruction_loss_equals_naive_sum_over_masked_patches():
                 mean = sum(values) / 5
                 variance = sum((v - mean) ** 2 for v in values) / 4  # unbiased
                 normal = [(v - mean) / math.sqrt(variance + 1e-6) for v in values]
-                errors = [(p - t) ** 2 for p, t in zip(prediction[image, patch].tolist(), normal, strict=True)]
+                errors = [
+                    (p - t) ** 2 for p, t in zip(prediction[image, patch].tolist(), normal, strict=True)
+                ]
                 total += sum(errors) / 5
                 count += 1
     loss = masked_reconstruction_loss(prediction, target, mask, norm_pix=True)

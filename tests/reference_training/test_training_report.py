@@ -1,0 +1,144 @@
+"""Tables, comparison and the summary of several runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+
+import pytest
+import summarize_runs
+from trainlib.tables import aggregate, group_by_method, method_label, results_table, spread
+
+
+def summary(method: str, seed: int, rank: float, **changes) -> dict:
+    settings = {"method": method, "lambda_": 0.01, "mu": 1.0, "tcr_scale": "code", "centering": False, "double_norm": False,
+                **changes}  # fmt: skip
+    values = {
+        "effective_rank": rank,
+        "rankme": 2 * rank,
+        "entropy": 0.5,
+        "knn_accuracy": 40.0,
+        "probe_accuracy": 50.0,
+    }
+    features = {"cls": values, "pooled": {**values, "effective_rank": 3.0}}
+    return {
+        "label": method_label(settings),
+        "method": settings,
+        "seed": seed,
+        "features": features,
+        "seconds": 10.0 + seed,
+    }
+
+
+def test_spread_is_mean_and_sample_standard_deviation():
+    assert spread([1.0, 2.0, 4.0], 2) == f"2.33 ± {statistics.stdev([1, 2, 4]):.2f}"
+    assert spread([1.0], 2) == "1.00"
+
+
+def test_method_label_names_what_distinguishes_a_run():
+    assert summary("mae", 0, 1.0, lambda_=0.5)["label"] == "MAE"
+    assert summary("umae", 0, 1.0, lambda_=0.1)["label"] == "U-MAE 0.1"
+    assert (
+        summary("mmae", 0, 1.0, mu=3.0, tcr_scale="paper", centering=True)["label"]
+        == "M-MAE 0.01 mu 3 paper scale centred"
+    )
+
+
+def test_results_table_has_a_row_per_method_and_feature_in_the_papers_order():
+    table = results_table(
+        [summary("mmae", 0, 7.0), summary("mae", 1, 3.0), summary("mae", 0, 2.0), summary("umae", 0, 6.0)]
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert rows[0] == [
+        "method",
+        "seeds",
+        "feature",
+        "eff. rank",
+        "RankMe",
+        "entropy (nats)",
+        "kNN %",
+        "probe %",
+        "seconds",
+    ]
+    assert [row[:4] for row in rows[2:]] == [
+        ["MAE", "2", "cls", "2.50 ± 0.71"], ["MAE", "2", "pooled", "3.00 ± 0.00"], ["U-MAE 0.01", "1", "cls", "6.00"],
+        ["U-MAE 0.01", "1", "pooled", "3.00"], ["M-MAE 0.01", "1", "cls", "7.00"], ["M-MAE 0.01", "1", "pooled", "3.00"],
+    ]  # fmt: skip
+    assert len({len(line) for line in table.splitlines()}) == 1
+
+
+def test_aggregate_gives_the_tables_numbers_to_machines():
+    records = aggregate([summary("mae", 0, 2.0), summary("mae", 1, 4.0)])
+    cell = records[0]["features"]["cls"]["effective_rank"]
+    assert cell == {"mean": 3.0, "sd": pytest.approx(2**0.5), "values": [2.0, 4.0]}
+    assert records[0]["seeds"] == [0, 1]
+
+
+def test_group_by_method_orders_weights():
+    groups = group_by_method(
+        [summary("mmae", 0, 1.0, lambda_=0.1), summary("mmae", 0, 1.0), summary("mae", 0, 1.0)]
+    )
+    assert list(groups) == ["MAE", "M-MAE 0.01", "M-MAE 0.1"]
+
+
+@pytest.fixture
+def comparison(run_script, tmp_path):
+    folder = tmp_path / "comparison"
+    code, stdout, stderr = run_script("--compare", "--seeds", "0,2", "--epochs", "1", "--out", folder)
+    assert code == 0, stderr
+    return folder, stdout
+
+
+def test_comparison_trains_the_three_methods_from_the_same_seeds(comparison):
+    folder, stdout = comparison
+    assert {p.name for p in folder.iterdir()} == {
+        "study.json", "summary.json", "table.md", "effective_rank.png",
+        *(f"{m}-seed{s}" for m in ("mae", "umae", "mmae") for s in (0, 2)),
+    }  # fmt: skip
+    lines = [line for line in stdout.splitlines() if line.startswith("| ")]
+    assert [line.split("|")[1].strip() for line in lines[2::2]] == ["MAE", "U-MAE 0.01", "M-MAE 0.01"]
+    assert all("±" in line for line in lines[2:])
+    assert (folder / "table.md").read_text() in stdout
+    first = {
+        m: json.loads((folder / f"{m}-seed2" / "metrics.jsonl").read_text().splitlines()[0])
+        for m in ("mae", "umae", "mmae")
+    }
+    assert len({r["cls_effective_rank"] for r in first.values()}) == 1  # equal weights before the first step
+    machine = json.loads((folder / "summary.json").read_text())
+    assert len(machine["runs"]) == 6 and [m["seeds"] for m in machine["methods"]] == [[0, 2]] * 3
+
+
+def test_summarize_runs_reproduces_the_table_of_a_comparison(comparison, tmp_path, capsys):
+    folder, stdout = comparison
+    assert summarize_runs.main([str(folder), "--out", str(tmp_path / "report")]) == 0
+    table = capsys.readouterr().out
+    assert table in stdout
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {
+        "summary.json",
+        "table.md",
+        "effective_rank.png",
+    }
+    parts = [str(folder / f"{m}-seed0") for m in ("mae", "mmae")]
+    assert summarize_runs.main([*parts, "--out", str(tmp_path / "two")]) == 0
+    assert "U-MAE" not in capsys.readouterr().out
+
+
+def test_summarize_runs_refuses_what_cannot_be_compared(comparison, tmp_path, capsys):
+    folder, _ = comparison
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "mae-seed0", copy)
+
+    def refused(*folders) -> str:
+        assert summarize_runs.main([*map(str, folders), "--out", str(tmp_path / "none")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and not (tmp_path / "none").exists()
+        return error
+
+    assert "are both MAE with seed 0; give each run once" in refused(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["optim"]["epochs"] = 7
+    (copy / "config.json").write_text(json.dumps(config))
+    assert "has epochs 7" in refused(folder, copy)
+    (copy / "summary.json").unlink()
+    assert "holds no finished run; finish it with --resume" in refused(copy)

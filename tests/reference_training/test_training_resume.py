@@ -1,0 +1,115 @@
+"""A run that is killed and resumed ends with the weights of one that never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matinfo
+import pretrain_mmae
+import pytest
+import torch
+from conftest import TINY
+from trainlib.logs import read_metrics
+
+OPTIONS = [*TINY, "--epochs", "40", "--device", "cpu", "--seed", "3", "--lambda", "0.1"]
+STEPS = 5  # an epoch
+
+
+def start(folder: Path) -> subprocess.Popen:
+    """The script in a process of its own, as a user runs it."""
+    places = [str(Path(matinfo.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    command = [sys.executable, pretrain_mmae.__file__, *OPTIONS, "--out", str(folder)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def kill_in_the_middle(folder: Path) -> None:
+    """SIGKILL once a checkpoint lies behind and a step after it has been logged."""
+    process = start(folder)
+    try:
+        deadline = time.monotonic() + 120
+        while not any(r["step"] > 8 * STEPS for r in read_metrics(folder)):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(timeout=30) == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def comparable(folder: Path) -> list[dict]:
+    """The metrics without what depends on the clock."""
+    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in read_metrics(folder)]
+
+
+def test_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, capsys):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    kill_in_the_middle(killed)
+    assert not (killed / "summary.json").exists()
+    reached = torch.load(killed / "checkpoint.pt", weights_only=True)["progress"]
+    assert 8 <= reached["epoch"] < 40
+
+    assert pretrain_mmae.main(["--resume", str(killed)]) == 0
+    assert pretrain_mmae.main([*OPTIONS, "--out", str(whole)]) == 0
+    capsys.readouterr()
+
+    resumed, reference = (
+        torch.load(f / "checkpoint.pt", weights_only=True)["states"] for f in (killed, whole)
+    )
+    assert resumed["model"].keys() == reference["model"].keys()
+    for name, weight in reference["model"].items():
+        assert torch.equal(resumed["model"][name], weight), name
+    moments = zip(
+        resumed["optimizer"]["state"].values(), reference["optimizer"]["state"].values(), strict=True
+    )
+    assert all(torch.equal(a["exp_avg_sq"], b["exp_avg_sq"]) for a, b in moments)
+
+    records = comparable(killed)
+    assert records == comparable(whole)
+    steps = [(r["kind"], r["step"]) for r in records]
+    assert len(steps) == len(set(steps)) and ("train", 40 * STEPS) in steps
+    features = [json.loads((f / "summary.json").read_text())["features"] for f in (killed, whole)]
+    assert features[0] == features[1]
+
+
+def test_weights_move_during_training_so_that_equality_means_something(tmp_path, run_script):
+    weights = []
+    for epochs, seed in ((2, 0), (2, 1)):
+        code, _, _ = run_script("--out", tmp_path / f"{epochs}-{seed}", "--epochs", epochs, "--seed", seed)
+        assert code == 0
+        weights.append(
+            torch.load(tmp_path / f"{epochs}-{seed}" / "checkpoint.pt", weights_only=True)["states"]["model"]
+        )
+    assert all(not torch.equal(weights[0][k], weights[1][k]) for k in weights[0] if k.endswith("weight"))
+
+
+def test_resumed_comparison_skips_finished_runs_and_trains_the_rest(tmp_path, run_script):
+    code, table, stderr = run_script("--compare", "--out", tmp_path / "all")
+    assert code == 0, stderr
+    untouched = (tmp_path / "all" / "mae-seed0" / "checkpoint.pt").stat().st_mtime_ns
+    for name in ("checkpoint.pt", "summary.json", "metrics.jsonl"):
+        (tmp_path / "all" / "mmae-seed0" / name).unlink()
+    code, again, stderr = run_script("--resume", tmp_path / "all", defaults=[])
+    assert code == 0, stderr
+    assert (tmp_path / "all" / "mae-seed0" / "checkpoint.pt").stat().st_mtime_ns == untouched
+
+    def without_seconds(text: str) -> list[str]:
+        return [line.rsplit("|", 2)[0] for line in text.splitlines() if line.startswith("| ")]
+
+    assert without_seconds(again) == without_seconds(table)
+
+
+@pytest.mark.parametrize("option", [["--compare"], ["--seeds", "2"], ["--out", "elsewhere"]])
+def test_resume_takes_its_plan_from_the_folder(tmp_path, run_script, option):
+    code, _, stderr = run_script("--resume", tmp_path, *option, defaults=[])
+    assert code == 2 and stderr.count("\n") == 1 and "leave" in stderr
