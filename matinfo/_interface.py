@@ -33,7 +33,9 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         numpy = any([isinstance(a, np.ndarray) or (isinstance(a, Gram) and a.is_numpy) for a in args])
         if numpy and any([isinstance(a, Tensor) or (isinstance(a, Gram) and not a.is_numpy) for a in args]):
-            raise TypeError("Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy.")
+            raise TypeError(
+                "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
+            )
         tensors = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in args]
         operands = [a for a in tensors if isinstance(a, Tensor | Gram)]
         call = cast(Callable[..., Tensor], function)
@@ -65,4 +67,8 @@ def _result_dtype(operands: list[Any]) -> torch.dtype:
         return at_least_float32(operands[0].dtype)
     dtypes = [a.given_dtype if isinstance(a, Gram) else a.dtype for a in operands]
     dtypes = [dtype for dtype in dtypes if dtype.is_floating_point]
-    return at_least_float32(functools.reduce(torch.promote_types, dtypes)) if dtypes else torch.get_default_dtype()
+    return (
+        at_least_float32(functools.reduce(torch.promote_types, dtypes))
+        if dtypes
+        else torch.get_default_dtype()
+    )

@@ -38,9 +38,13 @@ def check_floating(x: object, name: str) -> Tensor:
             "the real symmetric embedding [[Re, -Im], [Im, Re]] has the same spectrum, each eigenvalue twice."
         )
     if not x.is_floating_point():
-        raise TypeError(f"Expected {name} to be floating point, got {x.dtype}. Convert it, e.g. {name}.float().")
+        raise TypeError(
+            f"Expected {name} to be floating point, got {x.dtype}. Convert it, e.g. {name}.float()."
+        )
     if x.is_sparse or x.layout != torch.strided:
-        raise TypeError(f"Expected {name} to be dense (strided), got layout {x.layout}. Use {name}.to_dense().")
+        raise TypeError(
+            f"Expected {name} to be dense (strided), got layout {x.layout}. Use {name}.to_dense()."
+        )
     return x
 
 

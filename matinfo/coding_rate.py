@@ -18,11 +18,16 @@ from matinfo.spectral.traces import trace
 METHODS = ("auto", "eigh")
 
 
-def logdet_of(K: Operand, mu: float, order: int, *, method: str = "auto", precision: str = "auto") -> Tensor:
-    """``log det(mu I + K)`` of an operand seen as a matrix of the given order (the rest of its spectrum is zero)."""
+def logdet_of(
+    K: Operand, mu: float, order: int, *, method: str = "auto", precision: str = "auto", sensitive: bool = False
+) -> Tensor:
+    """``log det(mu I + K)`` of an operand seen as a matrix of the given order (the rest of its spectrum is zero).
+
+    ``sensitive`` asks for float64, for callers that subtract most of the value again.
+    """
     check_choice(method, "method", METHODS)
     check_positive(mu, "mu", "log det(mu I + K) of a singular K is -inf at mu = 0.")
-    side = smaller_side(K, precision=precision, sensitive=_float32_is_too_coarse(K, mu))
+    side = smaller_side(K, precision=precision, sensitive=sensitive or _float32_is_too_coarse(K, mu))
     padding = (order - side.matrix.shape[-1]) * math.log(mu)
     if method == "auto":
         value = logdet_shifted(side.matrix, mu, side=side.name)
@@ -60,7 +65,12 @@ def _failed(value: Tensor, side: Side) -> bool:
 
 @quantity
 def tcr(
-    features: Tensor, mu: float = 1.0, *, normalize: bool = False, method: str = "auto", precision: str = "auto"
+    features: Tensor,
+    mu: float = 1.0,
+    *,
+    normalize: bool = False,
+    method: str = "auto",
+    precision: str = "auto",
 ) -> Tensor:
     """Total coding rate of features.
 
@@ -215,11 +225,15 @@ def rate_reduction(features: Tensor, labels: Tensor, *, eps: float = 0.5, precis
     check_positive(eps, "eps")
     n = Z.shape[-2]
     if labels.ndim not in (1, 2) or labels.shape[0] != n:
-        raise ValueError(f"Expected labels of shape ({n},) or memberships ({n}, k), got {tuple(labels.shape)}.")
+        raise ValueError(
+            f"Expected labels of shape ({n},) or memberships ({n}, k), got {tuple(labels.shape)}."
+        )
     total = _rate(Z, n, eps, precision)
     if labels.ndim == 1:
         if labels.is_floating_point():
-            raise TypeError(f"Expected integer labels of shape ({n},), got {labels.dtype}. Use labels.long().")
+            raise TypeError(
+                f"Expected integer labels of shape ({n},), got {labels.dtype}. Use labels.long()."
+            )
         for label in labels.unique():
             members = Z[..., labels == label, :]
             total = total - members.shape[-2] / n * _rate(members, members.shape[-2], eps, precision)

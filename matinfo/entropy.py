@@ -3,36 +3,78 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_base, check_choice, check_order, check_trace
-from matinfo.operands import Operand, as_operand, hadamard, smaller_side
+from matinfo._validation import check_base, check_choice, check_order, check_positive, check_trace
+from matinfo.operands import Operand, Side, as_operand, hadamard, smaller_side
 from matinfo.spectral.entropy_function import entropy_function
-from matinfo.spectral.precision import PRECISIONS
 from matinfo.spectral.frobenius import collision_entropy
+from matinfo.spectral.matrix_power import power_entropy
+from matinfo.spectral.precision import PRECISIONS
+from matinfo.spectral.quadrature import quadrature_entropy
 from matinfo.spectral.traces import largest_eigenvalue, numerical_rank, trace
 
-METHODS = ("auto", "eigh")
+METHODS = ("auto", "eigh", "frobenius", "power", "lanczos", "quadrature")
+
+_SMALLEST_FOR_POWERS = 48
+"""Below this order a decomposition is as fast as matrix products."""
 
 
-def entropy_of(K: Operand, alpha: float, *, method: str = "auto", precision: str = "auto") -> Tensor:
+def entropy_of(
+    K: Operand, alpha: float, *, method: str = "auto", precision: str = "auto", rtol: float | None = None
+) -> Tensor:
     """Rényi entropy in nats, float64: what every other quantity is made of."""
-    check_choice(method, "method", METHODS)
     check_choice(precision, "precision", PRECISIONS)
     side = smaller_side(K, precision=precision, sensitive=alpha < 1)
     total = trace(side.matrix.detach())
     check_trace(total)
+    route = _route(method, alpha, side, rtol)
+    if route == "frobenius":
+        return collision_entropy(side.matrix, total, side=side.name)
+    if route == "power":
+        return power_entropy(side.matrix, total, int(alpha), side=side.name)
+    if route == "quadrature":
+        return quadrature_entropy(side.matrix, trace(side.matrix), alpha, rtol or 1e-3, side=side.name)
     if alpha == 0:
         return numerical_rank(side.matrix, side.noise, side=side.name).log()
     if alpha == math.inf:
-        top = largest_eigenvalue(side.matrix, side.noise, side=side.name)
+        top = largest_eigenvalue(side.matrix, side.noise, lanczos=route == "lanczos", side=side.name)
         return trace(side.matrix).log() - top.log()
-    if alpha == 2 and method == "auto":
-        return collision_entropy(side.matrix, total, side=side.name)
     return entropy_function(side.matrix, total, alpha, side.noise, side=side.name)
+
+
+def _route(method: str, alpha: float, side: Side, rtol: float | None) -> str:
+    """The algorithm: the one asked for if it applies to the order, else the cheapest exact one."""
+    check_choice(method, "method", METHODS)
+    if method != "auto":
+        if not _APPLIES[method](alpha):
+            raise ValueError(f"Expected an order that method={method!r} applies to, got alpha = {alpha:g}.")
+        return method
+    if rtol is not None:
+        check_positive(rtol, "rtol")
+    size = side.matrix.shape[-1]
+    if alpha == 2:
+        return "frobenius"
+    if alpha == math.inf:
+        return "lanczos"
+    highest = 8 if side.matrix.is_cuda else 4
+    if alpha in range(3, highest + 1) and size >= _SMALLEST_FOR_POWERS:
+        return "power"
+    if rtol is not None and rtol >= 1e-3 and side.matrix.is_cuda and size >= 1024 and 0 < alpha <= 2:
+        return "quadrature"
+    return "eigh"
+
+
+_APPLIES: dict[str, Callable[[float], bool]] = {
+    "eigh": lambda alpha: True,
+    "frobenius": lambda alpha: alpha == 2,
+    "power": lambda alpha: alpha in range(3, 65),
+    "lanczos": lambda alpha: alpha == math.inf,
+    "quadrature": lambda alpha: 0 < alpha <= 2,
+}
 
 
 def joint_entropy_of(operands: list[Operand], alpha: float, precision: str) -> Tensor:
@@ -48,7 +90,13 @@ def in_unit(value: Tensor, unit: float) -> Tensor:
 
 @quantity
 def renyi_entropy(
-    K: Operand, alpha: float = 1.0, *, base: float | None = None, method: str = "auto", precision: str = "auto"
+    K: Operand,
+    alpha: float = 1.0,
+    *,
+    base: float | None = None,
+    method: str = "auto",
+    precision: str = "auto",
+    rtol: float | None = None,
 ) -> Tensor:
     """Matrix-based Rényi entropy of order alpha.
 
@@ -61,8 +109,12 @@ def renyi_entropy(
             may be any positive number: it is divided out.
         alpha: Order in [0, inf].
         base: Base of the logarithm, > 1; None for nats.
-        method: ``"auto"`` takes the cheapest exact route; ``"eigh"`` always goes through the eigenvalues.
+        method: ``"auto"`` takes the cheapest exact route; ``"eigh"`` always goes through the eigenvalues; ``"power"``
+            (integer orders), ``"frobenius"`` (alpha = 2), ``"lanczos"`` (alpha = inf) and ``"quadrature"``
+            (0 < alpha <= 2, Cholesky only, approximate) ask for one.
         precision: ``"auto"``, ``"float32"`` or ``"float64"`` for the spectral work.
+        rtol: Accepted relative error. It lets ``"auto"`` take the quadrature where that is faster (on a GPU, from
+            1e-3), and is guaranteed by ``method="quadrature"`` (default there 1e-3).
 
     Returns:
         ``(...)``, between 0 and log n, in nats (or the base asked for); dtype of the input, at least float32.
@@ -73,8 +125,9 @@ def renyi_entropy(
         TypeError: If K is not real floating point.
 
     Notes:
-        Cost: O(n^2) for alpha = 2, else one symmetric eigendecomposition of the smaller side: about 4/3 m^3 flops
-        for the value, 9 m^3 with a gradient, m = n or, for features, min(n, d). Continuous through alpha = 1 to
+        Cost, with m = n or, for features, min(n, d): m^2 for alpha = 2; two or four m^3 flops (matrix products) for
+        alpha = 3, 4; 40 to 80 m^2 for alpha = inf if the top eigenvalue stands clear; else one symmetric
+        eigendecomposition, about 4/3 m^3 for the value and 9 m^3 with a gradient. Continuous through alpha = 1 to
         rounding. First and second derivatives are exact at repeated eigenvalues, and include the trace; at zero
         eigenvalues the gradient with respect to features is exact for alpha > 1/2. For alpha = inf the gradient is
         the projector on the top eigenspace divided by its dimension, first order only. alpha = 0 has none. For
@@ -92,7 +145,9 @@ def renyi_entropy(
         [0.6931, 0.5623, 0.47, 0.2877]
     """
     order, unit = check_order(alpha), check_base(base)
-    value = entropy_of(as_operand(K, "K", "renyi_entropy"), order, method=method, precision=precision)
+    value = entropy_of(
+        as_operand(K, "K", "renyi_entropy"), order, method=method, precision=precision, rtol=rtol
+    )
     return in_unit(value, unit)
 
 
@@ -131,7 +186,9 @@ def von_neumann_entropy(K: Operand, *, base: float | None = None, precision: str
 
 
 @quantity
-def joint_entropy(*Ks: Operand, alpha: float = 1.0, base: float | None = None, precision: str = "auto") -> Tensor:
+def joint_entropy(
+    *Ks: Operand, alpha: float = 1.0, base: float | None = None, precision: str = "auto"
+) -> Tensor:
     """Joint entropy of several kernel matrices over the same samples.
 
     ``H_alpha(K_1, ..., K_m) = H_alpha(K_1 o ... o K_m)`` with the Hadamard product o.

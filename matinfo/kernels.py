@@ -30,7 +30,9 @@ def _pair(X: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor]:
         return X.double(), X.double()
     check_features(Y, "Y")
     if X.shape[-1] != Y.shape[-1]:
-        raise ValueError(f"Expected X and Y with the same number of columns, got {X.shape[-1]} and {Y.shape[-1]}.")
+        raise ValueError(
+            f"Expected X and Y with the same number of columns, got {X.shape[-1]} and {Y.shape[-1]}."
+        )
     return X.double(), Y.double()
 
 

@@ -17,8 +17,9 @@ from matinfo._validation import (
     check_positive,
     check_same_samples,
 )
-from matinfo.spectral.precision import at_least_float32, working_dtype
 from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment
+from matinfo.spectral.precision import at_least_float32, working_dtype
 
 _DUAL_SHARE = 0.8
 """The feature side is factored when it is at most this share of the number of samples."""
@@ -139,9 +140,7 @@ class Gram:
         batch = self.shape[:-2]
         blocks = []
         for term in self.terms:
-            block = term[0].to(dtype)
-            for Z in term[1:]:
-                block = (block[..., :, None] * Z.to(dtype)[..., None, :]).flatten(-2)
+            block = khatri_rao([Z.to(dtype) for Z in term])
             blocks.append(block.expand(*batch, *block.shape[-2:]))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
 
@@ -157,6 +156,9 @@ class Gram:
 
     def dual(self, dtype: torch.dtype | None = None) -> Tensor:
         """The width x width matrix with the same non-zero eigenvalues."""
+        dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
+        if len(self.terms) == 1:
+            return khatri_rao_moment(tuple([Z.to(dtype) for Z in self.terms[0]]))
         Z = self.features(dtype)
         return Z.mT @ Z
 

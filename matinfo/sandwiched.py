@@ -12,7 +12,7 @@ from matinfo._validation import check_base, check_order, check_same_samples, che
 from matinfo.entropy import as_operands, entropy_of, in_unit, joint_entropy_of
 from matinfo.operands import Gram, Operand
 from matinfo.spectral.eigensystem import Noise
-from matinfo.spectral.matrix_power import matrix_power
+from matinfo.spectral.fractional_power import fractional_power
 from matinfo.spectral.traces import trace
 
 _NEAR_ONE = 1e-8
@@ -90,6 +90,6 @@ def _root(K: Operand, s: float) -> Tensor:
     check_trace(total.detach())
     rounded = torch.float64 if isinstance(K, Gram) else given
     noise = Noise.of(dense.shape[-1], torch.float64, rounded)
-    return matrix_power(
+    return fractional_power(
         dense / total[..., None, None], s, noise, side="samples" if isinstance(K, Gram) else "matrix"
     )

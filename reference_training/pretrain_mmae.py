@@ -43,11 +43,15 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = build_parser().parse_args(argv)
+    from trainlib.cli import missing_package
     from trainlib.config import MaskedRunConfig
-    from trainlib.driver import Program, run_command
-    from trainlib.masked import MaskedMethod
-    from trainlib.validate import validate_masked
 
+    try:
+        from trainlib.driver import Program, run_command
+        from trainlib.masked import MaskedMethod
+        from trainlib.validate import validate_masked
+    except ModuleNotFoundError as error:
+        return missing_package(PROGRAM, error)
     program = Program(PROGRAM, MaskedRunConfig, MaskedMethod, validate_masked, ("mae", "umae", "mmae"))
     return run_command(program, arguments)
 

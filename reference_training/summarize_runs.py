@@ -16,7 +16,7 @@ PROGRAM = "summarize_runs.py"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from trainlib.cli import OneLineParser, fail
+    from trainlib.cli import OneLineParser, fail, missing_package
     from trainlib.errors import USAGE_EXIT_CODE, UsageError, describe_os_error
 
     parser = OneLineParser(
@@ -27,8 +27,10 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=Path, required=True, metavar="PATH", help="folder for table.md, summary.json, picture"
     )
     arguments = parser.parse_args(argv)
-    from trainlib.study import collect, report
-
+    try:
+        from trainlib.study import collect, report
+    except ModuleNotFoundError as error:
+        return missing_package(PROGRAM, error)
     try:
         summaries, folders = collect(arguments.folders)
         arguments.out.mkdir(parents=True, exist_ok=True)

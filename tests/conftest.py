@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 
+# NumPy's threads, which only listen before the first import: they fight over the cores at the small sizes used here.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import hypothesis
 import numpy as np
 import pytest

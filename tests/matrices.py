@@ -48,7 +48,7 @@ SPECTRA = {
 SINGULAR_SPECTRA = {
     "half_zero": _with_zeros,
     "rank_one": lambda n, rng: np.r_[np.zeros(n - 1), 2.0],
-    "repeated_and_zero": lambda n, rng: np.r_[np.zeros(n - n // 2), np.ones(n // 2)],
+    "repeated_and_zero": lambda n, rng: np.r_[np.zeros(n // 2), np.ones(n - n // 2)],
 }
 
 

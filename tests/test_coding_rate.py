@@ -12,7 +12,7 @@ import torch
 from helpers import sym, t
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import EPS32, close, relative_error
+from tolerances import EPS32, approx, close, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
 from matinfo import Gram, coding_rate, matrix_tcr, rate_reduction, tcr
@@ -29,7 +29,7 @@ SHAPES = ((3, 8), (8, 3), (6, 6), (1, 4), (4, 1))
 def test_tcr_equals_its_definition(shape, mu):
     Z = matrices.features(*shape)
     # Relative, because log det is large and negative for small mu; 1e-12 leaves room for d additions only.
-    assert tcr(t(Z), mu).item() == pytest.approx(float(oracles.tcr_mp(Z, mu)), rel=1e-12, abs=1e-13)
+    assert tcr(t(Z), mu).item() == approx(float(oracles.tcr_mp(Z, mu)), rel=1e-12, abs=1e-13)
 
 
 @pytest.mark.parametrize("mu", MUS)
@@ -45,9 +45,7 @@ def test_matrix_tcr_equals_its_definition(name, mu):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_coding_rate_equals_its_definition(shape, eps):
     Z = matrices.features(*shape)
-    assert coding_rate(t(Z), eps=eps).item() == pytest.approx(
-        float(oracles.coding_rate_mp(Z, eps)), rel=1e-13
-    )
+    assert coding_rate(t(Z), eps=eps).item() == approx(float(oracles.coding_rate_mp(Z, eps)), rel=1e-13)
 
 
 @pytest.mark.parametrize("eps", [0.1, 0.5, 2.0])
@@ -55,7 +53,7 @@ def test_coding_rate_equals_its_definition(shape, eps):
 def test_rate_reduction_equals_its_definition_for_labels(shape, eps):
     Z, labels = matrices.features(*shape), np.arange(shape[0]) % 3
     expected = float(oracles.rate_reduction_mp(Z, np.eye(3)[labels], eps))
-    assert rate_reduction(t(Z), torch.as_tensor(labels), eps=eps).item() == pytest.approx(expected, rel=1e-12)
+    assert rate_reduction(t(Z), torch.as_tensor(labels), eps=eps).item() == approx(expected, rel=1e-12)
 
 
 def test_rate_reduction_equals_its_definition_for_soft_memberships():
@@ -74,7 +72,7 @@ def test_coding_rates_of_float32_features_are_correct_to_float32_rounding():
         (rate_reduction(F, labels), oracles.rate_reduction_mp(Z, np.eye(4)[labels])),
     ):
         assert value.dtype == torch.float32
-        assert value.item() == pytest.approx(float(expected), rel=4 * EPS32)
+        assert value.item() == approx(float(expected), rel=4 * EPS32)
 
 
 # --- closed forms --------------------------------------------------------------------------------------------
@@ -82,7 +80,7 @@ def test_coding_rates_of_float32_features_are_correct_to_float32_rounding():
 
 @pytest.mark.parametrize("mu", MUS)
 def test_matrix_tcr_of_the_identity_is_closed_form(mu):
-    assert matrix_tcr(2 * torch.eye(6, dtype=torch.float64), mu).item() == pytest.approx(
+    assert matrix_tcr(2 * torch.eye(6, dtype=torch.float64), mu).item() == approx(
         6 * math.log(mu + 2), rel=1e-14
     )
 
@@ -90,8 +88,8 @@ def test_matrix_tcr_of_the_identity_is_closed_form(mu):
 @pytest.mark.parametrize("mu", MUS)
 def test_tcr_of_equal_features_is_closed_form(mu):
     Z = torch.ones(10, 4, dtype=torch.float64)
-    assert tcr(Z, mu).item() == pytest.approx(3 * math.log(mu) + math.log(mu + 40), rel=1e-12)
-    assert tcr(Z, mu, normalize=True).item() == pytest.approx(3 * math.log(mu) + math.log(mu + 10), rel=1e-12)
+    assert tcr(Z, mu).item() == approx(3 * math.log(mu) + math.log(mu + 40), rel=1e-12)
+    assert tcr(Z, mu, normalize=True).item() == approx(3 * math.log(mu) + math.log(mu + 10), rel=1e-12)
 
 
 def test_tcr_counts_feature_dimensions_and_not_samples():
@@ -141,13 +139,13 @@ def test_rate_reduction_accepts_label_values_with_gaps_and_empty_classes():
 def test_tcr_of_large_mu_approaches_d_log_mu():
     Z = t(matrices.features(6, 4))
     expected = 4 * math.log(1e12) + (Z**2).sum().item() / 1e12
-    assert tcr(Z, 1e12).item() == pytest.approx(expected, rel=1e-15)
+    assert tcr(Z, 1e12).item() == approx(expected, rel=1e-15)
 
 
 def test_tcr_keeps_its_digits_for_tiny_mu():
     # lambda_max / mu = 1e14: float64 still resolves the full-rank spectrum, and the null space adds log mu exactly.
     Z = matrices.features(3, 5)
-    assert tcr(t(Z), 1e-13).item() == pytest.approx(float(oracles.tcr_mp(Z, 1e-13)), rel=1e-12)
+    assert tcr(t(Z), 1e-13).item() == approx(float(oracles.tcr_mp(Z, 1e-13)), rel=1e-12)
 
 
 # --- identities and inequalities -----------------------------------------------------------------------------
@@ -187,7 +185,7 @@ def test_coding_rate_is_a_rescaled_tcr(Z, eps):
     # log det(I + c Z^T Z) = log det(I/c + Z^T Z) + d log c
     c = d / (n * eps**2)
     expected = (float(tcr(t(Z), 1 / c)) + d * math.log(c)) / 2
-    assert coding_rate(t(Z), eps=eps).item() == pytest.approx(expected, rel=1e-11, abs=1e-11)
+    assert coding_rate(t(Z), eps=eps).item() == approx(expected, rel=1e-11, abs=1e-11)
 
 
 @given(matrices.feature_matrices(), matrices.seeds)
@@ -210,7 +208,7 @@ def test_coding_rates_do_not_depend_on_the_feature_basis_or_sample_order(Z, seed
             rate_reduction(t(Z), torch.as_tensor(labels)),
         ),
     ):
-        assert value.item() == pytest.approx(expected.item(), rel=1e-11, abs=1e-11)
+        assert value.item() == approx(expected.item(), rel=1e-11, abs=1e-11)
 
 
 @given(matrices.feature_matrices(), matrices.seeds)
@@ -218,6 +216,16 @@ def test_rate_reduction_of_one_hot_memberships_equals_that_of_labels(Z, seed):
     labels = torch.as_tensor(np.random.default_rng(seed).integers(0, 4, len(Z)))
     one_hot = torch.nn.functional.one_hot(labels, 4).double()
     close(rate_reduction(t(Z), one_hot), rate_reduction(t(Z), labels), 1e-12)
+
+
+def test_rate_reduction_of_a_batch_uses_the_same_classes_for_every_element():
+    Z = t(np.stack([matrices.features(8, 3, s) for s in range(4)]))
+    W = t(np.random.default_rng(1).dirichlet(np.ones(2), 8))
+    for classes in (torch.arange(8) % 3, W):
+        values = rate_reduction(Z, classes)
+        assert values.shape == (4,)
+        for i in range(4):
+            close(values[i], rate_reduction(Z[i], classes), 1e-13)
 
 
 # --- gradients -----------------------------------------------------------------------------------------------

@@ -18,15 +18,26 @@ from contract_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tolerances import EPS32, relative_error
+from tolerances import EPS32, approx, relative_error
 
 import matinfo
 from matinfo import Gram
-from matinfo.losses import masked_reconstruction_loss
+from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, patch_normalize, umae_uniformity_loss
 
 matrix_functions = pytest.mark.parametrize("name", MATRIX_CASES)
 scalar_functions = pytest.mark.parametrize("name", SCALAR_CASES)
 all_functions = pytest.mark.parametrize("name", ALL_CASES)
+# The two losses take one batch of features and reduce it.
+batched_functions = pytest.mark.parametrize("name", [name for name in SCALAR_CASES if "loss" not in name])
+functions_of_several = pytest.mark.parametrize(
+    "name", [n for n, case in MATRIX_CASES.items() if case.arguments > 1]
+)
+differentiable_functions = pytest.mark.parametrize(
+    "name", [n for n, case in ALL_CASES.items() if case.differentiable]
+)
+differentiable_matrix_functions = pytest.mark.parametrize(
+    "name", [n for n, case in MATRIX_CASES.items() if case.differentiable]
+)
 
 
 # --- completeness --------------------------------------------------------------------------------------------
@@ -34,9 +45,8 @@ all_functions = pytest.mark.parametrize("name", ALL_CASES)
 
 def test_every_public_function_is_in_this_contract():
     public = [getattr(matinfo, name) for name in matinfo.__all__]
-    public += [
-        getattr(module, name) for module in (matinfo.losses, matinfo.kernels) for name in module.__all__
-    ]
+    public += [getattr(matinfo.kernels, name) for name in matinfo.kernels.__all__]
+    public += [patch_normalize, masked_reconstruction_loss, umae_uniformity_loss, mmae_tcr_loss]
     functions = {f.__name__ for f in public if callable(f) and not isinstance(f, type)}
     covered = {public_name(name) for name in ALL_CASES}
     assert functions - covered == {"explain", "masked_reconstruction_loss"}
@@ -58,11 +68,9 @@ def test_function_returns_a_scalar_for_one_matrix(name):
     assert SCALAR_CASES[name](*tensors(name)).shape == ()
 
 
-@scalar_functions
+@batched_functions
 def test_function_keeps_batch_dimensions(name):
     # repitl returns one wrong scalar for a batch.
-    if name in ("mmae_tcr_loss", "umae_uniformity_loss"):
-        pytest.skip("losses take one batch of features")
     stacked, elements = batch(name)
     values = SCALAR_CASES[name](*stacked)
     assert values.shape == (2, 3)
@@ -70,19 +78,15 @@ def test_function_keeps_batch_dimensions(name):
     assert relative_error(values.flatten(), singles) < 1e-12
 
 
-@scalar_functions
+@batched_functions
 def test_function_accepts_an_empty_batch(name):
-    if name in ("mmae_tcr_loss", "umae_uniformity_loss"):
-        pytest.skip("losses take one batch of features")
     stacked = [x.expand(0, *x.shape) for x in tensors(name)]
     assert SCALAR_CASES[name](*stacked).shape == (0,)
 
 
-@matrix_functions
+@functions_of_several
 def test_function_broadcasts_batch_dimensions_between_arguments(name):
     case = MATRIX_CASES[name]
-    if case.arguments == 1:
-        pytest.skip("one argument")
     stacked, _ = batch(name, (3, 1))
     single = [
         torch.stack([torch.as_tensor(x) for x in column])
@@ -91,7 +95,7 @@ def test_function_broadcasts_batch_dimensions_between_arguments(name):
     values = case(stacked[0], *single[1:])
     assert values.shape == (3, 2)
     expected = case(stacked[0][2, 0], *(x[1] for x in single[1:]))
-    assert values[2, 1].item() == pytest.approx(expected.item(), rel=1e-12, abs=1e-13)
+    assert values[2, 1].item() == approx(expected.item(), rel=1e-12, abs=1e-13)
 
 
 # --- frameworks, dtypes, devices -----------------------------------------------------------------------------
@@ -183,10 +187,8 @@ def test_gram_is_not_touched_by_autocast(name):
     assert torch.equal(inside, outside)
 
 
-@matrix_functions
+@differentiable_matrix_functions
 def test_gradient_under_autocast_equals_that_outside(name):
-    if not MATRIX_CASES[name].differentiable:
-        pytest.skip("no gradient")
     arguments = [x.requires_grad_() for x in tensors(name, torch.float32)]
     outside = torch.autograd.grad(MATRIX_CASES[name](*arguments), arguments)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -195,11 +197,9 @@ def test_gradient_under_autocast_equals_that_outside(name):
         assert torch.equal(one, other)
 
 
-@matrix_functions
+@functions_of_several
 def test_arguments_of_two_dtypes_give_the_wider_one(name):
     arguments = tensors(name)
-    if len(arguments) == 1:
-        pytest.skip("one argument")
     assert MATRIX_CASES[name](arguments[0].float(), *arguments[1:]).dtype == torch.float64
 
 
@@ -225,11 +225,9 @@ def test_function_accepts_tensors_that_are_not_contiguous(name):
         assert (ALL_CASES[name](*variant) - expected).abs().max() <= 1e-13
 
 
-@scalar_functions
+@batched_functions
 def test_function_accepts_expanded_tensors_and_their_gradient(name):
     case = SCALAR_CASES[name]
-    if name in ("mmae_tcr_loss", "umae_uniformity_loss"):
-        pytest.skip("losses take one batch of features")
     arguments = [x.requires_grad_(case.differentiable) for x in tensors(name)]
     values = case(*(x.expand(3, *x.shape) for x in arguments))
     single = case(*arguments)
@@ -256,12 +254,10 @@ def test_function_is_differentiable_exactly_when_it_says_so(name):
         assert gradient.norm() > 1e-6
 
 
-@all_functions
+@differentiable_functions
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_gradient_has_the_dtype_of_its_input(name, dtype):
     case = ALL_CASES[name]
-    if not case.differentiable:
-        pytest.skip("no gradient")
     arguments = [x.requires_grad_() for x in tensors(name, dtype)]
     for gradient in torch.autograd.grad(case(*arguments).sum(), arguments):
         assert gradient.dtype == dtype
@@ -277,23 +273,22 @@ def test_gram_is_accepted_wherever_a_matrix_is_and_is_equal_to_it(name, n, d):
     case = MATRIX_CASES[name]
     features = [torch.as_tensor(matrices.features(n, d, i)) for i in range(case.arguments)]
     expected = case(*(Z @ Z.mT for Z in features))
-    assert case(*map(Gram, features)).item() == pytest.approx(expected.item(), rel=1e-10, abs=1e-12)
+    assert case(*map(Gram, features)).item() == approx(expected.item(), rel=1e-10, abs=1e-12)
     # One Gram among matrices.
     mixed = [Gram(features[0]), *(Z @ Z.mT for Z in features[1:])]
-    assert case(*mixed).item() == pytest.approx(expected.item(), rel=1e-10, abs=1e-12)
+    assert case(*mixed).item() == approx(expected.item(), rel=1e-10, abs=1e-12)
 
 
-@matrix_functions
+# matrix_kl is infinite between different ranges: see test_divergence.py.
+@pytest.mark.parametrize("name", [name for name in MATRIX_CASES if name != "matrix_kl"])
 @pytest.mark.parametrize(("n", "d"), [(30, 3), (12, 5)])
 def test_low_rank_gram_is_equal_to_its_matrix(name, n, d):
-    if name == "matrix_kl":
-        pytest.skip("infinite between different ranges; see test_divergence.py")
     case = MATRIX_CASES[name]
     features = [torch.as_tensor(matrices.features(n, d, i)) for i in range(case.arguments)]
     expected = case(*(Z @ Z.mT for Z in features)).item()
     # The dense side sees n - d zero eigenvalues as round-off: sqrt(1e-16) each at order 1/2.
     tolerance = 1e-6 if name.endswith("half") else 1e-11
-    assert case(*map(Gram, features)).item() == pytest.approx(expected, rel=tolerance, abs=tolerance)
+    assert case(*map(Gram, features)).item() == approx(expected, rel=tolerance, abs=tolerance)
 
 
 @matrix_functions
@@ -306,7 +301,7 @@ def test_batched_gram_keeps_batch_dimensions(name):
     values = case(*map(Gram, features))
     assert values.shape == (3,)
     single = case(*(Gram(Z[1]) for Z in features))
-    assert values[1].item() == pytest.approx(single.item(), rel=1e-12, abs=1e-13)
+    assert values[1].item() == approx(single.item(), rel=1e-12, abs=1e-13)
 
 
 @matrix_functions
@@ -315,14 +310,12 @@ def test_gram_of_numpy_features_returns_numpy(name):
     result = MATRIX_CASES[name](*map(Gram, features))
     assert isinstance(result, np.ndarray | np.float64)
     expected = MATRIX_CASES[name](*(Z @ Z.T for Z in features))
-    assert result == pytest.approx(float(expected), rel=1e-10, abs=1e-12)
+    assert result == approx(float(expected), rel=1e-10, abs=1e-12)
 
 
-@matrix_functions
+@differentiable_matrix_functions
 def test_gram_gradient_equals_the_dense_one(name):
     case = MATRIX_CASES[name]
-    if not case.differentiable:
-        pytest.skip("no gradient")
     features = [torch.as_tensor(matrices.features(4, 9, i)).requires_grad_() for i in range(case.arguments)]
     dense = torch.autograd.grad(case(*(Z @ Z.mT for Z in features)), features)
     for one, other in zip(torch.autograd.grad(case(*map(Gram, features)), features), dense, strict=True):
@@ -339,7 +332,7 @@ def test_normalised_function_does_not_depend_on_scale(name, scale):
     for index in range(SCALAR_CASES[name].arguments):
         arguments = tensors(name)
         arguments[index] = scale * arguments[index]
-        assert SCALAR_CASES[name](*arguments).item() == pytest.approx(expected, rel=1e-12, abs=1e-13)
+        assert SCALAR_CASES[name](*arguments).item() == approx(expected, rel=1e-12, abs=1e-13)
 
 
 @pytest.mark.parametrize("name", [name for name, case in SCALAR_CASES.items() if not case.normalised])
@@ -356,7 +349,7 @@ def test_matrix_function_does_not_change_when_samples_are_permuted(name, seed):
     order = np.random.default_rng(seed).permutation(6)
     permuted = [torch.as_tensor(x[np.ix_(order, order)]) for x in inputs(name)]
     expected = MATRIX_CASES[name](*tensors(name)).item()
-    assert MATRIX_CASES[name](*permuted).item() == pytest.approx(expected, rel=1e-12, abs=1e-13)
+    assert MATRIX_CASES[name](*permuted).item() == approx(expected, rel=1e-12, abs=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +367,7 @@ def test_matrix_function_does_not_change_in_a_common_rotated_basis(name, seed):
     Q = matrices.orthogonal(6, seed)
     rotated = [torch.as_tensor(matrices.symmetric(Q @ x @ Q.T)) for x in inputs(name)]
     expected = MATRIX_CASES[name](*tensors(name)).item()
-    assert MATRIX_CASES[name](*rotated).item() == pytest.approx(expected, rel=1e-11, abs=1e-12)
+    assert MATRIX_CASES[name](*rotated).item() == approx(expected, rel=1e-11, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", [n for n in FEATURE_CASES if n != "rate_reduction"])
@@ -384,7 +377,7 @@ def test_feature_function_does_not_depend_on_sample_order_or_feature_basis(name,
     (Z,) = inputs(name)
     moved = Z[np.random.default_rng(seed).permutation(len(Z))] @ matrices.orthogonal(4, seed)
     expected = FEATURE_CASES[name](torch.as_tensor(Z)).item()
-    assert FEATURE_CASES[name](torch.as_tensor(moved)).item() == pytest.approx(expected, rel=1e-12, abs=1e-13)
+    assert FEATURE_CASES[name](torch.as_tensor(moved)).item() == approx(expected, rel=1e-12, abs=1e-13)
 
 
 def test_masked_reconstruction_loss_of_numpy_returns_numpy():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from contract_cases import ALL_CASES, FEATURE_CASES, MATRIX_CASES, public_name, tensors
-from tolerances import EPS32
+from tolerances import EPS32, approx
 
 import matinfo
 from matinfo import Gram
@@ -87,7 +87,7 @@ def test_function_accepts_round_off_asymmetry(name):
     arguments = tensors(name, torch.float32)
     expected = MATRIX_CASES[name](*arguments)
     noisy = [x * (1 + 2 * EPS32 * torch.randn(6, 6)) for x in arguments]
-    assert MATRIX_CASES[name](*noisy).item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-5)
+    assert MATRIX_CASES[name](*noisy).item() == approx(expected.item(), rel=1e-4, abs=1e-5)
 
 
 INDEFINITE = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -0.5]])
@@ -110,6 +110,13 @@ def test_order_two_rejects_a_matrix_that_shows_its_indefiniteness(function):
     # No eigenvalue is computed at order 2; but |K|_F <= tr K holds for every positive semi-definite matrix.
     with pytest.raises(ValueError, match=r"positive semi-?definite"):
         function(torch.tensor([[0.1257, 0.2542], [0.2542, 0.1049]]))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 1.5, np.inf])
+def test_renyi_entropy_rejects_a_larger_indefinite_matrix_on_every_route(alpha):
+    lam = np.r_[-0.5, np.linspace(0.1, 2.0, 299)]
+    with pytest.raises(ValueError, match=r"positive semi-?definite.*-0\.5"):
+        matinfo.renyi_entropy(torch.as_tensor(matrices.from_spectrum(lam)), alpha)
 
 
 def test_matrix_tcr_rejects_a_matrix_whose_shifted_form_is_indefinite():
@@ -170,10 +177,10 @@ def test_rankme_rejects_features_that_are_all_zero():
 
 
 def test_functions_that_are_not_normalised_accept_zero_matrices_and_features():
-    assert matinfo.matrix_tcr(torch.zeros(4, 4), 2.0).item() == pytest.approx(4 * np.log(2), rel=1e-6)
-    assert matinfo.matrix_kl(torch.zeros(4, 4), torch.eye(4)).item() == pytest.approx(4.0, rel=1e-6)
+    assert matinfo.matrix_tcr(torch.zeros(4, 4), 2.0).item() == approx(4 * np.log(2), rel=1e-6)
+    assert matinfo.matrix_kl(torch.zeros(4, 4), torch.eye(4)).item() == approx(4.0, rel=1e-6)
     assert matinfo.matrix_kl(torch.zeros(4, 4), torch.zeros(4, 4)).item() == 0.0
     assert matinfo.matrix_kl(torch.eye(4), torch.zeros(4, 4)).item() == np.inf
     assert matinfo.coding_rate(torch.zeros(4, 3)).item() == 0.0
-    assert matinfo.losses.mmae_tcr_loss(torch.zeros(4, 3)).item() == 0.0
+    assert matinfo.losses.mmae_tcr_loss(torch.zeros(4, 3)).item() == approx(0.0, abs=1e-15)
     assert matinfo.losses.umae_uniformity_loss(torch.zeros(4, 3)).item() == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fractions
 import math
 
 import matrices
@@ -193,6 +194,25 @@ def test_renyi_entropy_at_infinity_is_the_min_entropy():
     close(renyi_entropy(t(matrices.from_spectrum(lam)), INF), math.log(8 / 5), 1e-14)
 
 
+@pytest.mark.parametrize("gap", [0.5, 1e-2, 1e-4, 1e-8, 1e-12, 0.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_renyi_entropy_at_infinity_of_a_larger_matrix_is_right_at_every_gap(dtype, gap):
+    # An iterative method must not stop short of the top eigenvalue, nor take two for one.
+    lam = np.r_[np.linspace(0.1, 1.0, 298), 2.0 * (1 - gap), 2.0]
+    expected = math.log(lam.sum() / 2.0)
+    # Forming Q diag(lam) Q^T and rounding it to dtype moves lambda_max by a few eps; the trace averages out.
+    close(renyi_entropy(t(matrices.from_spectrum(lam), dtype), INF), expected, 16 * torch.finfo(dtype).eps)
+
+
+def test_renyi_entropy_at_infinity_of_a_larger_matrix_without_any_gap_is_right():
+    K = t(matrices.features(300, 900))
+    K = K @ K.mT
+    expected = math.log(K.trace()) - math.log(np.linalg.eigvalsh(K.numpy())[-1])
+    close(renyi_entropy(K, INF), expected, 1e-13)
+    close(renyi_entropy(torch.eye(300, dtype=torch.float64), INF), math.log(300), 1e-13)
+    close(renyi_entropy(torch.ones(300, 300, dtype=torch.float64), INF), 0.0, 1e-13)
+
+
 @pytest.mark.parametrize("alpha", [50.0, 500.0, 1e4, 1e8, 1e300])
 def test_renyi_entropy_of_large_order_neither_overflows_nor_underflows(alpha):
     lam = [1.0, 2.0, 5.0, 5.0]
@@ -321,6 +341,11 @@ def test_renyi_entropy_rejects_an_order_outside_its_domain(alpha):
 def test_renyi_entropy_rejects_an_order_that_is_not_a_number(alpha):
     with pytest.raises(TypeError, match="alpha"):
         renyi_entropy(torch.eye(3), alpha)
+
+
+@pytest.mark.parametrize("alpha", [2, np.int64(2), np.float64(2.0), np.float32(2.0), fractions.Fraction(2)])
+def test_renyi_entropy_accepts_any_real_number_as_its_order(alpha):
+    close(renyi_entropy(torch.eye(3, dtype=torch.float64), alpha), math.log(3), 1e-15)
 
 
 @pytest.mark.parametrize("base", [0, 1, -2, math.nan, INF])

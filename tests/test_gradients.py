@@ -216,6 +216,17 @@ def test_renyi_entropy_gradient_at_infinity_is_the_projector_over_the_multiplici
     assert relative_error(gradient, expected) < 1e-13
 
 
+@pytest.mark.parametrize("multiplicity", [1, 2, 5])
+def test_renyi_entropy_gradient_at_infinity_of_a_larger_matrix_is_the_projector_too(multiplicity):
+    lam = np.r_[np.linspace(0.1, 1.0, 300 - multiplicity), np.full(multiplicity, 2.0)]
+    Q = matrices.orthogonal(300, 3)
+    gradient = grad(lambda A: renyi_entropy(A, INF), t(matrices.symmetric((Q * lam) @ Q.T)))
+    top = Q[:, -multiplicity:]
+    expected = np.eye(300) / lam.sum() - top @ top.T / (multiplicity * 2.0)
+    # Eigenvectors are as good as the residual over the gap 1: 1e-10 where the eigenvalue has converged to 1e-20.
+    assert relative_error(gradient, expected) < 1e-9
+
+
 def test_renyi_entropy_gradient_at_infinity_is_exact_away_from_ties():
     K = t(matrices.from_spectrum([0.3, 0.9, 2.0])).requires_grad_()
     assert gradcheck(lambda A: renyi_entropy(sym(A), INF), (K,))

@@ -12,7 +12,7 @@ import torch
 from helpers import t
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import EPS32, close, relative_error
+from tolerances import EPS32, approx, close, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
 from matinfo import tcr
@@ -56,7 +56,7 @@ def test_patch_normalize_equals_its_definition():
 def test_umae_uniformity_loss_equals_its_definition(shape, form):
     F = 3.0 * matrices.features(*shape)
     expected = oracles.umae_uniformity_loss(F, form=form)
-    assert umae_uniformity_loss(t(F), form=form).item() == pytest.approx(expected, rel=1e-13)
+    assert umae_uniformity_loss(t(F), form=form).item() == approx(expected, rel=1e-13)
 
 
 @pytest.mark.parametrize("mu", [0.1, 1.0, 3.0, 768.0])
@@ -66,9 +66,7 @@ def test_umae_uniformity_loss_equals_its_definition(shape, form):
 def test_mmae_tcr_loss_equals_its_definition(shape, scale, centering, mu):
     F = 3.0 * matrices.features(*shape) + 0.5
     expected = float(oracles.mmae_tcr_loss_mp(F, mu, scale=scale, centering=centering))
-    assert mmae_tcr_loss(t(F), mu=mu, scale=scale, centering=centering).item() == pytest.approx(
-        expected, rel=1e-12
-    )
+    assert mmae_tcr_loss(t(F), mu=mu, scale=scale, centering=centering).item() == approx(expected, rel=1e-12)
 
 
 def test_mmae_and_umae_losses_default_to_the_released_code():
@@ -84,7 +82,7 @@ def test_losses_of_float32_features_are_correct_to_float32_rounding():
         (umae_uniformity_loss(torch.as_tensor(F)), oracles.umae_uniformity_loss(F)),
     ):
         assert value.dtype == torch.float32
-        assert value.item() == pytest.approx(expected, rel=16 * EPS32)
+        assert value.item() == approx(expected, rel=16 * EPS32)
 
 
 # --- closed forms --------------------------------------------------------------------------------------------
@@ -111,6 +109,16 @@ def test_masked_reconstruction_loss_averages_over_all_masked_patches_at_once():
     target[1] = 2.0
     mask = torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 0]])
     close(masked_reconstruction_loss(pred, target, mask, norm_pix=False), 13 / 4, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8, torch.float32])
+def test_masked_reconstruction_loss_accepts_a_mask_of_any_dtype(dtype):
+    pred, target, mask = map(t, patches())
+    close(
+        masked_reconstruction_loss(pred, target, mask.to(dtype)),
+        masked_reconstruction_loss(pred, target, mask),
+        1e-15,
+    )
 
 
 def test_patch_normalize_of_a_constant_patch_is_zero_and_finite():
@@ -249,6 +257,19 @@ def test_a_descent_step_on_a_uniformity_loss_spreads_the_features(loss):
     with torch.no_grad():
         assert tcr(F - 0.1 * gradient, normalize=True) > tcr(F, normalize=True)
         assert loss(F - 0.1 * gradient) < loss(F)
+
+
+@pytest.mark.parametrize(("batch", "width"), [(768, 1024), (1024, 768)])
+def test_mmae_tcr_loss_keeps_its_digits_at_the_sizes_of_the_paper(batch, width):
+    # d log(d/mu) - log det((d/mu) I + G) subtracts numbers near 5000 to get one near 1.
+    F = torch.randn(batch, width)
+    exact = F.double().requires_grad_()
+    F.requires_grad_()
+    value, expected = mmae_tcr_loss(F), mmae_tcr_loss(exact)
+    assert value.item() == approx(expected.item(), rel=1e-6)
+    gradients = torch.autograd.grad(value, F) + torch.autograd.grad(expected, exact)
+    # The rows' normalisation projects the gradient: what is left is small against its radial part.
+    assert relative_error(*gradients) < 1e-5
 
 
 # --- precision -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import torch
 from helpers import t
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import EPS32, close, entropy_tolerance, relative_error
+from tolerances import EPS32, approx, close, entropy_tolerance, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
 from matinfo import Gram, correlation, explain, joint_entropy, matrix_js, renyi_entropy
@@ -158,7 +158,7 @@ def test_gram_of_float32_features_is_formed_in_float64_where_small_eigenvalues_m
         result = renyi_entropy(Gram(torch.as_tensor(features)), 0.5)
         assert result.dtype == torch.float32
         # float64 Gram: error 40 eps lambda_max = 1e-14 against noise eigenvalues 1e-10 of it.
-        assert result.item() == pytest.approx(float(oracles.entropy_of_spectrum_mp(lam, 0.5)), rel=1e-5)
+        assert result.item() == approx(float(oracles.entropy_of_spectrum_mp(lam, 0.5)), rel=1e-5)
 
 
 # --- identities ----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What is shipped: the wheel holds every module and works alone, and the files that repeat a fact agree."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-MODULE_OF_PACKAGE = {"scikit-learn": "sklearn"}
+MODULE_OF_PACKAGE = {"scikit-learn": "sklearn", "pillow": "PIL"}
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,24 @@ def test_core_works_where_no_extra_is_installed():
     assert float(run_isolated(IMPORT_WITHOUT_EXTRAS, ROOT, *blocked)) == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize(
+    ("folder", "extras"), [("matinfo", []), ("reference_training", ["train"]), ("tests", ["train", "test"])]
+)
+def test_imports_are_declared_as_dependencies(folder, extras):
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / folder).rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    imported = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+    here = {
+        path.stem
+        for path in [*ROOT.glob("*"), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("reference_training/*")]
+    }
+    declared = {MODULE_OF_PACKAGE.get(need.name, need.name) for need in requirements(*extras)}
+    assert imported - here - declared == set()
+    assert {"torch", "numpy"} <= imported
+
+
 def test_constraints_are_exact_versions_without_any_address():
     pins = [line for line in CONSTRAINTS if line and not line.startswith("#")]
     assert [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)] == []
@@ -129,10 +148,12 @@ def test_constraints_pin_every_direct_dependency_within_its_range():
         name.lower().replace("_", "-"): version
         for name, _, version in (line.partition("==") for line in CONSTRAINTS)
     }
-    for need in requirements("train", "metrics", "docs", "test", "dev"):
-        if need.name != "matinfo":
-            assert need.name in pins
-            assert need.specifier.contains(pins[need.name]), (str(need), pins[need.name])
+    needs = requirements("train", "metrics", "docs", "test", "dev")
+    needs = [
+        need for need in needs if need.name not in {"matinfo", "tomli"}
+    ]  # tomli: before Python 3.11 only
+    assert {need.name for need in needs} <= set(pins)
+    assert [str(need) for need in needs if not need.specifier.contains(pins[need.name])] == []
 
 
 def test_version_is_the_same_in_every_file():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import t
 from hypothesis import given
-from tolerances import EPS32, EPS64, close, entropy_tolerance, relative_error
+from tolerances import EPS32, EPS64, approx, close, entropy_tolerance, relative_error
 from torch.autograd import gradcheck
 
 from matinfo import Gram, effective_rank, participation_ratio, rankme, renyi_entropy, vendi_score
@@ -36,7 +36,7 @@ def test_effective_rank_and_vendi_score_equal_their_definition(name, alpha):
 @pytest.mark.parametrize("shape", [(9, 4), (4, 9), (6, 6), (7, 1)])
 def test_rankme_equals_its_definition(shape):
     Z = 3.0 * matrices.features(*shape)
-    assert rankme(t(Z)).item() == pytest.approx(float(oracles.rankme_mp(Z)), rel=1e-13)
+    assert rankme(t(Z)).item() == approx(float(oracles.rankme_mp(Z)), rel=1e-13)
 
 
 def test_rankme_of_ill_conditioned_features_keeps_the_small_singular_values():
@@ -45,7 +45,7 @@ def test_rankme_of_ill_conditioned_features_keeps_the_small_singular_values():
     Z = (matrices.orthogonal(12, 1)[:, :8] * sigma) @ matrices.orthogonal(8, 2).T
     expected = float(oracles.mp.exp(oracles.entropy_of_spectrum_mp(sigma)))
     # d exp(H) = exp(H) sum |log p| dp: an error eps*sigma_max in each value costs 8 * 21 * eps; a Gram route 1e-8 * 17.
-    assert rankme(t(Z)).item() == pytest.approx(expected, rel=1e-7)
+    assert rankme(t(Z)).item() == approx(expected, rel=1e-7)
 
 
 def test_rankme_offset_is_added_to_the_normalised_singular_values():
@@ -57,17 +57,17 @@ def test_rankme_offset_is_added_to_the_normalised_singular_values():
 
 def test_participation_ratio_equals_its_definition():
     K = 4.0 * matrices.named("random", 7)
-    assert participation_ratio(t(K)).item() == pytest.approx(np.trace(K) ** 2 / (K**2).sum(), rel=1e-14)
+    assert participation_ratio(t(K)).item() == approx(np.trace(K) ** 2 / (K**2).sum(), rel=1e-14)
 
 
 def test_ranks_of_float32_input_are_correct_to_float32_rounding():
     Z = matrices.features(20, 7).astype(np.float32)
-    assert rankme(torch.as_tensor(Z)).item() == pytest.approx(float(oracles.rankme_mp(Z)), rel=2 * EPS32)
+    assert rankme(torch.as_tensor(Z)).item() == approx(float(oracles.rankme_mp(Z)), rel=2 * EPS32)
     K = matrices.random_correlation(8, 1).astype(np.float32)
     for function, alpha in ((effective_rank, 1.0), (vendi_score, 1.0), (participation_ratio, 2.0)):
         result = function(torch.as_tensor(K))
         assert result.dtype == torch.float32
-        assert result.item() == pytest.approx(float(oracles.effective_rank_mp(K, alpha)), rel=2 * EPS32)
+        assert result.item() == approx(float(oracles.effective_rank_mp(K, alpha)), rel=2 * EPS32)
 
 
 # --- closed forms --------------------------------------------------------------------------------------------
@@ -77,18 +77,18 @@ def test_ranks_of_float32_input_are_correct_to_float32_rounding():
 def test_ranks_of_the_identity_are_n(n):
     identity = 3.0 * torch.eye(n, dtype=torch.float64)
     for alpha in (0.0, *ALPHAS):
-        assert effective_rank(identity, alpha).item() == pytest.approx(n, rel=1e-14)
-        assert vendi_score(identity, alpha).item() == pytest.approx(n, rel=1e-14)
-    assert rankme(identity).item() == pytest.approx(n, rel=1e-14)
-    assert participation_ratio(identity).item() == pytest.approx(n, rel=1e-14)
+        assert effective_rank(identity, alpha).item() == approx(n, rel=1e-14)
+        assert vendi_score(identity, alpha).item() == approx(n, rel=1e-14)
+    assert rankme(identity).item() == approx(n, rel=1e-14)
+    assert participation_ratio(identity).item() == approx(n, rel=1e-14)
 
 
 def test_ranks_of_a_rank_one_matrix_are_one():
     Z = torch.ones(6, 4, dtype=torch.float64)
-    assert rankme(Z).item() == pytest.approx(1.0, abs=1e-12)
+    assert rankme(Z).item() == approx(1.0, abs=1e-12)
     for function in (effective_rank, vendi_score, participation_ratio):
-        assert function(Z @ Z.mT).item() == pytest.approx(1.0, abs=1e-12)
-        assert function(Gram(Z)).item() == pytest.approx(1.0, abs=1e-12)
+        assert function(Z @ Z.mT).item() == approx(1.0, abs=1e-12)
+        assert function(Gram(Z)).item() == approx(1.0, abs=1e-12)
 
 
 def test_rankme_and_effective_rank_of_the_gram_matrix_are_two_different_numbers():
@@ -101,7 +101,7 @@ def test_rankme_and_effective_rank_of_the_gram_matrix_are_two_different_numbers(
 
 def test_rankme_is_not_centred():
     Z = matrices.features(10, 4) + 5.0
-    assert rankme(t(Z)).item() == pytest.approx(float(oracles.rankme_mp(Z)), rel=1e-13)
+    assert rankme(t(Z)).item() == approx(float(oracles.rankme_mp(Z)), rel=1e-13)
     assert abs(rankme(t(Z)) - rankme(t(Z - Z.mean(0)))) > 0.5
 
 
@@ -130,7 +130,7 @@ def test_effective_rank_is_the_exponential_of_the_entropy(K, alpha):
 
 @given(matrices.psd_matrices())
 def test_participation_ratio_is_the_effective_rank_of_order_two(K):
-    assert participation_ratio(t(K)).item() == pytest.approx(effective_rank(t(K), 2.0).item(), rel=1e-14)
+    assert participation_ratio(t(K)).item() == approx(effective_rank(t(K), 2.0).item(), rel=1e-14)
 
 
 @given(matrices.feature_matrices(), matrices.seeds)

@@ -14,7 +14,7 @@ import oracles
 import pytest
 import torch
 from helpers import grad, t
-from tolerances import EPS32, close, relative_error
+from tolerances import EPS32, approx, close, relative_error
 
 from matinfo import (
     Gram,
@@ -90,7 +90,7 @@ def test_vendi_score_of_order_zero_does_not_count_round_off_unlike_vendi_score()
     Z = matrices.low_rank_features(40, 20, rank=6)
     Z /= np.linalg.norm(Z, axis=1, keepdims=True)
     for K in (t(Z @ Z.T), t(Z @ Z.T, torch.float32), Gram(t(Z)), Gram(t(Z, torch.float32))):
-        assert vendi_score(K, 0).item() == pytest.approx(6, rel=1e-6)
+        assert vendi_score(K, 0).item() == approx(6, rel=1e-6)
 
 
 def test_vendi_score_of_infinite_order_is_finite_unlike_vendi_score():
@@ -152,7 +152,7 @@ def test_entropy_of_half_precision_features_does_not_raise_unlike_diff_erank(dty
     value = effective_rank(Gram(Z))
     assert value.dtype == torch.float32
     lam = np.linalg.svd(Z.double().numpy(), compute_uv=False) ** 2
-    assert value.item() == pytest.approx(math.exp(float(oracles.entropy_of_spectrum_mp(lam))), rel=4 * EPS32)
+    assert value.item() == approx(math.exp(float(oracles.entropy_of_spectrum_mp(lam))), rel=4 * EPS32)
 
 
 # --- RankMe implementations ----------------------------------------------------------------------------------
@@ -162,17 +162,15 @@ def test_rankme_takes_uncentred_singular_values_unlike_reptrix():
     # reptrix: variances of centred principal components, 7.35 against 7.81.
     Z = matrices.features(40, 8) + 0.7
     sigma = np.linalg.svd(Z, compute_uv=False)
-    assert rankme(t(Z)).item() == pytest.approx(
-        math.exp(float(oracles.entropy_of_spectrum_mp(sigma))), rel=1e-13
-    )
+    assert rankme(t(Z)).item() == approx(math.exp(float(oracles.entropy_of_spectrum_mp(sigma))), rel=1e-13)
     variances = np.linalg.svd(Z - Z.mean(0), compute_uv=False) ** 2
     assert abs(math.exp(float(oracles.entropy_of_spectrum_mp(variances))) - float(rankme(t(Z)))) > 0.2
 
 
 def test_rankme_without_offset_uses_probabilities_that_sum_to_one_unlike_stable_pretraining():
     # stable-pretraining adds 1e-5 to every p and does not renormalise: 8.34 against 7.97.
-    assert rankme(torch.eye(512, dtype=torch.float64)).item() == pytest.approx(512, rel=1e-13)
-    assert rankme(torch.eye(512, dtype=torch.float64), offset=1e-7).item() == pytest.approx(512, rel=1e-3)
+    assert rankme(torch.eye(512, dtype=torch.float64)).item() == approx(512, rel=1e-13)
+    assert rankme(torch.eye(512, dtype=torch.float64), offset=1e-7).item() == approx(512, rel=1e-3)
 
 
 # --- coding rates --------------------------------------------------------------------------------------------
@@ -191,10 +189,10 @@ def test_coding_rates_of_large_rank_deficient_float32_features_are_finite_and_ri
     F, labels = torch.as_tensor(Z), torch.arange(60) % 3
     lam = np.linalg.svd(Z.astype(np.float64), compute_uv=False) ** 2
     scale = 30 / (60 * 0.25)
-    assert coding_rate(F).item() == pytest.approx(0.5 * np.log1p(scale * lam).sum(), rel=1e-5)
-    assert tcr(F).item() == pytest.approx(np.log1p(lam).sum(), rel=1e-5)
+    assert coding_rate(F).item() == approx(0.5 * np.log1p(scale * lam).sum(), rel=1e-5)
+    assert tcr(F).item() == approx(np.log1p(lam).sum(), rel=1e-5)
     expected = float(oracles.rate_reduction_mp(Z, np.eye(3)[labels]))
-    assert rate_reduction(F, labels).item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert rate_reduction(F, labels).item() == approx(expected, rel=1e-4, abs=1e-4)
     for function in (coding_rate, tcr, lambda F: rate_reduction(F, labels)):
         assert grad(function, F).isfinite().all()
 
@@ -235,7 +233,7 @@ def test_entropy_of_collapsed_features_is_exact_unlike_a_taylor_logarithm():
     K = Z.T @ Z
     expected = float(oracles.renyi_entropy_mp(K, 1))
     close(von_neumann_entropy(t(K)), expected, 1e-13)
-    assert matrix_kl(t(K), torch.eye(6, dtype=torch.float64)).item() == pytest.approx(
+    assert matrix_kl(t(K), torch.eye(6, dtype=torch.float64)).item() == approx(
         float(oracles.matrix_kl_mp(K, np.eye(6))), rel=1e-12
     )
 
@@ -266,7 +264,7 @@ def test_gradient_below_order_one_at_a_rank_deficient_matrix_is_not_round_off_un
         inner = [float(g) for g in oracles.entropy_gradient_of_spectrum_mp([9.0, 4.0], 0.5)]
         expected = 2 * (U[:, :2] * (sigma[:2] * inner)) @ Vt[:2]
         along = (gradient.double().numpy() * expected).sum() / (expected**2).sum()
-        assert along == pytest.approx(1.0, rel=1e-4 if dtype == torch.float32 else 1e-9)
+        assert along == approx(1.0, rel=1e-4 if dtype == torch.float32 else 1e-9)
         # Dense input: the gradient with respect to K itself is bounded too.
         dense = grad(lambda K: renyi_entropy(K, 0.5), F @ F.mT)
         assert dense.norm() < 10
@@ -283,4 +281,4 @@ def test_entropy_of_an_ill_conditioned_float32_rbf_matrix_does_not_count_its_noi
         2.0: -math.log((p**2).sum()),
     }
     for alpha, tolerance in ((0.5, 2e-4), (1.0, 1e-6), (2.0, 1e-6)):
-        assert renyi_entropy(t(K, torch.float32), alpha).item() == pytest.approx(truth[alpha], rel=tolerance)
+        assert renyi_entropy(t(K, torch.float32), alpha).item() == approx(truth[alpha], rel=tolerance)

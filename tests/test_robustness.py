@@ -10,7 +10,7 @@ import oracles
 import pytest
 import torch
 from helpers import t
-from tolerances import EPS32, close, relative_error
+from tolerances import EPS32, approx, close, relative_error
 
 import matinfo
 from matinfo import Gram, explain, participation_ratio, renyi_entropy
@@ -190,6 +190,13 @@ def test_float64_solver_failure_on_a_sparse_rank_one_matrix_is_survived(alpha):
         assert torch.autograd.grad(value, A)[0].isfinite().all()
 
 
+def test_the_shift_that_saves_the_float32_solver_leaves_no_trace():
+    # 2^-27 of the largest entry, added 200 times and not subtracted again, would show as 2.8e-5.
+    K = torch.zeros(200, 200)
+    K[3, 3] = 5.0
+    close(renyi_entropy(K, 1.0, precision="float32"), 0.0, 1e-7)
+
+
 @pytest.mark.parametrize("family", matrices.HARD_FAMILIES)
 def test_other_quantities_survive_the_hard_float32_families(family):
     Z, K, _ = hard_case(family, 128, seed=2)
@@ -286,9 +293,7 @@ def test_divergences_are_right_at_every_float32_scale(scale):
     c = np.float32(scale)
     close(matinfo.matrix_js(c * K, L), matinfo.matrix_js(K, L), 4 * EPS32)
     close(matinfo.spectrum_js(c * K, L), matinfo.spectrum_js(K, L), 4 * EPS32)
-    assert matinfo.matrix_kl(c * K, c * L).item() / scale == pytest.approx(
-        matinfo.matrix_kl(K, L).item(), rel=1e-5
-    )
+    assert matinfo.matrix_kl(c * K, c * L).item() / scale == approx(matinfo.matrix_kl(K, L).item(), rel=1e-5)
 
 
 def test_tcr_at_extreme_scales_is_its_limit():
@@ -296,7 +301,7 @@ def test_tcr_at_extreme_scales_is_its_limit():
     close(matinfo.tcr(np.float32(1e-30) * Z, 0.5), 4 * math.log(0.5), 1e-6)
     lam = np.linalg.svd(Z.double().numpy(), compute_uv=False) ** 2
     expected = np.log(lam).sum() + 4 * math.log(float(np.float32(1e15)) ** 2)
-    assert matinfo.tcr(np.float32(1e15) * Z, 1.0).item() == pytest.approx(expected, rel=1e-6)
+    assert matinfo.tcr(np.float32(1e15) * Z, 1.0).item() == approx(expected, rel=1e-6)
 
 
 def test_entropy_of_order_two_accumulates_a_large_float32_matrix_properly():
@@ -306,7 +311,7 @@ def test_entropy_of_order_two_accumulates_a_large_float32_matrix_properly():
     expected = 2 * math.log(2048) - math.log(sum(x * x for x in lam))
     close(renyi_entropy(K, 2), expected, 16 * EPS32)
     # 2048 equal rows share one rounding error of their float32 norm, which does not average out: a few eps, twice.
-    assert participation_ratio(K).item() == pytest.approx(math.exp(expected), rel=16 * EPS32)
+    assert participation_ratio(K).item() == approx(math.exp(expected), rel=16 * EPS32)
 
 
 # --- degenerate shapes and rows ------------------------------------------------------------------------------
@@ -403,7 +408,7 @@ def test_a_solver_that_always_fails_gives_a_diagnosis(monkeypatch):
         renyi_entropy(t(matrices.named("random", 6), torch.float32), 1.5, precision="float32")
 
 
-@pytest.mark.parametrize("alpha", [1.0, 1.5, INF])
+@pytest.mark.parametrize("alpha", [1.0, 1.5])
 def test_a_matrix_beyond_the_integer_range_of_the_solver_is_refused_with_the_remedy(alpha):
     # LAPACK's workspace 1 + 6n + 2n^2 overflows 32-bit integers from n = 32767 on. No memory is needed to refuse.
     K = torch.ones(1, 1).expand(40_000, 40_000)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mpmath as mp
 import numpy as np
 import oracles
+import pytest
 
 EPS64 = float(np.finfo(np.float64).eps)
 EPS32 = float(np.finfo(np.float32).eps)
@@ -37,6 +38,11 @@ def entropy_tolerance(lam, alpha, *, eps=EPS64, noise=NOISE) -> float:
         moved = [max(x + sign * delta * mp.sign(g), mp.mpf(0)) for x, g in zip(p, gradient, strict=True)]
         moves.append(abs(oracles.entropy_of_spectrum_mp(moved, alpha) - value))
     return float(max(moves)) + rounding
+
+
+def approx(expected, *, rel=None, abs=0.0):
+    """`pytest.approx` without its hidden absolute tolerance of 1e-12, which passes anything small."""
+    return pytest.approx(expected, rel=rel, abs=abs)
 
 
 def close(actual, expected, tolerance, what="") -> None:

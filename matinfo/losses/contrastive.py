@@ -31,9 +31,9 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast. HaoChen et al. average instead: ``2 - 2 mean_i a_i . b_i`` and the mean over pairs
-        i != j, which is this loss over B at ``lambda_ = 1/(B - 1)``. Zero rows have similarity 0 with every other
-        and zero gradient. Zero only for aligned orthonormal rows, hence only if B <= d.
+        O(B^2 d), in float32 at least, also under autocast. HaoChen et al. average instead: ``2 - 2 mean_i a_i . b_i``
+        and the mean over pairs i != j, which is this loss over B at ``lambda_ = 1/(B - 1)``. Zero rows have similarity
+        0 with every other and zero gradient. Zero only for aligned orthonormal rows, hence only if B <= d.
 
     References:
         HaoChen et al. (2021), Provable guarantees for self-supervised deep learning with spectral contrastive loss;
@@ -41,7 +41,7 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
 
     Example:
         >>> import torch
-        >>> from matinfo.losses import spectral_contrastive_loss
+        >>> from matinfo.losses.contrastive import spectral_contrastive_loss
         >>> float(spectral_contrastive_loss(torch.eye(3), torch.eye(3)))
         0.0
         >>> float(spectral_contrastive_loss(torch.ones(3, 3), torch.ones(3, 3)))  # collapsed: B (B - 1) pairs
@@ -78,8 +78,8 @@ def infonce_loss(
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast; finite at every temperature (log-sum-exp). The constant in front of Equation 1 of
-        Tan et al. is illegible in print; the mean is our reading.
+        O(B^2 d), in float32 at least, also under autocast; finite at every temperature (log-sum-exp). The constant in
+        front of Equation 1 of Tan et al. is illegible in print; the mean is our reading.
 
     References:
         van den Oord et al. (2018), Representation learning with contrastive predictive coding; Tan et al. (2024),
@@ -87,7 +87,7 @@ def infonce_loss(
 
     Example:
         >>> import torch
-        >>> from matinfo.losses import infonce_loss
+        >>> from matinfo.losses.contrastive import infonce_loss
         >>> round(float(infonce_loss(torch.ones(4, 2), torch.ones(4, 2))), 4)  # log 4
         1.3863
     """
@@ -95,7 +95,9 @@ def infonce_loss(
     check_choice(reduction, "reduction", ("mean", "sum"))
     a, b = _unit_rows(features1, features2)
     logits = a @ b.mT / temperature
-    return _reduce(torch.cat([_negative_log_diagonal(logits), _negative_log_diagonal(logits.mT)], -1), reduction)
+    return _reduce(
+        torch.cat([_negative_log_diagonal(logits), _negative_log_diagonal(logits.mT)], -1), reduction
+    )
 
 
 @quantity
@@ -129,7 +131,7 @@ def ntxent_loss(
 
     Example:
         >>> import torch
-        >>> from matinfo.losses import ntxent_loss
+        >>> from matinfo.losses.contrastive import ntxent_loss
         >>> round(float(ntxent_loss(torch.ones(4, 2), torch.ones(4, 2))), 4)  # log 7
         1.9459
     """

@@ -14,7 +14,9 @@ from matinfo.spectral.precision import at_least_float32
 
 
 @quantity
-def barlow_twins_loss(features1: Tensor, features2: Tensor, *, lambda_: float = 5.1e-3, center: bool = True) -> Tensor:
+def barlow_twins_loss(
+    features1: Tensor, features2: Tensor, *, lambda_: float = 5.1e-3, center: bool = True
+) -> Tensor:
     """Barlow Twins loss.
 
     ``sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2`` with ``C = Zb1^T Zb2``, where every column of Zb is that of the
@@ -35,15 +37,16 @@ def barlow_twins_loss(features1: Tensor, features2: Tensor, *, lambda_: float = 
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B d^2), in float32 at least, also under autocast. A column that is zero (or, centred, constant) has ``C_ij = 0`` throughout and
-        zero gradient: it adds 1 to the loss. Finite, with finite gradient, for features of any size.
+        O(B d^2), in float32 at least, also under autocast. A column that is zero (or, centred, constant) has
+        ``C_ij = 0`` throughout and zero gradient: it adds 1 to the loss. Finite, with finite gradient, for features
+        of any size.
 
     References:
         Zbontar et al. (2021), Barlow Twins; Tan et al. (2024), Equation 3.
 
     Example:
         >>> import torch
-        >>> from matinfo.losses import barlow_twins_loss
+        >>> from matinfo.losses.decorrelation import barlow_twins_loss
         >>> Z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
         >>> float(barlow_twins_loss(Z, Z)), float(barlow_twins_loss(Z, -Z))
         (0.0, 8.0)

@@ -44,7 +44,9 @@ def patch_normalize(target: Tensor) -> Tensor:
     """
     t = check_features(target, "target")
     if t.shape[-1] < 2:
-        raise ValueError("Expected patches of at least two pixel values, got one: the variance is not defined.")
+        raise ValueError(
+            "Expected patches of at least two pixel values, got one: the variance is not defined."
+        )
     t = t.float() if t.dtype != torch.float64 else t
     t = t - t.mean(-1, keepdim=True)
     variance = t.square().sum(-1, keepdim=True) / (t.shape[-1] - 1)
@@ -52,7 +54,9 @@ def patch_normalize(target: Tensor) -> Tensor:
 
 
 @quantity
-def masked_reconstruction_loss(pred: Tensor, target: Tensor, mask: Tensor, *, norm_pix: bool = True) -> Tensor:
+def masked_reconstruction_loss(
+    pred: Tensor, target: Tensor, mask: Tensor, *, norm_pix: bool = True
+) -> Tensor:
     """Reconstruction loss of a masked autoencoder.
 
     ``sum_i mask_i mean_p (pred_ip - t_ip)^2 / sum_i mask_i`` over all patches i of the batch, t the (normalised)
@@ -92,7 +96,9 @@ def masked_reconstruction_loss(pred: Tensor, target: Tensor, mask: Tensor, *, no
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
     weight = mask.to(dtype)
     if weight.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(weight.any()):
-        raise ValueError("Expected at least one masked patch, got none: the loss is a mean over masked patches.")
+        raise ValueError(
+            "Expected at least one masked patch, got none: the loss is a mean over masked patches."
+        )
     goal = patch_normalize(target) if norm_pix else target
     error = (pred.to(dtype) - goal.to(dtype)).square().mean(-1)
     return (error * weight).sum() / weight.sum()
@@ -139,7 +145,9 @@ def umae_uniformity_loss(features: Tensor, *, form: str = "code") -> Tensor:
 
 
 @quantity
-def mmae_tcr_loss(features: Tensor, *, mu: float = 1.0, scale: str = "code", centering: bool = False) -> Tensor:
+def mmae_tcr_loss(
+    features: Tensor, *, mu: float = 1.0, scale: str = "code", centering: bool = False
+) -> Tensor:
     """Total-coding-rate loss of M-MAE, to be minimised: the negative of the coding rate.
 
     ``"code"``: ``-log det(I_d + (mu/d) F^T F)``, as the authors' released code has it.
@@ -160,7 +168,8 @@ def mmae_tcr_loss(features: Tensor, *, mu: float = 1.0, scale: str = "code", cen
         TypeError: If ``features`` is not real floating point.
 
     Notes:
-        One Cholesky factorisation on the smaller of the batch and the feature side. Finite, with finite gradient,
+        One Cholesky factorisation, in float64 (the row normalisation removes most of the gradient, and what is left
+        must keep its digits), on the smaller of the batch and the feature side. Finite, with finite gradient,
         for collapsed, identical and zero features. Minus its linear term it is, to second order,
         ``mu^2 B^2/(2 d^2)`` times :func:`umae_uniformity_loss`.
 
@@ -181,5 +190,5 @@ def mmae_tcr_loss(features: Tensor, *, mu: float = 1.0, scale: str = "code", cen
         F = F - F.mean(-2, keepdim=True)
     d = F.shape[-1]
     if scale == "paper":
-        return -logdet_of(Gram(F), mu, d)
-    return d * math.log(d / mu) - logdet_of(Gram(F), d / mu, d)
+        return -logdet_of(Gram(F), mu, d, sensitive=True)
+    return d * math.log(d / mu) - logdet_of(Gram(F), d / mu, d, sensitive=True)

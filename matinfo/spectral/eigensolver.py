@@ -28,13 +28,13 @@ _PROBE_TOLERANCE = 1e3
 """Accepted residual of the probe in units of the roundoff; healthy results stay below 18."""
 
 
-def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "matrix") -> tuple[Tensor, Tensor]:
+def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "") -> tuple[Tensor, Tensor]:
     """Eigenvalues (ascending) and eigenvectors of a batch of symmetric matrices, without derivatives.
 
     Args:
         K: Symmetric, ``(..., n, n)``, float32 or float64; the lower triangle is read.
         vectors: Whether the eigenvectors are wanted; otherwise an empty tensor comes in their place.
-        side: For the explanation only.
+        side: For the explanation; nothing is recorded if empty (an inner step of another algorithm).
 
     Returns:
         ``(eigenvalues (..., n), eigenvectors (..., n, n))``. Batch elements with a non-finite entry are NaN.
@@ -63,7 +63,8 @@ def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "matrix") -> tuple[
     eigenvalues, Q, note = _solve_with_fallbacks(A, vectors)
     if diagonal is not None:
         eigenvalues = eigenvalues - _SHIFT * diagonal
-    record("eigh" if vectors else "eigvalsh", K, side=side, note=note)
+    if side:
+        record("eigh" if vectors else "eigvalsh", K, side=side, note=note)
     return eigenvalues, Q
 
 
@@ -93,7 +94,8 @@ def _normalize_and_solve(K: Tensor, vectors: bool, side: str) -> tuple[Tensor, T
         if vectors:
             Q = torch.where(finite[..., None, None], Q, torch.nan)
         note = "; ".join(filter(None, [note, f"{int((~finite).sum())} non-finite batch elements"]))
-    record("eigh" if vectors else "eigvalsh", K, side=side, note=note)
+    if side:
+        record("eigh" if vectors else "eigvalsh", K, side=side, note=note)
     return eigenvalues, Q
 
 
@@ -107,7 +109,9 @@ def _solve(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor]:
 def _solve_with_fallbacks(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor, str]:
     try:
         eigenvalues, Q = _solve(A, vectors)
-        wrong = _probe(A, eigenvalues, Q) if vectors and A.is_cuda and A.ndim > 2 and A.shape[-1] > 1 else None
+        wrong = (
+            _probe(A, eigenvalues, Q) if vectors and A.is_cuda and A.ndim > 2 and A.shape[-1] > 1 else None
+        )
         if wrong is None or not bool(wrong.any()):
             return eigenvalues, Q, ""
     except torch.linalg.LinAlgError:

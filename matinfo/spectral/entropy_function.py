@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral import compiled
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, derivatives_may_follow, eigensystem
 from matinfo.spectral.functions import Power, Tsallis
 from matinfo.spectral.trace_function import Gradient, Trace
@@ -52,7 +52,9 @@ def entropy_function(K: Tensor, total: Tensor, alpha: float, noise: Noise, *, si
     if not wanted:
         return value
     if torch.compiler.is_compiling():
-        return compiled.linearized(value, (K, _first_derivative(torch.ones_like(value), value, p, cut, total, Q, alpha)))
+        return compiled.linearized(
+            value, (K, _first_derivative(torch.ones_like(value), value, p, cut, total, Q, alpha))
+        )
     result: Tensor = _Entropy.apply(K, value, p, cut, total, Q, alpha)
     return result
 
@@ -104,7 +106,6 @@ def _differentiable_derivative(
 
 class _Entropy(SpectralOperation):
     """K, with its entropy and eigensystem -> the entropy."""
-
 
     @staticmethod
     def forward(

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral.autograd import SpectralOperation
 from matinfo._record import record
 from matinfo._validation import check_frobenius_norm, values_are_readable
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import derivatives_may_follow
 
 
@@ -53,7 +53,7 @@ def _is_representable(squared: Tensor, dtype: torch.dtype) -> bool:
     if dtype == torch.float64 or squared.is_cuda or squared.numel() == 0 or not values_are_readable(squared):
         return True
     low, high = squared.aminmax()
-    return 1e-24 < low.item() and high.item() < 1e24
+    return low.item() > 1e-24 and high.item() < 1e24
 
 
 class _FrobeniusSquared(SpectralOperation):
@@ -79,7 +79,6 @@ class _FrobeniusSquared(SpectralOperation):
 
 class _CollisionEntropy(SpectralOperation):
     """One pass over K forward, one backward: ``dH/dK = 2 I/tr K - 2 K/|K|_F^2``."""
-
 
     @staticmethod
     def forward(K: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:

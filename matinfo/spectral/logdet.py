@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral.autograd import SpectralOperation
 from matinfo._record import record
 from matinfo.spectral import compiled
+from matinfo.spectral.autograd import SpectralOperation
 
 
 def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
@@ -30,9 +30,14 @@ def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
     Returns:
         ``(...)``, float64.
     """
+    record("cholesky", K, side=side)
+    return logdet_of_sum(K, mu)
+
+
+def logdet_of_sum(K: Tensor, mu: float) -> Tensor:
+    """:func:`logdet_shifted` as a building block of something larger."""
     A = K.clone()
     A.diagonal(dim1=-2, dim2=-1).add_(mu)
-    record("cholesky", A, side=side)
     if torch.compiler.is_compiling():
         value, L = _LogDet.forward(A.detach())
         return compiled.linearized(value, (A, torch.cholesky_inverse(L)))
@@ -66,7 +71,6 @@ class _LogDet(SpectralOperation):
     def jvp(ctx: Any, dA: Tensor) -> tuple[Tensor, None]:
         A, L = ctx.saved_tensors
         return (_Inverse.apply(A, L).double() * dA.double()).sum((-2, -1)), None
-
 
 
 class _Inverse(SpectralOperation):

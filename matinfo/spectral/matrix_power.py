@@ -1,9 +1,7 @@
-"""``K^s`` for s > 0 as a matrix, with its exact first derivative at repeated eigenvalues.
+"""Entropies of integer order from matrix products alone.
 
-    d K^s = Q (Phi o (Q^T dK Q)) Q^T,    Phi_ij = (x_i^s - x_j^s) / (x_i - x_j)
-
-(Daleckii and Krein). Eigenvalues in the noise are zero. Between two of them Phi is taken as zero, so that for s < 1,
-where the true derivative is infinite there, the derivative along directions that keep the rank is the right one.
+With ``X = K/tr K``: for odd alpha ``tr X^alpha = <X^(alpha-1), X>``, whose gradient ``alpha X^(alpha-1)`` is already
+there; for even alpha ``tr X^alpha = |X^(alpha/2)|_F^2``, with one or two more products for the gradient.
 """
 
 from __future__ import annotations
@@ -13,56 +11,96 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
-from matinfo.spectral.functions import Power
+from matinfo._record import record
+from matinfo._validation import check_frobenius_norm
+from matinfo.spectral.autograd import SpectralOperation
+from matinfo.spectral.eigensystem import derivatives_may_follow
 
 
-def matrix_power(K: Tensor, s: float, noise: Noise, *, side: str) -> Tensor:
-    """``K^s`` of positive semi-definite ``(..., n, n)`` in float64; s = 0 is the projector on the range."""
-    eigenvalues, Q = eigensystem(K, noise, vectors=True, side=side)
-    x, Q = eigenvalues.double().clamp_min(0.0), Q.double()
-    x = torch.where(x > noise.cut(x), x, 0.0 * x)
-    power = torch.where(x > 0, torch.where(x > 0, x, 1.0) ** s, 0.0 * x)
-    value = (Q * power[..., None, :]) @ Q.mT
-    if s == 0 or not derivatives_are_wanted(K):
-        return value
+def power_entropy(K: Tensor, total: Tensor, alpha: int, *, side: str = "matrix") -> Tensor:
+    """``(alpha log tr K - log tr K^alpha)/(alpha - 1)``, float64, for an integer alpha >= 3.
+
+    Args:
+        K: Symmetric, ``(..., n, n)``.
+        total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same).
+        alpha: The order.
+        side: For the explanation.
+    """
+    record("power", K, side=side)
     if torch.compiler.is_compiling():
-        return value + _derivative(K - K.detach(), x, Q, s)
-    result: Tensor = _MatrixPower.apply(K, value, x, Q, s)
-    return result
+        X = K / total[..., None, None].to(K.dtype)
+        tau = X.diagonal(dim1=-2, dim2=-1).double().sum(-1)
+        return (alpha * tau.log() - _inner(*_halves(X, alpha)).log()) / (alpha - 1)
+    value: Tensor = _PowerEntropy.apply(K, total, alpha)[0]
+    return value
 
 
-def _derivative(E: Tensor, x: Tensor, Q: Tensor, s: float) -> Tensor:
-    """The derivative of ``K^s`` in direction E; linear and self-adjoint in E."""
-    # Power(s + 1) has derivative (s + 1) x^s, and its divided difference is that of this derivative.
-    phi = Power(s + 1).divided_difference(x[..., :, None], x[..., None, :]) / (s + 1)
-    E = (E + E.mT).to(Q.dtype) / 2
-    return Q @ (phi * (Q.mT @ E @ Q)) @ Q.mT
+def _halves(X: Tensor, alpha: int) -> tuple[Tensor, Tensor]:
+    """Two powers of X whose inner product is ``tr X^alpha``."""
+    if alpha % 2:
+        return torch.linalg.matrix_power(X, alpha - 1), X
+    half = torch.linalg.matrix_power(X, alpha // 2)
+    return half, half
 
 
-class _MatrixPower(torch.autograd.Function):
-    """K with its power and eigensystem -> the power; first order only."""
+def _inner(A: Tensor, B: Tensor) -> Tensor:
+    return torch.linalg.vecdot(A, B).double().sum(-1)
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(K: Tensor, value: Tensor, x: Tensor, Q: Tensor, s: float) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        K, _, x, Q, ctx.s = inputs
-        ctx.dtype = K.dtype
-        ctx.save_for_backward(x, Q)
-        ctx.save_for_forward(x, Q)
+class _PowerEntropy(SpectralOperation):
+    """K, tr K, alpha -> (entropy, tr X^alpha, the power of X that was formed)."""
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        x, Q = ctx.saved_tensors
-        return _derivative(grad, x, Q, ctx.s).to(ctx.dtype), None, None, None, None
+    def forward(K: Tensor, total: Tensor, alpha: int) -> tuple[Tensor, Tensor, Tensor]:
+        X = K / total[..., None, None].to(K.dtype)
+        A, B = _halves(X, alpha)
+        if alpha in (3, 4):  # A is X^2, whose trace is the squared norm
+            check_frobenius_norm(A.diagonal(dim1=-2, dim2=-1).double().sum(-1), torch.ones_like(total))
+        trace = _inner(A, B)
+        trace = torch.where(trace.isfinite(), trace, torch.nan)
+        return -trace.log() / (alpha - 1), trace, A
 
     @staticmethod
-    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        x, Q = ctx.saved_tensors
-        return _derivative(dK, x, Q, ctx.s)
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        K, total, ctx.alpha = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(K, total, *output[1:])
+        ctx.save_for_forward(K, total, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
+        K, total, trace, A = ctx.saved_tensors
+        alpha = ctx.alpha
+        if derivatives_may_follow():
+            derivative = _differentiable_derivative(K, total, alpha)
+            return grad[..., None, None].to(K.dtype) * derivative, None, None
+        weight = -grad * alpha / ((alpha - 1) * total * trace)
+        if alpha % 2:
+            result = A * weight[..., None, None].to(K.dtype)
+        else:
+            scaled = K * (weight / total)[..., None, None].to(K.dtype)
+            rest = (
+                scaled
+                if alpha == 4
+                else scaled
+                @ torch.linalg.matrix_power(K / total[..., None, None].to(K.dtype), alpha // 2 - 2)
+            )
+            result = A @ rest
+        ridge = (grad * alpha / ((alpha - 1) * total))[..., None].to(K.dtype)
+        result.diagonal(dim1=-2, dim2=-1).add_(ridge)
+        return result, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dK: Tensor, *_: Any) -> tuple[Tensor, None, None]:
+        K, total, *_rest = ctx.saved_tensors
+        return (_differentiable_derivative(K, total, ctx.alpha) * dK).sum((-2, -1)).double(), None, None
+
+
+def _differentiable_derivative(K: Tensor, total: Tensor, alpha: int) -> Tensor:
+    scale = total[..., None, None].to(K.dtype)
+    X = (K + K.mT) / (2 * scale)
+    tau = X.diagonal(dim1=-2, dim2=-1).double().sum(-1)[..., None, None].to(K.dtype)
+    power = torch.linalg.matrix_power(X, alpha - 1)
+    trace = _inner(power, X)[..., None, None].to(K.dtype)
+    identity = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
+    return (identity / tau - power / trace) * (alpha / (alpha - 1)) / scale

@@ -2,8 +2,9 @@
 
 The eigensolver's error is that of a matrix perturbed by a few roundoffs of its largest eigenvalue. A matrix that was
 given in float32 has been perturbed as much already, so float32 is good enough for it unless the quantity listens to
-small eigenvalues (orders below 1, divergences) or is so small that float64 costs nothing. A matrix that is formed here from features is another matter: its
-float64 product keeps digits that a float32 one has lost, at little cost on a small side.
+small eigenvalues (orders below 1, divergences) or the matrix is so small that float64 costs nothing. A matrix that is
+formed here from features is another matter: its float64 product keeps digits that a float32 one has lost, at little
+cost on a small side.
 """
 
 from __future__ import annotations

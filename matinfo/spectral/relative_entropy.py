@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral import compiled
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import Tsallis
 from matinfo.spectral.trace_function import THIRD_ORDER
@@ -76,7 +76,6 @@ def _bregman_value(lam: Tensor, Q: Tensor, mu_raw: Tensor, R: Tensor) -> Tensor:
 class _RelativeEntropy(SpectralOperation):
     """A, B with their relative entropy and eigensystems -> the relative entropy."""
 
-
     @staticmethod
     def forward(A: Tensor, B: Tensor, value: Tensor, lam: Tensor, Q: Tensor, mu: Tensor, R: Tensor) -> Tensor:
         return value.clone()
@@ -112,7 +111,6 @@ def _partial_derivatives(
 class _MatrixLog(SpectralOperation):
     """log K, with eigenvalues floored."""
 
-
     @staticmethod
     def forward(K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
         return (Q * _floored(lam).log()[..., None, :]) @ Q.mT
@@ -131,10 +129,8 @@ class _MatrixLog(SpectralOperation):
         return _LogDerivative.apply(dK, *ctx.saved_tensors)
 
 
-
 class _LogDerivative(SpectralOperation):
     """E, K -> Dlog_K[E]; linear and self-adjoint in E, once more differentiable in K."""
-
 
     @staticmethod
     def forward(E: Tensor, K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
@@ -151,7 +147,12 @@ class _LogDerivative(SpectralOperation):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         E, K, lam, Q = ctx.saved_tensors
-        return _LogDerivative.apply(grad, K, lam, Q), _SecondLogDerivative.apply(E, grad, K, lam, Q), None, None
+        return (
+            _LogDerivative.apply(grad, K, lam, Q),
+            _SecondLogDerivative.apply(E, grad, K, lam, Q),
+            None,
+            None,
+        )
 
     @staticmethod
     def jvp(ctx: Any, dE: Tensor | None, dK: Tensor | None, *_: Any) -> Tensor:
@@ -160,10 +161,8 @@ class _LogDerivative(SpectralOperation):
         return linear if dK is None else linear + _SecondLogDerivative.apply(E, dK, K, lam, Q)
 
 
-
 class _SecondLogDerivative(SpectralOperation):
     """E, G, K -> D^2 log_K[E, G]; not differentiable."""
-
 
     @staticmethod
     def forward(E: Tensor, G: Tensor, K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
@@ -189,7 +188,6 @@ class _SecondLogDerivative(SpectralOperation):
     @staticmethod
     def jvp(ctx: Any, *_: Any) -> Tensor:
         raise NotImplementedError(THIRD_ORDER)
-
 
 
 def _nodes(x: Tensor) -> tuple[Tensor, float]:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral.autograd import SpectralOperation
 from matinfo._record import record
 from matinfo._validation import check_trace
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.traces import spectrum, trace
 

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral import compiled
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import SpectralFunction
 
@@ -75,7 +75,6 @@ def _divided_differences(x: Tensor, cut: Tensor, f: SpectralFunction) -> Tensor:
 class _SpectralOperator(SpectralOperation):
     """Common part: all tensor arguments are saved; the last argument is the scalar function."""
 
-
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
         *tensors, ctx.f = inputs
@@ -123,7 +122,6 @@ class Gradient(_SpectralOperator):
 class _Hessian(SpectralOperation):
     """E -> derivative of f'(K/s) in direction E; linear and self-adjoint in E."""
 
-
     @staticmethod
     def forward(
         E: Tensor, K: Tensor, s: Tensor, x: Tensor, cut: Tensor, Q: Tensor, f: SpectralFunction
@@ -151,7 +149,6 @@ class _Hessian(SpectralOperation):
 
 class Guard(SpectralOperation):
     """K -> K, refusing the third derivative: a node of its own, so that only a real request for it raises."""
-
 
     @staticmethod
     def forward(K: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral.autograd import SpectralOperation
+from matinfo._validation import values_are_readable
 from matinfo.spectral import compiled
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
+from matinfo.spectral.lanczos import SMALLEST_ORDER, top_pair
 
 
 def trace(K: Tensor) -> Tensor:
@@ -34,7 +36,6 @@ def spectrum(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
 
 class _Eigenvalues(SpectralOperation):
     """K with its eigensystem -> its eigenvalues; first order only."""
-
 
     @staticmethod
     def forward(K: Tensor, eigenvalues: Tensor, Q: Tensor) -> Tensor:
@@ -60,7 +61,6 @@ class _Eigenvalues(SpectralOperation):
 class FirstOrder(SpectralOperation):
     """K -> 1, refusing to be differentiated: marks a derivative that has none of its own."""
 
-
     @staticmethod
     def forward(K: Tensor) -> Tensor:
         return K.new_ones(())
@@ -79,18 +79,23 @@ class FirstOrder(SpectralOperation):
 
 
 _FIRST_ORDER_ONLY = (
-    "This quantity (single eigenvalues or singular values: alpha=inf, rankme, spectrum_js) has a first derivative only; "
-    "its second one does not exist where they repeat. Use a finite alpha, e.g. effective_rank(Gram(features))."
+    "This quantity (single eigenvalues or singular values: alpha=inf, rankme, spectrum_js) has a first derivative "
+    "only; its second one does not exist where they repeat. Use a finite alpha, e.g. effective_rank(Gram(features))."
 )
 
 
-def largest_eigenvalue(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
+def largest_eigenvalue(K: Tensor, noise: Noise, *, lanczos: bool = False, side: str = "matrix") -> Tensor:
     """``lambda_max``, float64; the gradient is the projector on its eigenspace over the multiplicity.
 
     That is the subgradient of least norm: it does not depend on the basis the solver happened to choose. First
     order only.
     """
     wanted = derivatives_are_wanted(K)
+    if lanczos and K.ndim == 2 and K.shape[-1] >= SMALLEST_ORDER and values_are_readable(K):
+        pair = top_pair(K, side=side)
+        if pair is not None:
+            value = pair.value.double()
+            return _Largest.apply(K, value, torch.outer(pair.vector, pair.vector)) if wanted else value
     eigenvalues, Q = eigensystem(K, noise, vectors=wanted, side=side)
     if not wanted:
         return eigenvalues[..., -1].double()
@@ -111,7 +116,6 @@ def _top(eigenvalues: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
 
 class _Largest(SpectralOperation):
     """K with its top eigenvalue and projector -> the eigenvalue; first order only."""
-
 
     @staticmethod
     def forward(K: Tensor, top: Tensor, projector: Tensor) -> Tensor:

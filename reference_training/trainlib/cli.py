@@ -87,3 +87,9 @@ def fail(program: str, message: str, code: int) -> int:
     """Print one line to stderr and return the exit code."""
     print(f"{program}: error: {' '.join(str(message).split())}", file=sys.stderr)
     return code
+
+
+def missing_package(program: str, error: ModuleNotFoundError) -> int:
+    """One line for a package that is not installed, and the exit code."""
+    remedy = "install this project with its training parts, as the README shows: pip install '.[train]'"
+    return fail(program, f"the package {error.name} is not installed; {remedy}", USAGE_EXIT_CODE)

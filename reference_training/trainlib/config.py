@@ -45,9 +45,10 @@ class ModelConfig:
 
     model: str | None = option(
         None,
-        "size, as encoder width/depth/heads + decoder: tiny 128/4/4 + 64/1/4, small 192/12/3 + 192/4/3, "
-        "vit_small 384/12/6, vit_base 768/12/12, vit_large 1024/24/16, the last three + 512/8/16",
-        choices=("tiny", "small", "vit_small", "vit_base", "vit_large"),
+        "size, as encoder width/depth/heads + decoder: mini 96/4/4 + 64/1/4, tiny 128/4/4 + 64/1/4, "
+        "small 192/12/3 + 192/4/3, vit_small 384/12/6, vit_base 768/12/12, vit_large 1024/24/16, "
+        "the last three + 512/8/16",
+        choices=("mini", "tiny", "small", "vit_small", "vit_base", "vit_large"),
     )
     patch: int | None = option(None, "side of a patch in pixels")
     width: int | None = option(None, "encoder width, in place of the size's")
@@ -135,8 +136,8 @@ _CIFAR = {
 }  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
     "digits": {
-        "image_size": 8, "patch": 2, "model": "tiny", "epochs": 200, "batch": 64, "lr": 4e-3, "warmup_epochs": 10.0,
-        "crop_min": 0.8, "flip": False, "log_every": 22, "eval_every": 4,
+        "image_size": 8, "patch": 2, "model": "mini", "epochs": 200, "batch": 128, "lr": 2e-3, "warmup_epochs": 10.0,
+        "crop_min": 0.8, "flip": False, "log_every": 11, "eval_every": 4,
     },
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,

@@ -32,8 +32,8 @@ def describe_os_error(error: OSError, out: str) -> str:
     where = error.filename or out
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"--out: no space left on the device while writing {where}; free some space or choose another "
-            f"--out, then continue with --resume (earlier checkpoints are intact)"
+            f"--out: no space left on the device while writing {where}; free some space and continue with --resume, "
+            f"or choose another --out (earlier checkpoints are intact)"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"--out: {where} is not writable; choose another --out or change its permissions"

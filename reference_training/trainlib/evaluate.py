@@ -83,7 +83,7 @@ def linear_probe_accuracy(
 
     solver.step(objective)
     with torch.no_grad():
-        return 100.0 * float(((test @ weight + bias).argmax(1) == test_labels).float().mean())
+        return 100.0 * int(((test @ weight + bias).argmax(1) == test_labels).sum()) / len(test)
 
 
 def evaluate_features(encode, dataset, rank_images: int) -> dict[str, dict[str, float]]:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from trainlib.errors import UsageError
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write to a temporary file, flush it to the disk, then rename it over ``path``."""
@@ -29,5 +31,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text())
+    """The content of a JSON file; a damaged one is a ``UsageError``."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UsageError(
+            str(path), "is damaged (not JSON)", "put back a copy, or start again with a fresh --out"
+        ) from error

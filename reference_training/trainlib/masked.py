@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, umae_uniformity_loss
-from trainlib.models import MaskedAutoencoder, model_sizes, patchify, random_masking
+from trainlib.models import MaskedAutoencoder, model_sizes, patchify, random_masking, unpatchify
 
 
 class StepOutput(NamedTuple):
@@ -77,10 +77,8 @@ class MaskedMethod(nn.Module):
         return {"cls": tokens[:, 0], "pooled": tokens[:, 1:].mean(1)}
 
     def reconstruct(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The images with hidden patches grey, and with hidden patches filled in by the decoder."""
+        """The images with hidden patches at the mean colour, and with hidden patches filled in by the decoder."""
         patch, channels = self.autoencoder.patch, self.autoencoder.channels
-        from trainlib.models import unpatchify
-
         masking = random_masking(noise, self.config.mask_ratio)
         _, prediction = self.autoencoder(images, masking)
         target, prediction = patchify(images, patch), prediction.float()
@@ -92,3 +90,9 @@ class MaskedMethod(nn.Module):
             unpatchify(target * (1 - hidden), patch, channels),
             unpatchify(target * (1 - hidden) + prediction * hidden, patch, channels),
         )
+
+    def reconstruction_note(self) -> str:
+        """What a reader of the reconstructions must know."""
+        if self.config.norm_pix:
+            return "hidden patches are predicted up to their mean and variance, which are taken from the original"
+        return ""

@@ -6,23 +6,20 @@ import io
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure  # draws with Agg: no display, no global state
+from torch import Tensor
 
 from trainlib.files import write_atomic
 from trainlib.rng import generator
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 COLOURS = ("#4c566a", "#2a78b5", "#d1495b", "#3a9d6e", "#b07aa1", "#e0902f", "#17a2b8", "#8c564b")
 
 
-def _save(figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-    plt.close(figure)
     write_atomic(path, buffer.getvalue())
 
 
@@ -33,35 +30,45 @@ def _tidy(axes) -> None:
 
 
 @torch.no_grad()
-def draw_reconstructions(method, dataset, seed: int, path: Path, count: int = 8) -> None:
+def draw_reconstructions(method, dataset, seed: int, path: Path, *, note: str = "", count: int = 8) -> None:
     """Held-out images: original, what the encoder sees, and the reconstruction."""
     images, _ = next(dataset.evaluation_batches("test", count, count))
     noise = method.draw(len(images), generator(seed, "evaluation")).to(images.device)
     visible, filled = method.reconstruct(images, noise)
-    hidden = visible.new_zeros(()).expand_as(visible)
-    rows = [
-        dataset.denormalize(images),
-        dataset.denormalize(torch.where(visible == 0, hidden, visible)),
-        dataset.denormalize(filled),
-    ]
-    figure, axes = plt.subplots(3, len(images), figsize=(1.25 * len(images) + 1, 4.1), squeeze=False)
-    for line, (batch, title) in enumerate(zip(rows, ("original", "visible", "reconstruction"), strict=True)):
-        for column, image in enumerate(batch.cpu().float().permute(0, 2, 3, 1).numpy()):
-            cell = axes[line, column]
-            grey = image.shape[-1] == 1
-            cell.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=1)
-            cell.set_xticks([])
-            cell.set_yticks([])
-        axes[line, 0].set_ylabel(title)
-    figure.subplots_adjust(wspace=0.06, hspace=0.06)
+    rows = [dataset.denormalize(batch) for batch in (images, visible, filled)]
+    figure = Figure(figsize=(1.25 * len(images) + 1, 4.1))
+    axes = figure.subplots()
+    canvas, middles = _mosaic(rows)
+    axes.imshow(canvas, vmin=0, vmax=1, cmap="gray" if canvas.ndim == 2 else None, interpolation="nearest")
+    axes.set_yticks(middles, ("original", "visible", "reconstruction"), rotation=90, va="center")
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if note:
+        axes.set_xlabel(note, fontsize=8)
     _save(figure, path)
+
+
+def _mosaic(rows: list[Tensor]) -> tuple[np.ndarray, list[float]]:
+    """Rows of images on one white canvas, and the height of the middle of each row."""
+    count, channels, side, _ = rows[0].shape
+    gap = max(1, side // 16)
+    step = side + gap
+    canvas = np.ones((len(rows) * step - gap, count * step - gap, channels), dtype=np.float32)
+    for line, batch in enumerate(rows):
+        for column, image in enumerate(batch.cpu().float().permute(0, 2, 3, 1).numpy()):
+            top, left = line * step, column * step
+            canvas[top : top + side, left : left + side] = image
+    return canvas[..., 0] if channels == 1 else canvas, [i * step + side / 2 - 0.5 for i in range(len(rows))]
 
 
 def draw_training(records: list[dict[str, Any]], label: str, path: Path) -> None:
     """Loss (left) and effective rank (right) during training."""
     train = [r for r in records if r["kind"] == "train"]
     measured = [r for r in records if r["kind"] == "eval"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    figure = Figure(figsize=(10, 3.8))
+    left, right = figure.subplots(1, 2)
     epochs = [r["epoch"] for r in train]
     left.plot(epochs, [r["loss"] for r in train], color=COLOURS[2], lw=1.2, label="total")
     left.plot(epochs, [r["reconstruction"] for r in train], color=COLOURS[1], lw=1.2, label="reconstruction")
@@ -81,7 +88,8 @@ def draw_training(records: list[dict[str, Any]], label: str, path: Path) -> None
 
 def draw_comparison(curves: dict[str, list[list[dict[str, Any]]]], path: Path) -> None:
     """Effective rank of held-out images during pre-training, per method: mean over seeds, band of one sd."""
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4))
+    figure = Figure(figsize=(10, 4))
+    panels = figure.subplots(1, 2)
     for axes, key, title in (
         (panels[0], "cls", "CLS feature"),
         (panels[1], "pooled", "mean of the patch tokens"),

@@ -96,6 +96,7 @@ def train_run(config, method_class: type, dataset, run_dir: Path) -> dict[str, A
     loop = TrainingLoop(fabric, config, method, dataset, run_dir, f"{label} seed {config.run.seed}")
     loop.restore()
     progress = loop.run()
+    print(f"{loop.label}: measuring the features of all images", file=sys.stderr, flush=True)
     method.eval()
     features = evaluate_features(loop.encode, dataset, config.run.rank_images)
     records = read_metrics(run_dir)
@@ -117,7 +118,9 @@ def train_run(config, method_class: type, dataset, run_dir: Path) -> dict[str, A
         "cpu_seconds": progress.cpu_seconds,
         "images_per_second": progress.step * config.optim.batch / max(1e-9, progress.train_seconds),
     }
-    draw_reconstructions(method, dataset, config.run.seed, run_dir / "reconstructions.png")
+    draw_reconstructions(
+        method, dataset, config.run.seed, run_dir / "reconstructions.png", note=method.reconstruction_note()
+    )
     draw_training(records, f"{label}, {config.data.data}", run_dir / "training.png")
     write_json(run_dir / SUMMARY, summary)
     return summary

@@ -15,7 +15,12 @@ from trainlib.tables import aggregate, group_by_method, results_table
 MANIFEST, CONFIG, SUMMARY = "study.json", "config.json", "summary.json"
 TABLE, FIGURE = "table.md", "effective_rank.png"
 MAY_DIFFER = (
-    "method", "lambda_", "mu", "tcr_scale", "centering", "double_norm",
+    "method",
+    "lambda_",
+    "mu",
+    "tcr_scale",
+    "centering",
+    "double_norm",
     "seed",
     "data_dir",
     "download",
@@ -82,9 +87,7 @@ def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
                 "FOLDER", f"{run_dir} holds no finished run", "finish it with --resume or leave it out"
             )
         config, summary = read_json(run_dir / CONFIG), read_json(run_dir / SUMMARY)
-        shared = {
-            s: {k: v for k, v in config[s].items() if k not in MAY_DIFFER} for s in config
-        }
+        shared = {s: {k: v for k, v in config[s].items() if k not in MAY_DIFFER} for s in config}
         common = common or shared
         for section, values in shared.items():
             for key, value in values.items():

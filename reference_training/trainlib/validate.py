@@ -53,6 +53,12 @@ def validate_common(config: Any) -> None:
             f"expected a finite number of at least 0, got {value}",
             "raise it",
         )
+    _require(
+        optim.warmup_epochs <= optim.epochs,
+        "--warmup-epochs",
+        f"{optim.warmup_epochs} epochs of warm-up are more than the {optim.epochs} epochs of training",
+        "lower it or raise --epochs",
+    )
     for value, option in ((optim.beta1, "--beta1"), (optim.beta2, "--beta2")):
         _require(0 <= value < 1, option, f"expected a number in [0, 1), got {value}", "use e.g. 0.9")
     if data.data != "digits":
@@ -89,6 +95,7 @@ def validate_masked(config: Any) -> None:
         f"choose one of {divisors} or change --image-size",
     )  # fmt: skip
     patches = (side // patch) ** 2
+    _require(patches > 1, "--patch", "one patch covers the whole image", f"choose one of {divisors}")
     keep = int(patches * (1 - method.mask_ratio)) if 0 <= method.mask_ratio < 1 else 0
     _require(
         0 < keep < patches, "--mask-ratio",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pretrain_mmae
 import pytest
 import torch
+from training_options import TINY
 from trainlib.config import (
     DataConfig,
     MaskedConfig,
@@ -17,11 +18,6 @@ from trainlib.config import (
     RunConfig,
     resolve,
 )
-
-TINY = [
-    "--width", "16", "--depth", "1", "--heads", "2", "--decoder-width", "16", "--decoder-depth", "1",
-    "--decoder-heads", "2", "--epochs", "2", "--batch", "256", "--threads", "1", "--no-tensorboard",
-]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

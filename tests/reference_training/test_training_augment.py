@@ -43,12 +43,16 @@ def test_crop_resize_of_whole_image_is_identity():
 
 def test_boxes_stay_inside_and_have_the_requested_areas_and_ratios():
     crops = random_crops(4000, 32, 0.2)
-    assert bool((crops.top >= 0).all()) and bool((crops.top + crops.height <= 32).all())
-    assert bool((crops.left >= 0).all()) and bool((crops.left + crops.width <= 32).all())
+    assert bool((crops.top >= 0).all())
+    assert bool((crops.top + crops.height <= 32).all())
+    assert bool((crops.left >= 0).all())
+    assert bool((crops.left + crops.width <= 32).all())
     share = (crops.height * crops.width).double() / 32**2
-    assert 0.15 < float(share.min()) < 0.25 and float(share.max()) > 0.9
+    assert 0.15 < float(share.min()) < 0.25
+    assert float(share.max()) > 0.9
     ratio = crops.width / crops.height
-    assert 0.65 < float(ratio.min()) < 0.8 and 1.25 < float(ratio.max()) < 1.5
+    assert 0.65 < float(ratio.min()) < 0.8
+    assert 1.25 < float(ratio.max()) < 1.5
     assert 0.45 < float(crops.flip.float().mean()) < 0.55
     free = crops.height < 32
     relative = crops.top[free] / (32 - crops.height[free])

@@ -45,7 +45,8 @@ def test_defaults_are_mmae_on_digits_with_the_papers_weight():
         1.0,
     )
     assert (config.method.tcr_scale, config.method.mask_ratio, config.method.norm_pix) == ("code", 0.75, True)
-    assert not config.method.double_norm and not config.method.centering
+    assert not config.method.double_norm
+    assert not config.method.centering
 
 
 def test_configuration_survives_json(make_config):
@@ -124,7 +125,8 @@ def test_bad_option_is_one_line_and_leaves_nothing(options, expected, run_script
     code, stdout, stderr = run_script(*options, *out)
     assert code == 2
     assert stdout == ""
-    assert stderr.startswith("pretrain_mmae.py: error: ") and stderr.count("\n") == 1
+    assert stderr.startswith("pretrain_mmae.py: error: ")
+    assert stderr.count("\n") == 1
     assert expected in stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -133,7 +135,8 @@ def test_existing_run_folder_is_left_alone(run_script, tmp_path):
     (tmp_path / "notes.txt").write_text("precious")
     for options in ([], ["--compare"]):
         code, _, stderr = run_script("--out", tmp_path, *options)
-        assert code == 2 and stderr.count("\n") == 1
+        assert code == 2
+        assert stderr.count("\n") == 1
         assert (
             f"--out: {tmp_path} already exists; choose another --out, or continue it with --resume" in stderr
         )
@@ -149,13 +152,21 @@ def test_resume_of_a_folder_that_is_no_run(run_script, tmp_path):
     )
     (tmp_path / "config.json").write_text("{}")
     code, _, stderr = run_script("--resume", tmp_path, defaults=[])
-    assert code == 2 and stderr.count("\n") == 1 and "is not a configuration of this program" in stderr
+    assert code == 2
+    assert stderr.count("\n") == 1
+    assert "is not a configuration of this program" in stderr
+    (tmp_path / "config.json").write_text('{"method": ')
+    code, _, stderr = run_script("--resume", tmp_path, defaults=[])
+    assert code == 2
+    assert stderr.count("\n") == 1
+    assert "config.json: is damaged (not JSON)" in stderr
 
 
 def test_folder_below_a_file_is_one_line(run_script, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, stderr = run_script("--out", tmp_path / "file" / "run")
-    assert code == 2 and stderr.count("\n") == 1
+    assert code == 2
+    assert stderr.count("\n") == 1
     assert "--out: Not a directory" in stderr
 
 
@@ -165,11 +176,14 @@ def test_unwritable_folder_is_one_line(run_script, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     code, _, stderr = run_script("--out", tmp_path / "run")
-    assert code == 2 and stderr.count("\n") == 1
+    assert code == 2
+    assert stderr.count("\n") == 1
     assert f"--out: {tmp_path / 'run'} is not writable; choose another --out" in stderr
 
 
 def test_missing_package_is_one_line(run_script, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "trainlib.driver", None)
     code, _, stderr = run_script()
-    assert code == 2 and stderr.count("\n") == 1 and "pip install" in stderr
+    assert code == 2
+    assert stderr.count("\n") == 1
+    assert "pip install" in stderr

@@ -32,7 +32,8 @@ def test_digits_splits_are_disjoint_stratified_and_complete(make_config):
     torch.testing.assert_close(images.flatten(1).sum(1).sort().values, expected.flatten(1).sum(1).sort().values,
                                atol=1.0, rtol=0)  # fmt: skip
     counts = torch.bincount(torch.cat([y for _, y in dataset.evaluation_batches("test", 100)]))
-    assert int(counts.min()) >= 34 and int(counts.max()) <= 37
+    assert int(counts.min()) >= 34
+    assert int(counts.max()) <= 37
 
 
 def test_training_images_are_normalised(make_config):
@@ -60,7 +61,8 @@ def test_train_batches_visit_every_image_at_most_once(make_config):
     dataset.splits["train"] = marked  # constant images survive any crop
     values = torch.cat([dataset.denormalize(x)[:, 0, 0, 0] for x, _ in dataset.train_batches(0, seed=0)])
     counts = torch.bincount((values * 255).round().long())
-    assert int(counts.sum()) == 22 * 64 and int(counts.max()) <= 6
+    assert int(counts.sum()) == 22 * 64
+    assert int(counts.max()) <= 6
 
 
 def test_evaluation_batches_respect_the_limit_and_the_order(make_config):
@@ -93,7 +95,9 @@ def test_cifar_is_accepted_whatever_its_checksum_when_the_content_is_valid(tmp_p
     (images, labels), (test_images, _), classes = cifar.load_cifar(
         "cifar10", str(write_cifar(tmp_path)), download=False
     )
-    assert images.shape == (50, 3, 32, 32) and images.dtype == torch.uint8 and classes == 10
+    assert images.shape == (50, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert classes == 10
     assert labels.tolist() == [i % 10 for i in range(10)] * 5
     raw = pickle.loads((tmp_path / "cifar-10-batches-py" / "test_batch").read_bytes())["data"]
     assert np.array_equal(test_images.flatten(1).numpy(), raw)
@@ -155,9 +159,11 @@ def test_imagefolder_batches_do_not_depend_on_the_number_of_workers(folder, make
         list(load_dataset(folder_config(make_config, folder, workers=w)).train_batches(1, seed=2))
         for w in (0, 2)
     )
-    assert len(first) == 3 and first[0][0].shape == (5, 3, 16, 16)
+    assert len(first) == 3
+    assert first[0][0].shape == (5, 3, 16, 16)
     for (images, labels), (other_images, other_labels) in zip(first, second, strict=True):
-        assert torch.equal(images, other_images) and torch.equal(labels, other_labels)
+        assert torch.equal(images, other_images)
+        assert torch.equal(labels, other_labels)
 
 
 def test_imagefolder_evaluates_every_held_out_image_once(folder, make_config):

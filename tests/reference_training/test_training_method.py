@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from matinfo.losses import mmae_tcr_loss, umae_uniformity_loss
 from trainlib.masked import MaskedMethod
 from trainlib.models import patchify, random_masking
+
+from matinfo.losses import mmae_tcr_loss, umae_uniformity_loss
 
 
 @pytest.fixture

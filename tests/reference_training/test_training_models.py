@@ -9,7 +9,6 @@ import torch
 from lightly.models import utils as oracle
 from lightly.models.modules import MaskedVisionTransformerTIMM
 from lightly.models.modules.masked_vision_transformer_decoder_timm import MaskedVisionTransformerDecoderTIMM
-from matinfo.losses import masked_reconstruction_loss, patch_normalize
 from timm.models.vision_transformer import VisionTransformer
 from trainlib.models import (
     SIZES,
@@ -20,6 +19,8 @@ from trainlib.models import (
     sincos_positions,
     unpatchify,
 )
+
+from matinfo.losses import masked_reconstruction_loss, patch_normalize
 
 TINY = Sizes(16, 2, 2, 8, 1, 2)
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import statistics
 
+import pretrain_mmae
 import pytest
 import summarize_runs
+import time_regulariser
+from training_options import TINY
 from trainlib.tables import aggregate, group_by_method, method_label, results_table, spread
 
 
 def summary(method: str, seed: int, rank: float, **changes) -> dict:
-    settings = {"method": method, "lambda_": 0.01, "mu": 1.0, "tcr_scale": "code", "centering": False, "double_norm": False,
-                **changes}  # fmt: skip
+    settings = {
+        "method": method, "lambda_": 0.01, "mu": 1.0, "tcr_scale": "code", "centering": False, "double_norm": False,
+        **changes,
+    }  # fmt: skip
     values = {
         "effective_rank": rank,
         "rankme": 2 * rank,
@@ -62,8 +69,10 @@ def test_results_table_has_a_row_per_method_and_feature_in_the_papers_order():
         "seconds",
     ]
     assert [row[:4] for row in rows[2:]] == [
-        ["MAE", "2", "cls", "2.50 ± 0.71"], ["MAE", "2", "pooled", "3.00 ± 0.00"], ["U-MAE 0.01", "1", "cls", "6.00"],
-        ["U-MAE 0.01", "1", "pooled", "3.00"], ["M-MAE 0.01", "1", "cls", "7.00"], ["M-MAE 0.01", "1", "pooled", "3.00"],
+        ["MAE", "2", "cls", "2.50 ± 0.71"], ["MAE", "2", "pooled", "3.00 ± 0.00"],
+        ["U-MAE 0.01", "1", "cls", "6.00"],
+        ["U-MAE 0.01", "1", "pooled", "3.00"], ["M-MAE 0.01", "1", "cls", "7.00"],
+        ["M-MAE 0.01", "1", "pooled", "3.00"],
     ]  # fmt: skip
     assert len({len(line) for line in table.splitlines()}) == 1
 
@@ -82,12 +91,25 @@ def test_group_by_method_orders_weights():
     assert list(groups) == ["MAE", "M-MAE 0.01", "M-MAE 0.1"]
 
 
-@pytest.fixture
-def comparison(run_script, tmp_path):
-    folder = tmp_path / "comparison"
-    code, stdout, stderr = run_script("--compare", "--seeds", "0,2", "--epochs", "1", "--out", folder)
-    assert code == 0, stderr
-    return folder, stdout
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    """Folder and output of one comparison; tests only read it."""
+    folder, output = tmp_path_factory.mktemp("runs") / "comparison", io.StringIO()
+    options = [
+        *TINY,
+        "--compare",
+        "--seeds",
+        "0,2",
+        "--epochs",
+        "1",
+        "--rank-images",
+        "100",
+        "--out",
+        str(folder),
+    ]
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
+        assert pretrain_mmae.main(options) == 0
+    return folder, output.getvalue()
 
 
 def test_comparison_trains_the_three_methods_from_the_same_seeds(comparison):
@@ -106,7 +128,8 @@ def test_comparison_trains_the_three_methods_from_the_same_seeds(comparison):
     }
     assert len({r["cls_effective_rank"] for r in first.values()}) == 1  # equal weights before the first step
     machine = json.loads((folder / "summary.json").read_text())
-    assert len(machine["runs"]) == 6 and [m["seeds"] for m in machine["methods"]] == [[0, 2]] * 3
+    assert len(machine["runs"]) == 6
+    assert [m["seeds"] for m in machine["methods"]] == [[0, 2]] * 3
 
 
 def test_summarize_runs_reproduces_the_table_of_a_comparison(comparison, tmp_path, capsys):
@@ -132,7 +155,8 @@ def test_summarize_runs_refuses_what_cannot_be_compared(comparison, tmp_path, ca
     def refused(*folders) -> str:
         assert summarize_runs.main([*map(str, folders), "--out", str(tmp_path / "none")]) == 2
         error = capsys.readouterr().err
-        assert error.count("\n") == 1 and not (tmp_path / "none").exists()
+        assert error.count("\n") == 1
+        assert not (tmp_path / "none").exists()
         return error
 
     assert "are both MAE with seed 0; give each run once" in refused(folder, copy)
@@ -142,3 +166,14 @@ def test_summarize_runs_refuses_what_cannot_be_compared(comparison, tmp_path, ca
     assert "has epochs 7" in refused(folder, copy)
     (copy / "summary.json").unlink()
     assert "holds no finished run; finish it with --resume" in refused(copy)
+
+
+def test_time_regulariser_reports_shares_of_a_step(capsys):
+    options = ["--batch", "8", "--model", "tiny", "--patch", "8", "--repeats", "1", "--threads", "1"]
+    assert time_regulariser.main(options) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["batch"], result["width"]) == (8, 128)
+    for name in ("matinfo", "lu"):
+        share = 100 * result[f"{name}_ms"] / result["step_ms"]
+        assert share > 0
+        assert result[f"{name}_share_percent"] == pytest.approx(share)

@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-import matinfo
 import pretrain_mmae
 import pytest
 import torch
-from conftest import TINY
+from training_options import TINY
 from trainlib.logs import read_metrics
+
+import matinfo
 
 OPTIONS = [*TINY, "--epochs", "40", "--device", "cpu", "--seed", "3", "--lambda", "0.1"]
 STEPS = 5  # an epoch
@@ -77,7 +78,8 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path
     records = comparable(killed)
     assert records == comparable(whole)
     steps = [(r["kind"], r["step"]) for r in records]
-    assert len(steps) == len(set(steps)) and ("train", 40 * STEPS) in steps
+    assert len(steps) == len(set(steps))
+    assert ("train", 40 * STEPS) in steps
     features = [json.loads((f / "summary.json").read_text())["features"] for f in (killed, whole)]
     assert features[0] == features[1]
 
@@ -112,4 +114,6 @@ def test_resumed_comparison_skips_finished_runs_and_trains_the_rest(tmp_path, ru
 @pytest.mark.parametrize("option", [["--compare"], ["--seeds", "2"], ["--out", "elsewhere"]])
 def test_resume_takes_its_plan_from_the_folder(tmp_path, run_script, option):
     code, _, stderr = run_script("--resume", tmp_path, *option, defaults=[])
-    assert code == 2 and stderr.count("\n") == 1 and "leave" in stderr
+    assert code == 2
+    assert stderr.count("\n") == 1
+    assert "leave" in stderr

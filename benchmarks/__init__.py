@@ -1,0 +1,1 @@
+"""Benchmarks of matinfo beside its peers: ``python -m benchmarks --help``."""

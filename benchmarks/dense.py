@@ -1,0 +1,120 @@
+"""Cases on a dense kernel matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.case import OURS, Case, Floor, Target, gradient_of, value_of
+from benchmarks.inputs import kernel_matrix
+from benchmarks.machine import Rates
+from benchmarks.peers import (
+    PLAIN,
+    REPITL,
+    Peers,
+    cholesky_tcr,
+    eigenvalue_tcr,
+    norm_entropy,
+    product_entropy,
+    slogdet_tcr,
+)
+from matinfo import matrix_tcr, renyi_entropy
+
+BY_HAND = "torch by hand"
+LU = "torch slogdet"
+CHOLESKY = "torch Cholesky"
+ORDERS = (0.5, 1.0, 2.0, 3.0)
+F32 = torch.float32
+
+
+def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
+    """Orders one, two and three, the coding rate of a matrix, and the sweep over sizes and orders."""
+    n, big = (64, 96) if quick else (1024, 2048)
+    cases = [
+        Case(
+            name="h2",
+            group="h2",
+            title=f"H_2 dense, forward + backward, n = {n}",
+            build=_entropies(peers, 2.0, n, extra={BY_HAND: norm_entropy}),
+            targets=(Target((REPITL,), 1.8), Target((PLAIN,), 150)),
+            floor=_two_passes(n),
+        ),
+        Case(
+            name="h1",
+            group="h1",
+            title=f"H_1 dense, forward, n = {big}",
+            build=_entropies(peers, 1.0, big, gradient=False),
+            targets=(Target((REPITL,), 2.5), Target((PLAIN,), 1.0)),
+            floor=Floor("eigvalsh", lambda rates: rates.factorization("eigvalsh", big, F32)),
+        ),
+        Case(
+            name="h3",
+            group="h3",
+            title=f"H_3 dense, forward + backward, n = {n}",
+            build=_entropies(peers, 3.0, n, extra={BY_HAND: product_entropy}),
+            targets=(Target((PLAIN, REPITL), 4.0),),
+            floor=Floor("one product", lambda rates: 2 * n**3 * rates.gemm(F32)),
+        ),
+        Case(
+            name="tcr",
+            group="tcr",
+            title=f"matrix TCR, forward + backward, n = {n}",
+            build=partial(_coding_rates, n),
+            targets=(Target((PLAIN,), 4.0), Target((CHOLESKY,), 2.0)),
+            floor=Floor("Cholesky and its inverse", partial(_cholesky_and_inverse, n)),
+        ),
+    ]
+    sizes = (32, 64) if quick else (32, 64, 128, 256, 512, 1024, 2048)
+    return cases + [
+        _sweep(peers, alpha, m) for m in sizes for alpha in ORDERS if m < 2048 or alpha in (1.0, 2.0)
+    ]
+
+
+def _sweep(peers: Peers, alpha: float, n: int) -> Case:
+    return Case(
+        name=f"sweep-{alpha:g}-{n}",
+        group="sweep",
+        title=f"H_{alpha:g} dense, forward + backward, n = {n}",
+        build=_entropies(peers, alpha, n, only=(PLAIN, REPITL)),
+        targets=(Target((PLAIN,), round(1 / 1.1, 3)), Target((REPITL,), 1.0)),
+    )
+
+
+def _entropies(
+    peers: Peers,
+    alpha: float,
+    n: int,
+    *,
+    gradient: bool = True,
+    extra: dict[str, Callable[..., Any]] | None = None,
+    only: tuple[str, ...] = (),
+) -> Callable[[], dict[str, Callable[[], Any]]]:
+    timed = gradient_of if gradient else value_of
+
+    def build() -> dict[str, Callable[[], Any]]:
+        K = kernel_matrix(n)
+        functions = peers.entropies(alpha, n, gradient=gradient) | (extra or {})
+        functions = {name: function for name, function in functions.items() if not only or name in only}
+        return {OURS: timed(lambda K: renyi_entropy(K, alpha), K)} | {
+            name: timed(function, K) for name, function in functions.items()
+        }
+
+    return build
+
+
+def _coding_rates(n: int) -> dict[str, Callable[[], Any]]:
+    functions = {OURS: matrix_tcr, PLAIN: eigenvalue_tcr, LU: slogdet_tcr, CHOLESKY: cholesky_tcr}
+    return {name: gradient_of(function, kernel_matrix(n)) for name, function in functions.items()}
+
+
+def _two_passes(n: int) -> Floor:
+    """Order two reads K once forward, and reads it and writes the gradient backward."""
+    mebibytes = 4 * n * n / 2**20
+    return Floor("three passes over the matrix", lambda rates: 3 * 4 * n * n * rates.copy(mebibytes))
+
+
+def _cholesky_and_inverse(n: int, rates: Rates) -> float:
+    return sum(rates.factorization(kind, n, F32) for kind in ("cholesky", "cholesky_inverse"))

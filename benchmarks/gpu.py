@@ -1,0 +1,149 @@
+"""Checks and times everything on a CUDA device, in under ten minutes: ``python -m benchmarks.gpu``.
+
+Needs PyTorch and matinfo only. Prints each line as it is known and writes gpu.json and gpu.md. On a machine without
+a GPU ``--device cpu --quick`` runs the same code on small sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.cli import RESULTS
+from benchmarks.gpu_checks import checks
+from benchmarks.gpu_speed import Stopwatch, speed_cases
+from benchmarks.machine import environment
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 0 if every check passed, 1 if one failed, 2 without a device."""
+    options = _parse(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        say(
+            "No CUDA device: torch.cuda.is_available() is False. --device cpu --quick runs the same code here."
+        )
+        return 2
+    deadline = time.perf_counter() + options.budget_seconds
+    results: dict[str, Any] = {"environment": _environment(options), "checks": [], "speed": []}
+    say(f"{results['environment']['device']}, torch {torch.__version__}")
+    for name, check in checks(options.device, quick=options.quick).items():
+        record = _guarded(name, check, deadline)
+        results["checks"].append(record)
+        say(f"{record['status']:8s} {name}: {record['detail']}")
+    for title, case in speed_cases(options.device, quick=options.quick).items():
+        stopwatch = Stopwatch(options.device, deadline)
+        record = _guarded(title, lambda case=case, stopwatch=stopwatch: case(stopwatch), deadline)
+        record["rows"] = stopwatch.rows
+        results["speed"].append(record)
+        say("\n".join(_speed_lines(record)))
+    results["seconds"] = round(time.perf_counter() - deadline + options.budget_seconds)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (options.out / "gpu.md").write_text(render(results), encoding="utf-8")
+    failed = [record["name"] for record in results["checks"] if record["status"] == "failed"]
+    say(f"{results['seconds']} s. Written: {options.out / 'gpu.json'}. " + _verdict(failed))
+    return 1 if failed else 0
+
+
+def say(text: str) -> None:
+    """One message to the terminal, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def render(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    e = results["environment"]
+    machine = f"{e['device']}, torch {e['versions']['torch']}, CUDA {e['cuda']}, {e['processor']}"
+    lines = [
+        f"Measured {e['date']} at commit {e['commit']}: {machine}; {results['seconds']} s.\n",
+        "## Checks\n",
+        "| Check | | Detail |",
+        "| --- | --- | --- |",
+    ]
+    lines += [f"| {r['name']} | {r['status']} | {r['detail'].replace('|', '/')} |" for r in results["checks"]]
+    for record in results["speed"]:
+        lines += [
+            f"\n### {record['name']}\n",
+            "| Contender | Time | Over | Ratio | Peak memory | Relative error: value, gradient |",
+            "| --- | --: | --- | --: | --: | --- |",
+        ]
+        lines += ["| " + " | ".join(_cells(row)) + " |" for row in record["rows"]]
+        if record["status"] != "ok":
+            lines.append(f"\n{record['status']}: {record['detail']}")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A row of the tables as text."""
+    seconds = "" if row["seconds"] is None else f"{row['seconds'] * 1e3:.3g} ms"
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
+    memory = "" if row["memory_mib"] is None else f"{row['memory_mib']:.0f} MiB"
+    errors = [row[kind] for kind in ("value_error", "gradient_error") if row[kind] is not None]
+    last = row["note"].replace("|", "/") or ", ".join(f"{error:.0e}" for error in errors)
+    return [row["name"], seconds, row["over"], ratio, memory, last]
+
+
+def _guarded(name: str, call: Callable[[], str], deadline: float) -> dict[str, Any]:
+    """Run one part; whatever it raises is its result, and the others still run."""
+    began = time.perf_counter()
+    if began > deadline:
+        return {"name": name, "status": "skipped", "detail": "the time is spent", "seconds": 0.0}
+    try:
+        detail, status = call() or "", "ok"
+    except Exception as error:  # every kind of failure is a finding here
+        detail, status = f"{type(error).__name__}: {error}".splitlines()[0][:300], "failed"
+    return {"name": name, "status": status, "detail": detail, "seconds": time.perf_counter() - began}
+
+
+def _speed_lines(record: dict[str, Any]) -> list[str]:
+    lines = [f"{record['name']}  [{record['status']}, {record['seconds']:.1f} s] {record['detail']}"]
+    for row in record["rows"]:
+        name, seconds, _, ratio, memory, last = _cells(row)
+        lines.append(f"  {name:34s} {seconds:>10s} {ratio:>9s} {memory:>9s}  {last}")
+    return lines
+
+
+def _verdict(failed: list[str]) -> str:
+    return f"Failed: {', '.join(failed)}" if failed else "Every check passed."
+
+
+def _environment(options: argparse.Namespace) -> dict[str, Any]:
+    e = environment("wall")
+    cuda = options.device == "cuda"
+    e["device"] = torch.cuda.get_device_name() if cuda else "CPU"
+    e["cuda"] = torch.version.cuda if cuda else "none"
+    e["quick"] = options.quick
+    if cuda:
+        e["capability"] = list(torch.cuda.get_device_capability())
+        e["tf32"] = torch.backends.cuda.matmul.allow_tf32
+        e["linalg"] = str(torch.backends.cuda.preferred_linalg_library())
+    return e
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: cuda")
+    parser.add_argument("--quick", action="store_true", help="small sizes: does everything run?")
+    parser.add_argument(
+        "--budget-seconds",
+        type=float,
+        default=540.0,
+        metavar="S",
+        help="cases are left out after this (default: 540)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""Times on the device: batches of small matrices, large dense ones, features, coding rates, the quadrature.
+
+Every contender is forward + backward. Ratios are over the contender that a row names. One that raises gets a line
+instead of a time.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.case import gradient_of
+from benchmarks.inputs import features, kernel_matrix
+from benchmarks.peers import diff_erank_recipe, plain_entropy, released_mmae_loss, slogdet_tcr
+from matinfo import Gram, effective_rank, joint_entropy, matrix_tcr, renyi_entropy
+from matinfo.losses import mmae_tcr_loss
+
+EIGH = "H_1, torch.linalg.eigh"
+SLOGDET = "TCR, torch slogdet"
+RECIPE = "Diff-eRank recipe without vectors"
+QUADRATURE: dict[str, Any] = {"method": "quadrature", "rtol": 1e-3}
+_LARGEST_FOR_GRADIENT_CHECK = 2048
+
+
+class Stopwatch:
+    """Times contenders on a device and keeps the rows.
+
+    Args:
+        device: ``"cuda"`` or ``"cpu"``.
+        deadline: ``time.perf_counter()`` after which nothing is started.
+    """
+
+    def __init__(self, device: str, deadline: float) -> None:
+        self.device = device
+        self.deadline = deadline
+        self.rows: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        name: str,
+        function: Callable[..., Tensor],
+        *inputs: Tensor,
+        over: str = "",
+        truth: tuple[Tensor, Tensor | None] | None = None,
+    ) -> None:
+        """Time ``function`` forward + backward; with the true value and gradient, note the relative errors."""
+        row: dict[str, Any] = dict.fromkeys(
+            ("seconds", "ratio", "memory_mib", "value_error", "gradient_error")
+        )
+        row |= {"name": name, "over": over, "note": ""}
+        self.rows.append(row)
+        if time.perf_counter() > self.deadline:
+            row["note"] = "left out: the time is spent"
+            return
+        try:
+            call = gradient_of(function, *inputs)
+            value, gradient = call()  # also the warm-up
+            if truth is not None:
+                row["value_error"] = _relative(value, truth[0])
+                row["gradient_error"] = None if truth[1] is None else _relative(gradient, truth[1])
+            del value, gradient
+            row["memory_mib"] = self._memory(call)
+            row["seconds"] = self._median(call)
+            slow = [other["seconds"] for other in self.rows if other["name"] == over and other["seconds"]]
+            row["ratio"] = slow[0] / row["seconds"] if slow else None
+        except Exception as error:  # an unavailable route or a solver that fails is a result
+            row["note"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+    def _memory(self, call: Callable[[], Any]) -> float | None:
+        if self.device == "cpu":
+            call()
+            return None
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+    def _median(self, call: Callable[[], Any]) -> float:
+        """Median over calls that start and end with an idle device: at most 20, or half a second."""
+        seconds: list[float] = []
+        while len(seconds) < 20 and (sum(seconds) < 0.5 or len(seconds) < 2):
+            self._wait()
+            start = time.perf_counter()
+            call()
+            self._wait()
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def speed_cases(device: str, *, quick: bool) -> dict[str, Callable[[Stopwatch], None]]:
+    """Title to a function that times the contenders of one case."""
+    batches = ((10, 16), (4, 48)) if quick else ((1000, 64), (64, 768))
+    sizes = (64, 96) if quick else (1024, 2048, 4096, 8192)
+    cases: dict[str, Callable[[Stopwatch], None]] = {
+        f"batch {b} x {n} x {n}, float32": partial(_batch, device, b, n) for b, n in batches
+    }
+    for n in sizes:
+        cases[f"dense, float32, n = {n}"] = partial(_dense, device, n)
+    n, d = (256, 16) if quick else (8192, 256)
+    cases[f"H_1 of features, float32, n = {n}, d = {d}"] = partial(_features, device, n, d)
+    n, d, width = (256, 16, 64) if quick else (65536, 512, 2048)
+    cases[f"features without their Gram matrix, n = {n}, d = {d}"] = partial(
+        _large_features, device, n, d, width
+    )
+    batch, width = (32, 64) if quick else (1024, 768)
+    cases[f"M-MAE regulariser, B = {batch}, d = {width}"] = partial(_mmae, device, batch, width)
+    return cases
+
+
+def _batch(device: str, batch: int, n: int, stopwatch: Stopwatch) -> None:
+    K = torch.stack([kernel_matrix(n, device=device)] * batch)
+    K = K * torch.linspace(0.5, 2.0, batch, device=device)[:, None, None]  # no two alike
+
+    def plain(K: Tensor) -> Tensor:
+        p = torch.linalg.eigh(K)[0].clamp_min(torch.finfo(K.dtype).tiny)
+        p = p / p.sum(-1, keepdim=True)
+        return -(p * p.log()).sum()
+
+    def sum_of_tcr(K: Tensor) -> Tensor:
+        return torch.linalg.slogdet(K + torch.eye(n, dtype=K.dtype, device=device))[1].sum()
+
+    truth = _truth(plain, K.double())
+    stopwatch.add(EIGH, plain, K, truth=truth)
+    stopwatch.add("H_1", lambda K: renyi_entropy(K).sum(), K, over=EIGH, truth=truth)
+    stopwatch.add(
+        "H_1, quadrature rtol 1e-3", lambda K: renyi_entropy(K, **QUADRATURE).sum(), K, over=EIGH, truth=truth
+    )
+    stopwatch.add("H_2", lambda K: renyi_entropy(K, 2).sum(), K, over=EIGH)
+    stopwatch.add("H_3", lambda K: renyi_entropy(K, 3).sum(), K, over=EIGH)
+    truth = _truth(sum_of_tcr, K.double())
+    stopwatch.add(SLOGDET, sum_of_tcr, K, truth=truth)
+    stopwatch.add("TCR", lambda K: matrix_tcr(K).sum(), K, over=SLOGDET, truth=truth)
+
+
+def _dense(device: str, n: int, stopwatch: Stopwatch) -> None:
+    """The target is the quadrature: five times ``torch.linalg.eigh`` at a relative error of 1e-3, from n = 2048."""
+    K = kernel_matrix(n, device=device)
+    K64 = kernel_matrix(n, torch.float64, device=device)
+    with_gradient = n <= _LARGEST_FOR_GRADIENT_CHECK
+    eigenvalues = None if with_gradient else torch.linalg.eigvalsh(K64)
+
+    def truth(alpha: float) -> tuple[Tensor, Tensor | None]:
+        if eigenvalues is None:
+            return _truth(lambda K: renyi_entropy(K, alpha, method="eigh"), K64)
+        return _of_spectrum(eigenvalues, alpha), None
+
+    one = truth(1.0)
+    stopwatch.add(EIGH, _eigh_entropy, K, truth=one)
+    stopwatch.add("H_1", renyi_entropy, K, over=EIGH, truth=one)
+    for alpha, true in ((1.0, one), (0.5, truth(0.5)), (1.5, truth(1.5))):
+        function = partial(renyi_entropy, alpha=alpha, **QUADRATURE)
+        stopwatch.add(f"H_{alpha:g}, quadrature rtol 1e-3", function, K, over=EIGH, truth=true)
+    for alpha in (2, 3):
+        stopwatch.add(f"H_{alpha}", partial(renyi_entropy, alpha=alpha), K, over=EIGH, truth=truth(alpha))
+    stopwatch.add("H_inf", partial(renyi_entropy, alpha=float("inf")), K, over=EIGH)
+    stopwatch.add(SLOGDET, slogdet_tcr, K)
+    stopwatch.add("TCR", matrix_tcr, K, over=SLOGDET)
+
+
+def _features(device: str, n: int, d: int, stopwatch: Stopwatch) -> None:
+    Z = features(n, d, device=device)
+    truth = _truth(lambda Z: plain_entropy(Z.mT @ Z, 1.0), Z.double())
+    gram = "torch Gram + eigh"
+    stopwatch.add(gram, lambda Z: _eigh_entropy(Z @ Z.mT), Z, truth=truth)
+    stopwatch.add("torch d x d by hand", lambda Z: plain_entropy(Z.mT @ Z, 1.0), Z, over=gram, truth=truth)
+    stopwatch.add("ours", lambda Z: renyi_entropy(Gram(Z)), Z, over=gram, truth=truth)
+
+
+def _large_features(device: str, n: int, d: int, width: int, stopwatch: Stopwatch) -> None:
+    """Too many samples for a Gram matrix; and one sentence, which has few."""
+    Z = features(n, d, device=device)
+    by_hand = "H_1, torch d x d by hand"
+    stopwatch.add(by_hand, lambda Z: plain_entropy(Z.mT @ Z, 1.0), Z)
+    stopwatch.add("H_1", lambda Z: renyi_entropy(Gram(Z)), Z, over=by_hand)
+    stopwatch.add("H_2", lambda Z: renyi_entropy(Gram(Z), 2), Z, over=by_hand)
+    first, second = features(n, 16, device=device), features(n, 8, seed=1, device=device)
+    stopwatch.add("joint H_1, d1 d2 = 128", lambda A, B: joint_entropy(Gram(A), Gram(B)), first, second)
+    hidden = features(width // 32, width, device=device)
+    stopwatch.add(RECIPE, lambda Z: diff_erank_recipe(Z, vectors=False), hidden)
+    stopwatch.add(
+        "Diff-eRank", lambda Z: effective_rank(Gram(Z - Z.mean(0), normalize=True)), hidden, over=RECIPE
+    )
+
+
+def _mmae(device: str, batch: int, width: int, stopwatch: Stopwatch) -> None:
+    F = features(batch, width, device=device)
+    truth = _truth(released_mmae_loss, F.double())
+    stopwatch.add("released code", released_mmae_loss, F, truth=truth)
+    stopwatch.add("ours", mmae_tcr_loss, F, over="released code", truth=truth)
+
+
+def _eigh_entropy(K: Tensor) -> Tensor:
+    """H_1 with the eigenvectors computed in the forward pass, as users of ``torch.linalg.eigh`` have it."""
+    p = torch.linalg.eigh(K)[0].clamp_min(torch.finfo(K.dtype).tiny)
+    p = p / p.sum()
+    return -(p * p.log()).sum()
+
+
+def _of_spectrum(eigenvalues: Tensor, alpha: float) -> Tensor:
+    p = eigenvalues.clamp_min(torch.finfo(eigenvalues.dtype).tiny)
+    p = p / p.sum()
+    return -(p * p.log()).sum() if alpha == 1 else p.pow(alpha).sum().log() / (1 - alpha)
+
+
+def _truth(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Value and gradient in float64 on the same device (the checks compare the device with the CPU)."""
+    return gradient_of(function, *inputs)()
+
+
+def _relative(found: Tensor, true: Tensor) -> float:
+    true = true.double()
+    return float((found.double() - true).norm() / true.norm())

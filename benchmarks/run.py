@@ -1,0 +1,117 @@
+"""Runs what was asked for, says what it does, writes the results."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.accuracy import accuracy
+from benchmarks.cli import RESULTS, Options
+from benchmarks.dense import dense_cases
+from benchmarks.factors import feature_cases
+from benchmarks.failures import failure_table
+from benchmarks.figures import draw
+from benchmarks.machine import Rates, environment
+from benchmarks.measure import run_case
+from benchmarks.peers import Peers
+from benchmarks.report import case_lines, render
+from benchmarks.scaling import scaling
+from benchmarks.training_step import training_step
+
+STEM = "cpu"
+
+
+def main(options: Options) -> int:
+    """Run the cases; the exit status of the program."""
+    if options.render:
+        return _render(options)
+    torch.set_num_threads(options.threads)
+    peers = Peers(options.peer_paths)
+    rates = Rates(options.clock)
+    cases = dense_cases(peers, quick=options.quick) + feature_cases(peers, quick=options.quick)
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "training-step": lambda: training_step(options, rates),
+        "accuracy": lambda: accuracy(peers, quick=options.quick),
+        "failures": lambda: failure_table(peers, quick=options.quick),
+        "scaling": lambda: scaling(quick=options.quick, budget=options.budget),
+    }
+    if options.show:
+        for case in cases:
+            say(f"{case.name:20s} {case.title}")
+        say("\n".join(sections))
+        return 0
+    known = {case.name for case in cases} | {case.group for case in cases} | set(sections)
+    if unknown := set(options.cases) - known:
+        say(f"No case is called {', '.join(sorted(unknown))}. --list shows them.")
+        return 2
+    for line in peers.missing.values():
+        say(line)
+    results: dict[str, Any] = {
+        "environment": environment(options.clock),
+        "options": {
+            "quick": options.quick,
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+        },
+        "peers_missing": list(peers.missing.values()),
+        "cases": [],
+    }
+    _warm_up()
+    start = time.perf_counter()
+    for case in cases:
+        if not options.cases or {case.name, case.group} & set(options.cases):
+            record = run_case(case, options, rates)
+            results["cases"].append(record)
+            say("\n".join(case_lines(record, options.clock)))
+    for name, section in sections.items():
+        if not options.cases or name in options.cases:
+            began = time.perf_counter()
+            results[name] = section()
+            say(f"{name}: done in {time.perf_counter() - began:.0f} s")
+    results["seconds"] = round(time.perf_counter() - start)
+    return _finish(results, options)
+
+
+def _warm_up() -> None:
+    """Let the libraries do what they do once, so that no case pays for it."""
+    for case in dense_cases(Peers.none(), quick=True) + feature_cases(Peers.none(), quick=True):
+        for call in case.build().values():
+            call()
+
+
+def say(text: str) -> None:
+    """One message to the terminal, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _finish(results: dict[str, Any], options: Options) -> int:
+    if options.out is None:
+        say("\n" + render(results))
+        return 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{STEM}.json"
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    _write_report(results, options)
+    say(f"{results['seconds']} s. Written: {path.with_suffix('')}.json, .md, .svg")
+    return 0
+
+
+def _render(options: Options) -> int:
+    path = (options.out or RESULTS) / f"{STEM}.json"
+    if not path.is_file():
+        say(f"There is no {path}. Run the benchmarks first.")
+        return 2
+    _write_report(json.loads(path.read_text(encoding="utf-8")), options)
+    return 0
+
+
+def _write_report(results: dict[str, Any], options: Options) -> None:
+    folder = options.out or RESULTS
+    (folder / f"{STEM}.md").write_text(render(results), encoding="utf-8")
+    draw(results, folder / f"{STEM}.svg")

@@ -1,0 +1,351 @@
+"""Losses between two views: Barlow Twins, spectral contrastive, InfoNCE, NT-Xent."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import matrices
+import numpy as np
+import oracles
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tolerances import EPS32, close
+from torch.autograd import gradcheck, gradgradcheck
+
+from matinfo.losses.contrastive import infonce_loss, ntxent_loss, spectral_contrastive_loss
+from matinfo.losses.decorrelation import barlow_twins_loss
+
+LOSSES = {
+    "barlow_twins": barlow_twins_loss,
+    "barlow_twins_uncentred": lambda a, b: barlow_twins_loss(a, b, center=False),
+    "spectral_contrastive": spectral_contrastive_loss,
+    "infonce": infonce_loss,
+    "ntxent": ntxent_loss,
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+SHAPES = ((12, 5), (5, 12), (6, 6), (1, 4), (4, 1))
+
+
+def t(x, dtype=torch.float64):
+    return torch.as_tensor(np.asarray(x), dtype=dtype)
+
+
+def views(n=8, d=5, noise=0.5, seed=0):
+    first = matrices.features(n, d, seed) + 0.3
+    return first, first + noise * matrices.features(n, d, seed + 1)
+
+
+# --- definitions, one entry at a time ------------------------------------------------------------------------
+
+
+def cross_correlation(Z1, Z2, *, center):
+    columns = []
+    for Z in (Z1, Z2):
+        vectors = [Z[:, j] - (sum(Z[:, j]) / len(Z) if center else 0.0) for j in range(Z.shape[1])]
+        columns.append([v / math.sqrt(sum(v * v)) if (v != 0).any() else v for v in vectors])
+    return np.array([[sum(u * v) for v in columns[1]] for u in columns[0]])
+
+
+def barlow_twins_oracle(Z1, Z2, lambda_, center):
+    C = cross_correlation(Z1, Z2, center=center)
+    d = len(C)
+    on = sum((1 - C[i, i]) ** 2 for i in range(d))
+    return on + lambda_ * sum(C[i, j] ** 2 for i in range(d) for j in range(d) if i != j)
+
+
+def spectral_contrastive_oracle(Z1, Z2, lambda_):
+    a, b = oracles.unit_rows(Z1), oracles.unit_rows(Z2)
+    n = len(a)
+    near = sum(((a[i] - b[i]) ** 2).sum() for i in range(n))
+    return near + lambda_ * sum((a[i] @ b[j]) ** 2 for i in range(n) for j in range(n) if i != j)
+
+
+def cross_entropy(positive, candidates):
+    return math.log(sum(math.exp(c) for c in candidates)) - positive
+
+
+def infonce_oracle(Z1, Z2, temperature):
+    a, b = oracles.unit_rows(Z1), oracles.unit_rows(Z2)
+    terms = [
+        cross_entropy(x[i] @ y[i] / temperature, [x[i] @ y[j] / temperature for j in range(len(a))])
+        for x, y in ((a, b), (b, a))
+        for i in range(len(a))
+    ]
+    return sum(terms)
+
+
+def ntxent_oracle(Z1, Z2, temperature):
+    u = np.concatenate([oracles.unit_rows(Z1), oracles.unit_rows(Z2)])
+    total = len(u)
+    return sum(
+        cross_entropy(
+            u[i] @ u[(i + total // 2) % total] / temperature,
+            [u[i] @ u[j] / temperature for j in range(total) if j != i],
+        )
+        for i in range(total)
+    )
+
+
+# --- against the definitions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("lambda_", [5e-3, 1.0, 30.0])
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (6, 6), (2, 1)])
+def test_barlow_twins_loss_equals_its_definition(shape, lambda_, center):
+    Z1, Z2 = views(*shape)
+    expected = barlow_twins_oracle(Z1, Z2, lambda_, center)
+    assert float(barlow_twins_loss(t(Z1), t(Z2), lambda_=lambda_, center=center)) == pytest.approx(
+        expected, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("lambda_", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_spectral_contrastive_loss_equals_its_definition(shape, lambda_):
+    Z1, Z2 = views(*shape)
+    expected = spectral_contrastive_oracle(Z1, Z2, lambda_)
+    close(spectral_contrastive_loss(t(Z1), t(Z2), lambda_=lambda_), expected, 1e-13 * (1 + expected))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("loss", "oracle"), [(infonce_loss, infonce_oracle), (ntxent_loss, ntxent_oracle)])
+def test_cross_entropy_losses_equal_their_definitions(loss, oracle, shape, temperature):
+    Z1, Z2 = views(*shape)
+    expected = oracle(Z1, Z2, temperature)
+    close(loss(t(Z1), t(Z2), temperature=temperature, reduction="sum"), expected, 1e-12 * (1 + expected))
+    mean = expected / (2 * shape[0])
+    close(loss(t(Z1), t(Z2), temperature=temperature), mean, 1e-12 * (1 + mean))
+
+
+def test_defaults_are_those_of_the_documentation():
+    Z1, Z2 = map(t, views())
+    close(barlow_twins_loss(Z1, Z2), barlow_twins_loss(Z1, Z2, lambda_=5.1e-3, center=True), 0.0)
+    close(spectral_contrastive_loss(Z1, Z2), spectral_contrastive_loss(Z1, Z2, lambda_=1.0), 0.0)
+    close(infonce_loss(Z1, Z2), infonce_loss(Z1, Z2, temperature=1.0, reduction="mean"), 0.0)
+    close(ntxent_loss(Z1, Z2), ntxent_loss(Z1, Z2, temperature=0.5, reduction="mean"), 0.0)
+
+
+# --- against lightly -----------------------------------------------------------------------------------------
+
+
+def lightly_loss(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(pytest.importorskip("lightly.loss"), name)
+
+
+@pytest.mark.parametrize("lambda_", [5e-3, 0.1])
+@pytest.mark.parametrize("shape", [(64, 16), (16, 64)])
+def test_barlow_twins_loss_equals_that_of_lightly(shape, lambda_):
+    # Their batch normalisation adds 1e-5 to the variance, here about 1: a relative difference of 1e-5 in C.
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(*shape))
+    theirs = lightly_loss("BarlowTwinsLoss")(lambda_param=lambda_)(Z1, Z2)
+    assert float(barlow_twins_loss(Z1, Z2, lambda_=lambda_)) == pytest.approx(float(theirs), rel=2e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("shape", [(64, 16), (2, 3)])
+def test_ntxent_loss_equals_that_of_lightly(shape, temperature):
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(*shape))
+    theirs = lightly_loss("NTXentLoss")(temperature=temperature)(Z1, Z2)
+    assert float(ntxent_loss(Z1, Z2, temperature=temperature)) == pytest.approx(float(theirs), rel=1e-6)
+
+
+# --- closed forms --------------------------------------------------------------------------------------------
+
+
+def test_losses_with_a_zero_reach_it_exactly():
+    identity = torch.eye(5, dtype=torch.float64)
+    assert spectral_contrastive_loss(identity, 3 * identity) == 0
+    hadamard = t([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
+    assert barlow_twins_loss(hadamard, hadamard, center=False) == 0
+    assert barlow_twins_loss(hadamard[:, 1:], 2 * hadamard[:, 1:] + 1) == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_collapsed_views_have_closed_forms(n):
+    same = torch.ones(n, 3, dtype=torch.float64)
+    close(spectral_contrastive_loss(same, same, lambda_=2.0), 2 * n * (n - 1), 1e-12)
+    close(infonce_loss(same, same), math.log(n), 1e-14)
+    close(ntxent_loss(same, same), math.log(2 * n - 1), 1e-14)
+    close(barlow_twins_loss(same, same, lambda_=0.1), 3.0, 0.0)  # constant columns: C = 0
+    close(barlow_twins_loss(same, same, lambda_=0.1, center=False), 0.1 * 6, 1e-14)
+
+
+def test_opposite_views_have_closed_forms():
+    identity = torch.eye(4, dtype=torch.float64)
+    close(spectral_contrastive_loss(identity, -identity), 16.0, 1e-14)
+    close(infonce_loss(identity, -identity), math.log(math.exp(-1) + 3) + 1, 1e-14)
+    close(ntxent_loss(identity, -identity, temperature=1.0), math.log(math.exp(-1) + 6) + 1, 1e-14)
+
+
+def test_spectral_contrastive_loss_of_the_original_paper_is_this_one_over_the_batch_size():
+    Z1, Z2 = map(t, views())
+    a, b = (torch.nn.functional.normalize(Z, dim=1) for Z in (Z1, Z2))
+    C, n = a @ b.T, len(a)
+    averaged = 2 - 2 * C.diagonal().mean() + (C.square().sum() - C.diagonal().square().sum()) / (n * (n - 1))
+    close(spectral_contrastive_loss(Z1, Z2, lambda_=1 / (n - 1)) / n, averaged, 1e-14)
+
+
+# --- invariances ---------------------------------------------------------------------------------------------
+
+
+@every_loss
+@given(seed=matrices.seeds, noise=st.floats(0, 3))
+def test_loss_is_symmetric_and_does_not_depend_on_the_order_of_samples(loss, seed, noise):
+    Z1, Z2 = views(noise=noise, seed=seed % 1000)
+    order = np.random.default_rng(seed).permutation(len(Z1))
+    value = float(loss(t(Z1), t(Z2)))
+    close(loss(t(Z2), t(Z1)), value, 1e-12 * (1 + value))
+    close(loss(t(Z1[order]), t(Z2[order])), value, 1e-12 * (1 + value))
+
+
+@pytest.mark.parametrize("loss", [spectral_contrastive_loss, infonce_loss, ntxent_loss])
+@given(seed=matrices.seeds)
+def test_contrastive_loss_depends_neither_on_row_lengths_nor_on_the_basis(loss, seed):
+    Z1, Z2 = views()
+    lengths = 10.0 ** np.random.default_rng(seed).uniform(-3, 3, (2, len(Z1), 1))
+    Q, value = matrices.orthogonal(5, seed), float(loss(t(Z1), t(Z2)))
+    close(loss(t(lengths[0] * Z1 @ Q), t(lengths[1] * Z2 @ Q)), value, 1e-12 * (1 + value))
+
+
+@given(seed=matrices.seeds)
+def test_barlow_twins_loss_depends_neither_on_the_scale_nor_on_the_mean_of_a_feature(seed):
+    Z1, Z2 = views()
+    rng = np.random.default_rng(seed)
+    scales, means = 10.0 ** rng.uniform(-2, 2, (2, 1, 5)), rng.uniform(-3, 3, (2, 1, 5))
+    value = float(barlow_twins_loss(t(Z1), t(Z2)))
+    close(barlow_twins_loss(t(scales[0] * Z1 + means[0]), t(scales[1] * Z2 + means[1])), value, 1e-9)
+
+
+def test_barlow_twins_loss_with_centring_differs_from_the_one_without():
+    Z1, Z2 = map(t, views())
+    assert abs(barlow_twins_loss(Z1, Z2) - barlow_twins_loss(Z1, Z2, center=False)) > 1e-2
+
+
+# --- gradients -----------------------------------------------------------------------------------------------
+
+
+@every_loss
+def test_loss_derivatives_are_exact(loss):
+    Z1, Z2 = (t(Z).requires_grad_() for Z in views(5, 3))
+    assert gradcheck(loss, (Z1, Z2))
+    assert gradgradcheck(loss, (Z1, Z2))
+
+
+HARD = {
+    "zero": np.zeros((6, 4)),
+    "collapsed": np.ones((6, 4)),
+    "collapsed_far_from_zero": np.full((6, 4), 0.1) + 1e4,
+    "one_zero_row_and_column": np.pad(matrices.features(5, 3), ((0, 1), (0, 1))),
+    "huge": 1e30 * matrices.features(6, 4),
+    "tiny": 1e-30 * matrices.features(6, 4),
+    "one_sample": matrices.features(1, 4),
+    "one_feature": matrices.features(6, 1),
+}
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("other", ["same", "generic"])
+@pytest.mark.parametrize("case", HARD)
+def test_loss_and_gradient_are_finite_on_hard_features(loss, case, other, dtype):
+    Z1 = t(HARD[case], dtype).requires_grad_()
+    Z2 = t(HARD[case] if other == "same" else matrices.features(*HARD[case].shape, 9), dtype).requires_grad_()
+    value = loss(Z1, Z2)
+    assert value.isfinite()
+    for gradient in torch.autograd.grad(value, (Z1, Z2)):
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-6])
+@pytest.mark.parametrize("loss", [infonce_loss, ntxent_loss])
+def test_loss_and_gradient_are_finite_at_low_temperature(loss, temperature):
+    Z1, Z2 = (t(Z, torch.float32).requires_grad_() for Z in views())
+    value = loss(Z1, Z2, temperature=temperature)
+    assert value.isfinite()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value, (Z1, Z2)))
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_barlow_twins_loss_counts_a_constant_feature_as_uncorrelated(center):
+    # float32 means leave round-off behind; normalised, that would be a random unit vector.
+    Z = matrices.features(100, 3)
+    Z[:, 1] = 0.1 if center else 0.0
+    value = barlow_twins_loss(t(Z, torch.float32), t(Z, torch.float32), lambda_=1.0, center=center)
+    expected = 1 + barlow_twins_oracle(Z[:, [0, 2]], Z[:, [0, 2]], 1.0, center)
+    close(value, expected, 1e-5)
+
+
+@every_loss
+def test_a_descent_step_lowers_the_loss(loss):
+    Z1, Z2 = (t(Z).requires_grad_() for Z in views())
+    value = loss(Z1, Z2)
+    gradients = torch.autograd.grad(value, (Z1, Z2))
+    with torch.no_grad():
+        assert loss(*[Z - 1e-3 * g for Z, g in zip((Z1, Z2), gradients, strict=True)]) < value
+
+
+# --- precision -----------------------------------------------------------------------------------------------
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_loss_of_half_precision_is_computed_in_float32(loss, dtype):
+    Z1, Z2 = (t(Z, dtype) for Z in views(32, 16))
+    assert loss(Z1, Z2).dtype == torch.float32
+    close(loss(Z1, Z2), loss(Z1.float(), Z2.float()), 0.0)
+
+
+@every_loss
+def test_loss_is_not_touched_by_autocast(loss):
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(32, 16))
+    outside = loss(Z1, Z2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        close(loss(Z1, Z2), outside, 0.0)
+
+
+@every_loss
+def test_loss_of_float32_features_is_correct_to_float32_rounding(loss):
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(64, 32))
+    expected = float(loss(Z1.double(), Z2.double()))
+    close(loss(Z1, Z2), expected, 32 * EPS32 * (1 + expected))
+
+
+# --- errors --------------------------------------------------------------------------------------------------
+
+
+@every_loss
+def test_loss_names_the_shapes_that_do_not_match(loss):
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(4, 2\)"):
+        loss(torch.randn(4, 3), torch.randn(4, 2))
+
+
+@every_loss
+def test_loss_rejects_features_that_are_not_a_float_batch(loss):
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        loss(torch.randn(5), torch.randn(5))
+    with pytest.raises(TypeError, match="int64"):
+        loss(torch.ones(4, 3, dtype=torch.int64), torch.ones(4, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_losses_reject_weights_and_temperatures_that_are_not_positive(value):
+    Z = torch.randn(4, 3)
+    for loss in (barlow_twins_loss, spectral_contrastive_loss):
+        with pytest.raises(ValueError, match="lambda_"):
+            loss(Z, Z, lambda_=value)
+    for loss in (infonce_loss, ntxent_loss):
+        with pytest.raises(ValueError, match="temperature"):
+            loss(Z, Z, temperature=value)
+
+
+@pytest.mark.parametrize("loss", [infonce_loss, ntxent_loss])
+def test_losses_list_the_choices_of_an_unknown_reduction(loss):
+    with pytest.raises(ValueError, match=r"reduction.*mean.*sum"):
+        loss(torch.randn(4, 3), torch.randn(4, 3), reduction="none")
