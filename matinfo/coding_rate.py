@@ -18,16 +18,11 @@ from matinfo.spectral.traces import trace
 METHODS = ("auto", "eigh")
 
 
-def logdet_of(
-    K: Operand, mu: float, order: int, *, method: str = "auto", precision: str = "auto", sensitive: bool = False
-) -> Tensor:
-    """``log det(mu I + K)`` of an operand seen as a matrix of the given order (the rest of its spectrum is zero).
-
-    ``sensitive`` asks for float64, for callers that subtract most of the value again.
-    """
+def logdet_of(K: Operand, mu: float, order: int, *, method: str = "auto", precision: str = "auto") -> Tensor:
+    """``log det(mu I + K)`` of an operand seen as a matrix of the given order (the rest of its spectrum is zero)."""
     check_choice(method, "method", METHODS)
     check_positive(mu, "mu", "log det(mu I + K) of a singular K is -inf at mu = 0.")
-    side = smaller_side(K, precision=precision, sensitive=sensitive or _float32_is_too_coarse(K, mu))
+    side = smaller_side(K, precision=precision, sensitive=_float32_is_too_coarse(K, mu))
     padding = (order - side.matrix.shape[-1]) * math.log(mu)
     if method == "auto":
         value = logdet_shifted(side.matrix, mu, side=side.name)

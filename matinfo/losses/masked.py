@@ -185,10 +185,10 @@ def mmae_tcr_loss(
     """
     check_choice(scale, "scale", ("code", "paper"))
     check_positive(mu, "mu")
-    F = normalize_rows(check_features(features, "features"))
+    F = normalize_rows(check_features(features, "features").double())
     if centering:
         F = F - F.mean(-2, keepdim=True)
     d = F.shape[-1]
     if scale == "paper":
-        return -logdet_of(Gram(F), mu, d, sensitive=True)
-    return d * math.log(d / mu) - logdet_of(Gram(F), d / mu, d, sensitive=True)
+        return -logdet_of(Gram(F), mu, d)
+    return d * math.log(d / mu) - logdet_of(Gram(F), d / mu, d)

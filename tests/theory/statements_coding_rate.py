@@ -30,6 +30,14 @@ def _rate(A, B, mu):
     return tcr(some.gram(A) * some.gram(B), mu)
 
 
+def _oppenheim_schur(K, L, mu, *, minus=1.0):
+    """`det(A o B) >= det A prod b_ii + det B prod a_ii - det A det B` with `A = K + mu I`, `B = L + mu I`, in logs."""
+    top = len(K) * log1p(mu)
+    a, b = tcr(K, mu) - top, tcr(L, mu) - top  # both <= 0
+    floor = np.exp(a) + np.exp(b) - minus * np.exp(a + b)
+    return tcr(K * L, mu**2 + 2 * mu) - 2 * top - log(max(floor, 1e-300))
+
+
 def _printed(A, B, lambda_, mu, *, first=2.0, root=4.0, ridge=lambda mu: 1 / (2 * mu**2)):
     d, L = len(A), barlow_twins(A, B, lambda_)
     floor = d * log1p(mu) - ridge(mu) * (first * L / lambda_ + root * (d - 1) * sqrt(d * L))
@@ -143,6 +151,30 @@ STATEMENTS = [
             "at mu^2": lambda K, L, mu: tcr(K * L, mu**2) - tcr(K, mu) - tcr(L, mu),
             "at mu": lambda K, L, mu: tcr(K * L, mu) - tcr(K, mu) - tcr(L, mu),
             "at most": lambda K, L, mu: tcr(K, mu) + tcr(L, mu) - tcr(K * L, mu**2 + 2 * mu),
+        },
+    ),
+    Statement(
+        "Proposition 4.11, sharper",
+        "the larger of the two coding rates may be joined by that of the identity",
+        some.with_number(some.pairs),
+        lambda K, L, mu: tcr(K * L, mu**2 + 2 * mu) - max(tcr(K, mu), tcr(L, mu)) - len(K) * log1p(mu),
+        {
+            "both by that of the identity": lambda K, L, mu: (
+                tcr(K * L, mu**2 + 2 * mu) - tcr(np.eye(len(K)), mu) - tcr(K, mu) / 2 - len(K) * log1p(mu) / 2
+            ),
+            "at mu^2 + mu": lambda K, L, mu: (
+                tcr(K * L, mu**2 + mu) - max(tcr(K, mu), tcr(L, mu)) - len(K) * log1p(mu)
+            ),
+        },
+    ),
+    Statement(
+        "Proposition 4.11, sharper",
+        "the inequality of Oppenheim and Schur for the determinants",
+        some.with_number(some.pairs),
+        _oppenheim_schur,
+        {
+            "without the product": lambda K, L, mu: _oppenheim_schur(K, L, mu, minus=0.0),
+            "with 0.9 of the product": lambda K, L, mu: _oppenheim_schur(K, L, mu, minus=0.9),
         },
     ),
     Statement(
