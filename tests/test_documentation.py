@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 import matinfo
-import matinfo.kernels
-import matinfo.losses
 
 API_PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 PUBLIC = {f"matinfo.{name}": getattr(matinfo, name) for name in matinfo.__all__}

@@ -130,6 +130,10 @@ def test_no_graph_is_built_under_no_grad():
         assert renyi_entropy(K).isfinite()
 
 
+# Inductor calls functions of torch that torch itself deprecates: its warnings are not ours.
+quiet_compiler = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
 @pytest.fixture
 def fresh_compiler():
     torch._dynamo.reset()
@@ -138,6 +142,7 @@ def fresh_compiler():
 
 
 @pytest.mark.slow
+@quiet_compiler
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("alpha", (0.5, *FUNC_ALPHAS, INF))
@@ -155,6 +160,22 @@ def test_torch_compile_fullgraph_agrees_with_eager(operand, alpha, backend):
 
 
 @pytest.mark.slow
+@quiet_compiler
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("alpha", (0.0, 0.5, *FUNC_ALPHAS, INF))
+def test_torch_compile_fullgraph_works_without_gradients(alpha):
+    K = t(matrices.named("random", 6))
+    for operand in (lambda A: A, Gram):
+        compiled = torch.compile(
+            lambda A: renyi_entropy(operand(A), alpha), fullgraph=True, backend="aot_eager"
+        )  # noqa: B023
+        close(compiled(K), renyi_entropy(operand(K), alpha), 1e-13)
+        with torch.no_grad():
+            close(compiled(K), renyi_entropy(operand(K), alpha), 1e-13)
+
+
+@pytest.mark.slow
+@quiet_compiler
 @pytest.mark.usefixtures("fresh_compiler")
 def test_torch_compile_accepts_a_changing_order():
     # From the second value on, the compiler treats a Python float as symbolic.

@@ -127,6 +127,19 @@ def test_gram_of_zero_rows_has_the_entropy_of_the_others():
         close(renyi_entropy(Gram(Z), alpha), renyi_entropy(Gram(Z[3:]), alpha), 1e-13)
 
 
+def test_gram_methods_are_not_touched_by_autocast():
+    Z = t(matrices.features(6, 9), torch.float32)
+    outside = Gram(Z, normalize=True)
+    product = outside * outside
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = Gram(Z, normalize=True)
+        results = inside.dense(), inside.dual(), (inside * inside).dense(), (inside * inside).features()
+    for one, other in zip(
+        results, (outside.dense(), outside.dual(), product.dense(), product.features()), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
 # --- routes --------------------------------------------------------------------------------------------------
 
 

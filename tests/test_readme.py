@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES_WITH_EXAMPLES = [
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("index", "quickstart", "conventions")),
-]
+BUILT = {"_build", "generated", "_extensions", "_templates"}
+DOCS = [page for page in sorted((ROOT / "docs").rglob("*.md")) if not BUILT & set(page.parts)]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -26,7 +24,7 @@ def blocks(page):
         yield text.count("\n", 0, match.start(1)), match[1]
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES, ids=relative)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=relative)
 def test_page_examples_print_what_the_page_says(page):
     examples = []
     for line, block in blocks(page):
@@ -44,10 +42,9 @@ def test_page_examples_print_what_the_page_says(page):
     assert outcome.failed == 0, "".join(report)
 
 
-def test_pages_have_no_example_that_is_left_out():
-    assert [page for page in PAGES if any(blocks(page))] == [
-        page for page in PAGES if page in PAGES_WITH_EXAMPLES
-    ]
+def test_readme_and_conventions_have_examples():
+    assert any(blocks(ROOT / "README.md"))
+    assert any(blocks(ROOT / "docs" / "conventions.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
