@@ -4,15 +4,24 @@ Everything is a function of the spectrum of a positive semi-definite matrix, and
 features or kernel -> operand -> spectral engine -> quantity -> loss, metric, monitor.
 """
 
-from matinfo import kernels, losses
+from matinfo import bounds, kernels, losses
 from matinfo._record import Explanation, Step, explain
 from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
 from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
 from matinfo.entropy import conditional_entropy, joint_entropy, renyi_entropy, von_neumann_entropy
-from matinfo.information import mutual_information, total_correlation
+from matinfo.information import (
+    conditional_mutual_information,
+    dual_total_correlation,
+    mutual_information,
+    normalized_dual_total_correlation,
+    normalized_mutual_information,
+    normalized_total_correlation,
+    total_correlation,
+)
 from matinfo.kernels import correlation
 from matinfo.operands import Gram
 from matinfo.rank import effective_rank, participation_ratio, rankme, vendi_score
+from matinfo.sandwiched import sandwiched_mutual_information
 
 __version__ = "0.1.0"
 
@@ -27,7 +36,13 @@ __all__ = [
     "joint_entropy",
     "conditional_entropy",
     "mutual_information",
+    "conditional_mutual_information",
+    "sandwiched_mutual_information",
+    "normalized_mutual_information",
     "total_correlation",
+    "dual_total_correlation",
+    "normalized_total_correlation",
+    "normalized_dual_total_correlation",
     # divergences
     "matrix_kl",
     "matrix_js",
@@ -42,8 +57,9 @@ __all__ = [
     "matrix_tcr",
     "coding_rate",
     "rate_reduction",
-    # training and introspection
+    # training, theory and introspection
     "losses",
+    "bounds",
     "explain",
     "Explanation",
     "Step",

@@ -99,7 +99,7 @@ class Gram:
 
     @property
     def width(self) -> int:
-        """Number of columns of the explicit features: ``sum over terms of the product of their widths``."""
+        """Number of columns of the explicit features, the sum over terms of the product of their widths."""
         return sum([math.prod([Z.shape[-1] for Z in term]) for term in self.terms])
 
     @property

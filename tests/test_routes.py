@@ -57,7 +57,9 @@ def test_power_route_has_exact_first_and_second_derivatives(alpha):
 
 @pytest.mark.parametrize("alpha", [3, 4])
 def test_power_route_gradient_vanishes_at_the_identity(alpha):
-    assert grad(lambda K: renyi_entropy(K, alpha, method="power"), 5 * torch.eye(6).double()).abs().max() < 1e-15
+    assert (
+        grad(lambda K: renyi_entropy(K, alpha, method="power"), 5 * torch.eye(6).double()).abs().max() < 1e-15
+    )
 
 
 @pytest.mark.parametrize("alpha", [3, 4])
@@ -78,7 +80,8 @@ def test_power_route_turns_a_non_finite_element_into_nan(alpha):
     K = torch.stack([matrix(6), matrix(6)])
     K[1, 0, 1] = K[1, 1, 0] = math.nan
     value = renyi_entropy(K, alpha, method="power")
-    assert value[0].isfinite() and value[1].isnan()
+    assert value[0].isfinite()
+    assert value[1].isnan()
 
 
 # ---------------------------------------------------------------- the largest eigenvalue
@@ -104,7 +107,8 @@ def test_lanczos_route_leaves_a_multiple_eigenvalue_to_the_projector(multiplicit
     w, V = np.linalg.eigh(gradient.numpy())
     trace = lam.sum()
     expected = 1 / trace - 1 / (2.0 * multiplicity)
-    assert abs(w[0] - expected) < 1e-12 and abs(w[multiplicity - 1] - expected) < 1e-12
+    assert abs(w[0] - expected) < 1e-12
+    assert abs(w[multiplicity - 1] - expected) < 1e-12
     if multiplicity < 300:
         assert abs(w[multiplicity] - 1 / trace) < 1e-12
 
@@ -152,13 +156,15 @@ def test_quadrature_rule_bounds_its_error_on_every_spectrum(spectrum, count):
 
 def test_quadrature_bounds_fall_with_the_number_of_nodes():
     bounds = [fitted_rule(1.0, 1024, count, 1e-9).bound for count in NODES]
-    assert bounds == sorted(bounds, reverse=True) and bounds[-1] < 2e-4
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[-1] < 2e-4
 
 
 def test_quadrature_route_is_differentiable_twice():
     K = matrix(4).requires_grad_()
     f = lambda K: renyi_entropy(sym(K), 1.0, method="quadrature", rtol=1e-2)  # noqa: E731
-    assert torch.autograd.gradcheck(f, K) and torch.autograd.gradgradcheck(f, K)
+    assert torch.autograd.gradcheck(f, K)
+    assert torch.autograd.gradgradcheck(f, K)
 
 
 def test_quadrature_route_says_what_it_reached():
@@ -186,7 +192,9 @@ def test_row_blocks_change_nothing(shapes, monkeypatch):
     blocked, plain = khatri_rao.khatri_rao_moment(tuple(factors)), R.mT @ R
     assert torch.allclose(blocked, plain, rtol=1e-13)
     weight = torch.randn_like(plain)
-    gradients = [torch.autograd.grad((M * weight).sum(), factors, retain_graph=True) for M in (blocked, plain)]
+    gradients = [
+        torch.autograd.grad((M * weight).sum(), factors, retain_graph=True) for M in (blocked, plain)
+    ]
     for ours, theirs in zip(*gradients, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12)
 
@@ -204,7 +212,8 @@ def test_joint_entropy_of_factors_equals_that_of_matrices(alpha):
     Z1, Z2 = (t(matrices.features(60, d, seed=d)) for d in (3, 5))
     with explain() as log:
         factored = joint_entropy(Gram(Z1), Gram(Z2), alpha=alpha)
-    assert log.steps[0].side == "features" and log.steps[0].size == 15
+    assert log.steps[0].side == "features"
+    assert log.steps[0].size == 15
     close(factored, joint_entropy(Z1 @ Z1.mT, Z2 @ Z2.mT, alpha=alpha), 1e-6 if alpha < 1 else 1e-12)
 
 
@@ -212,7 +221,11 @@ def test_mutual_information_of_wide_factors_takes_the_sample_side():
     Z1, Z2 = (t(matrices.features(20, d, seed=d)) for d in (8, 6))
     with explain() as log:
         mutual_information(Gram(Z1), Gram(Z2))
-    assert [(step.side, step.size) for step in log.steps] == [("features", 8), ("features", 6), ("samples", 20)]
+    assert [(step.side, step.size) for step in log.steps] == [
+        ("features", 8),
+        ("features", 6),
+        ("samples", 20),
+    ]
 
 
 # ---------------------------------------------------------------- errors

@@ -22,4 +22,4 @@ class SpectralOperation(torch.autograd.Function):
         """The function of ``args``."""
         if torch._C._are_functorch_transforms_active():
             return super().apply(*args)
-        return super(torch.autograd.Function, cls).apply(*args)
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]

@@ -157,7 +157,7 @@ class _LogDerivative(SpectralOperation):
     @staticmethod
     def jvp(ctx: Any, dE: Tensor | None, dK: Tensor | None, *_: Any) -> Tensor:
         E, K, lam, Q = ctx.saved_tensors
-        linear = 0.0 if dE is None else _LogDerivative.apply(dE, K, lam, Q)
+        linear = torch.zeros_like(K) if dE is None else _LogDerivative.apply(dE, K, lam, Q)
         return linear if dK is None else linear + _SecondLogDerivative.apply(E, dK, K, lam, Q)
 
 

@@ -48,15 +48,15 @@ def spread(values: list[float], digits: int) -> str:
 
 def results_table(summaries: list[dict[str, Any]]) -> str:
     """A Markdown table, aligned so that it also reads well on a terminal."""
-    header = ["method", "seeds", "feature", *(title for _, title, _ in COLUMNS), "seconds"]
+    header = ["method", "seeds", "feature", *(title for _, title, _ in COLUMNS), "seconds", "CPU s"]
     rows = []
     for label, group in group_by_method(summaries).items():
         for feature in group[0]["features"]:
             cells = [
                 spread([s["features"][feature][key] for s in group], digits) for key, _, digits in COLUMNS
             ]
-            seconds = spread([s["seconds"] for s in group], 0)
-            rows.append([label, str(len(group)), feature, *cells, seconds])
+            times = [spread([s[key] for s in group], 0) for key in ("seconds", "cpu_seconds")]
+            rows.append([label, str(len(group)), feature, *cells, *times])
     return aligned([header, *rows])
 
 
@@ -80,7 +80,8 @@ def aggregate(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
             record["features"][feature] = {
                 key: _statistics([s["features"][feature][key] for s in group]) for key, _, _ in COLUMNS
             }
-        record["seconds"] = _statistics([s["seconds"] for s in group])
+        for key in ("seconds", "cpu_seconds"):
+            record[key] = _statistics([s[key] for s in group])
         records.append(record)
     return records
 

@@ -35,6 +35,7 @@ def summary(method: str, seed: int, rank: float, **changes) -> dict:
         "seed": seed,
         "features": features,
         "seconds": 10.0 + seed,
+        "cpu_seconds": 5.0,
     }
 
 
@@ -67,6 +68,7 @@ def test_results_table_has_a_row_per_method_and_feature_in_the_papers_order():
         "kNN %",
         "probe %",
         "seconds",
+        "CPU s",
     ]
     assert [row[:4] for row in rows[2:]] == [
         ["MAE", "2", "cls", "2.50 ± 0.71"], ["MAE", "2", "pooled", "3.00 ± 0.00"],

@@ -122,7 +122,7 @@ STATEMENTS = [
         tolerance=1e-6,
     ),
     Statement(
-        "Fannes-Audenaert",
+        "Fannes–Audenaert",
         "entropies of nearby matrices differ by at most the continuity bound at every order",
         some.with_order(some.nearby_densities(), some.orders),
         _continuity,
@@ -134,14 +134,14 @@ STATEMENTS = [
         tolerance=2e-7,
     ),
     Statement(
-        "Fannes-Audenaert",
+        "Fannes–Audenaert",
         "the bound is attained up to order one",
         some.densities(),
         _continuity_attained,
         {"0.9 of it": lambda K, L: _continuity_attained(K, L, largest=0.9)},
     ),
     Statement(
-        "Fannes-Audenaert",
+        "Fannes–Audenaert",
         "trace distance is at most half the root of n times the Frobenius distance",
         some.nearby_densities(),
         _frobenius,
