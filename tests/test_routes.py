@@ -87,7 +87,7 @@ def test_power_route_turns_a_non_finite_element_into_nan(alpha):
 # ---------------------------------------------------------------- the largest eigenvalue
 
 
-@pytest.mark.parametrize("dtype,tolerance", [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
 def test_lanczos_route_equals_the_eigenvalue_route(dtype, tolerance):
     K = matrix(320, dtype=dtype)
     fast, slow = (lambda K, m=m: renyi_entropy(K, math.inf, method=m) for m in ("lanczos", "eigh"))
@@ -104,7 +104,7 @@ def test_lanczos_route_leaves_a_multiple_eigenvalue_to_the_projector(multiplicit
     K = t(matrices.from_spectrum(lam))
     assert top_pair(K) is None or multiplicity > 4
     gradient = grad(lambda K: renyi_entropy(K, math.inf), K)
-    w, V = np.linalg.eigh(gradient.numpy())
+    w, _V = np.linalg.eigh(gradient.numpy())
     trace = lam.sum()
     expected = 1 / trace - 1 / (2.0 * multiplicity)
     assert abs(w[0] - expected) < 1e-12
@@ -232,7 +232,7 @@ def test_mutual_information_of_wide_factors_takes_the_sample_side():
 
 
 @pytest.mark.parametrize(
-    "method,alpha", [("frobenius", 1.0), ("power", 2.5), ("power", 2), ("lanczos", 2.0), ("quadrature", 3.0)]
+    ("method", "alpha"), [("frobenius", 1.0), ("power", 2.5), ("power", 2), ("lanczos", 2.0), ("quadrature", 3.0)]
 )
 def test_method_that_does_not_apply_is_refused(method, alpha):
     with pytest.raises(ValueError, match=f"method='{method}' applies to"):
