@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.accuracy import accuracy
+from benchmarks.case import Case
 from benchmarks.cli import RESULTS, Options
 from benchmarks.dense import dense_cases
 from benchmarks.factors import feature_cases
@@ -24,6 +25,12 @@ from benchmarks.scaling import scaling
 from benchmarks.training_step import training_step
 
 STEM = "cpu"
+SECTIONS: dict[str, Callable[[Peers, Options, Rates], dict[str, Any]]] = {
+    "training-step": lambda peers, options, rates: training_step(options, rates),
+    "accuracy": lambda peers, options, rates: accuracy(peers, quick=options.quick),
+    "failures": lambda peers, options, rates: failure_table(peers, quick=options.quick),
+    "scaling": lambda peers, options, rates: scaling(quick=options.quick, budget=options.budget),
+}
 
 
 def main(options: Options) -> int:
@@ -31,24 +38,19 @@ def main(options: Options) -> int:
     if options.render:
         return _render(options)
     torch.set_num_threads(options.threads)
-    peers = Peers(options.peer_paths)
-    rates = Rates(options.clock)
-    cases = dense_cases(peers, quick=options.quick) + feature_cases(peers, quick=options.quick)
-    sections: dict[str, Callable[[], dict[str, Any]]] = {
-        "training-step": lambda: training_step(options, rates),
-        "accuracy": lambda: accuracy(peers, quick=options.quick),
-        "failures": lambda: failure_table(peers, quick=options.quick),
-        "scaling": lambda: scaling(quick=options.quick, budget=options.budget),
-    }
-    if options.show:
-        for case in cases:
-            say(f"{case.name:20s} {case.title}")
-        say("\n".join(sections))
-        return 0
-    known = {case.name for case in cases} | {case.group for case in cases} | set(sections)
-    if unknown := set(options.cases) - known:
+    names = {name for case in _cases(Peers.none(), options) for name in (case.name, case.group)} | set(
+        SECTIONS
+    )
+    if unknown := set(options.cases) - names:
         say(f"No case is called {', '.join(sorted(unknown))}. --list shows them.")
         return 2
+    if options.show:
+        for case in _cases(Peers.none(), options):
+            say(f"{case.name:20s} {case.title}")
+        say("\n".join(SECTIONS))
+        return 0
+    peers = Peers(options.peer_paths)
+    rates = Rates(options.clock)
     for line in peers.missing.values():
         say(line)
     results: dict[str, Any] = {
@@ -63,23 +65,27 @@ def main(options: Options) -> int:
     }
     _warm_up()
     start = time.perf_counter()
-    for case in cases:
+    for case in _cases(peers, options):
         if not options.cases or {case.name, case.group} & set(options.cases):
             record = run_case(case, options, rates)
             results["cases"].append(record)
             say("\n".join(case_lines(record, options.clock)))
-    for name, section in sections.items():
+    for name, section in SECTIONS.items():
         if not options.cases or name in options.cases:
             began = time.perf_counter()
-            results[name] = section()
+            results[name] = section(peers, options, rates)
             say(f"{name}: done in {time.perf_counter() - began:.0f} s")
     results["seconds"] = round(time.perf_counter() - start)
     return _finish(results, options)
 
 
+def _cases(peers: Peers, options: Options) -> list[Case]:
+    return dense_cases(peers, quick=options.quick) + feature_cases(peers, quick=options.quick)
+
+
 def _warm_up() -> None:
     """Let the libraries do what they do once, so that no case pays for it."""
-    for case in dense_cases(Peers.none(), quick=True) + feature_cases(Peers.none(), quick=True):
+    for case in _cases(Peers.none(), Options(quick=True)):
         for call in case.build().values():
             call()
 

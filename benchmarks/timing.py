@@ -18,7 +18,7 @@ from benchmarks.memory import peak_mebibytes
 
 Call = Callable[[], Any]
 
-_SAMPLE_SECONDS = 0.01
+_SAMPLE_SECONDS = 0.02
 """Shortest sample: far above the resolution of the clocks and the cost of reading them."""
 
 
@@ -100,11 +100,15 @@ def _prepare(call: Call, rounds: int, seconds: float) -> tuple[Samples, int]:
     samples = Samples()
     # The first call may have allocated what a library keeps, which is no part of later calls.
     samples.memory, samples.result = peak_mebibytes(call)
-    second = time.perf_counter()
+    shortest = min(_elapsed(call) for _ in range(5 if elapsed < 0.1 else 1))
+    samples.calls = max(1, round(_SAMPLE_SECONDS / max(shortest, 1e-7)))
+    return samples, min(rounds, max(1, int(seconds / (shortest * samples.calls))))
+
+
+def _elapsed(call: Call) -> float:
+    start = time.perf_counter()
     call()
-    elapsed = time.perf_counter() - second
-    samples.calls = max(1, round(_SAMPLE_SECONDS / max(elapsed, 1e-7)))
-    return samples, min(rounds, max(1, int(seconds / (elapsed * samples.calls))))
+    return time.perf_counter() - start
 
 
 def _sample(call: Call, samples: Samples) -> None:

@@ -99,8 +99,7 @@ def conditional_mutual_information(
 
     Example:
         >>> import torch
-        >>> from matinfo import Gram
-        >>> from matinfo.information import conditional_mutual_information
+        >>> from matinfo import Gram, conditional_mutual_information
         >>> bits = torch.eye(2)
         >>> X, Y = Gram(bits[[0, 0, 1, 1]]), Gram(bits[[0, 1, 0, 1]])
         >>> parity = Gram(bits[[0, 1, 1, 0]])  # any two of the three are independent, given the third they are one
@@ -186,8 +185,7 @@ def dual_total_correlation(
 
     Example:
         >>> import torch
-        >>> from matinfo import Gram
-        >>> from matinfo.information import dual_total_correlation
+        >>> from matinfo import Gram, dual_total_correlation
         >>> bits = torch.eye(2)
         >>> X, Y = Gram(bits[[0, 0, 1, 1]]), Gram(bits[[0, 1, 0, 1]])
         >>> round(float(dual_total_correlation(X, Y, Gram(bits[[0, 1, 1, 0]]), base=2)), 4)
@@ -245,8 +243,7 @@ def normalized_mutual_information(
 
     Example:
         >>> import torch
-        >>> from matinfo import Gram
-        >>> from matinfo.information import normalized_mutual_information
+        >>> from matinfo import Gram, normalized_mutual_information
         >>> fine, coarse = Gram(torch.eye(4)), Gram(torch.eye(2)[[0, 0, 1, 1]])
         >>> [round(float(normalized_mutual_information(fine, coarse, by=by)), 4) for by in ("min", "max")]
         [1.0, 0.5]
@@ -285,7 +282,7 @@ def normalized_total_correlation(*Ks: Operand, alpha: float = 1.0, precision: st
 
     Example:
         >>> import torch
-        >>> from matinfo.information import normalized_total_correlation
+        >>> from matinfo import normalized_total_correlation
         >>> K = torch.eye(4)
         >>> round(float(normalized_total_correlation(K, K, K)), 4)
         1.0
@@ -325,7 +322,7 @@ def normalized_dual_total_correlation(*Ks: Operand, alpha: float = 1.0, precisio
 
     Example:
         >>> import torch
-        >>> from matinfo.information import normalized_dual_total_correlation
+        >>> from matinfo import normalized_dual_total_correlation
         >>> K = torch.eye(4)
         >>> round(float(normalized_dual_total_correlation(K, K, K)), 4)
         1.0

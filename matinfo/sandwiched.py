@@ -60,8 +60,7 @@ def sandwiched_mutual_information(
 
     Example:
         >>> import numpy as np
-        >>> from matinfo import mutual_information
-        >>> from matinfo.sandwiched import sandwiched_mutual_information
+        >>> from matinfo import mutual_information, sandwiched_mutual_information
         >>> first, second = np.eye(2)[[0, 1, 1, 1]], np.eye(2)[[0, 0, 0, 1]]
         >>> K, L = first @ first.T, second @ second.T
         >>> [round(float(f(K, L, 2)), 4) for f in (mutual_information, sandwiched_mutual_information)]
@@ -84,12 +83,9 @@ def sandwiched_mutual_information(
 
 def _root(K: Operand, s: float) -> Tensor:
     """``(K/tr K)^s``, float64."""
-    given = K.given_dtype if isinstance(K, Gram) else K.dtype
     dense = K.dense(torch.float64) if isinstance(K, Gram) else K.double()
+    given, side = (torch.float64, "samples") if isinstance(K, Gram) else (K.dtype, "matrix")
     total = trace(dense)
     check_trace(total.detach())
-    rounded = torch.float64 if isinstance(K, Gram) else given
-    noise = Noise.of(dense.shape[-1], torch.float64, rounded)
-    return fractional_power(
-        dense / total[..., None, None], s, noise, side="samples" if isinstance(K, Gram) else "matrix"
-    )
+    power = fractional_power(dense, s, Noise.of(dense.shape[-1], torch.float64, given), side=side)
+    return power / total[..., None, None] ** s

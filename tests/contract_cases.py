@@ -33,6 +33,7 @@ class Case:
     arguments: int = 1
     normalised: bool = True  # does not depend on the scale of each argument
     differentiable: bool = True
+    hadamard: bool = False  # multiplies matrices entrywise, so that the basis of the samples matters
 
     def __call__(self, *arguments):
         return self.function(*arguments)
@@ -57,10 +58,19 @@ MATRIX_CASES = {
     "renyi_entropy_zero": Case(lambda K: matinfo.renyi_entropy(K, 0), differentiable=False),
     "renyi_entropy_infinity": Case(lambda K: matinfo.renyi_entropy(K, math.inf)),
     "von_neumann_entropy": Case(matinfo.von_neumann_entropy),
-    "joint_entropy": Case(matinfo.joint_entropy, 2),
-    "conditional_entropy": Case(matinfo.conditional_entropy, 2),
-    "mutual_information": Case(matinfo.mutual_information, 2),
-    "total_correlation": Case(matinfo.total_correlation, 3),
+    "joint_entropy": Case(matinfo.joint_entropy, 2, hadamard=True),
+    "conditional_entropy": Case(matinfo.conditional_entropy, 2, hadamard=True),
+    "mutual_information": Case(matinfo.mutual_information, 2, hadamard=True),
+    "conditional_mutual_information": Case(matinfo.conditional_mutual_information, 3, hadamard=True),
+    "normalized_mutual_information": Case(matinfo.normalized_mutual_information, 2, hadamard=True),
+    "sandwiched_mutual_information": Case(matinfo.sandwiched_mutual_information, 2, hadamard=True),
+    "sandwiched_mutual_information_two": Case(
+        lambda K, L: matinfo.sandwiched_mutual_information(K, L, 2.0), 2, hadamard=True
+    ),
+    "total_correlation": Case(matinfo.total_correlation, 3, hadamard=True),
+    "dual_total_correlation": Case(matinfo.dual_total_correlation, 3, hadamard=True),
+    "normalized_total_correlation": Case(matinfo.normalized_total_correlation, 3, hadamard=True),
+    "normalized_dual_total_correlation": Case(matinfo.normalized_dual_total_correlation, 3, hadamard=True),
     "matrix_kl": Case(matinfo.matrix_kl, 2, normalised=False),
     "matrix_js": Case(matinfo.matrix_js, 2),
     "spectrum_js": Case(matinfo.spectrum_js, 2),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tolerances import close
 
-from matinfo import Gram, matrix_tcr, renyi_entropy
+from matinfo import Gram, correlation, joint_entropy, matrix_tcr, mutual_information, renyi_entropy
 from matinfo.bounds import (
     barlow_twins_overlap_bound,
     coding_rate_lower_bound,
@@ -23,7 +23,7 @@ from matinfo.bounds import (
     mmae_remainder_bound,
     spectral_contrastive_overlap_bound,
 )
-from matinfo.losses import mmae_tcr_loss, umae_uniformity_loss
+from matinfo.losses import barlow_twins_loss, mmae_tcr_loss, umae_uniformity_loss
 
 OF_A_NUMBER = {
     "spectral_contrastive_overlap_bound": lambda x: spectral_contrastive_overlap_bound(x, 16),
@@ -144,6 +144,23 @@ def test_cross_overlap_bound_keeps_batch_dimensions_and_names_a_wrong_shape():
     assert cross_overlap_bound(C).shape == (2,)
     with pytest.raises(ValueError, match=r"square.*\(3, 4\)"):
         cross_overlap_bound(torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 0.3, 3.0])
+def test_bounds_hold_from_features_to_information_with_a_dead_feature_too(noise, center):
+    # The dead column has correlation 1 with itself in the matrix and 0 in the loss, which therefore counts it as 1.
+    Z1 = np.linalg.qr(matrices.features(20, 6))[0]
+    Z1[:, 2] = 0.5 if center else 0.0
+    Z2 = Z1 + noise * matrices.features(20, 6, 1) * (np.arange(6) != 2)
+    loss = float(barlow_twins_loss(Z1, Z2, lambda_=0.05, center=center))
+    K, L = (correlation(Z, center=center) for Z in (Z1, Z2))
+    for form in ("sharp", "paper"):
+        overlap = barlow_twins_overlap_bound(loss, 6, lambda_=0.05, form=form)
+        assert ((K**2).sum() + (L**2).sum()) / 2 - 6 <= overlap + 1e-12
+        assert float(mutual_information(K, L, 2)) >= information_lower_bound(overlap, 6) - 1e-12
+        assert float(joint_entropy(K, L, alpha=2)) >= joint_entropy_lower_bound(overlap, 6, form=form) - 1e-12
+        assert float(matrix_tcr(K * L, 0.5)) >= coding_rate_lower_bound(overlap, 6, mu=0.5, form=form) - 1e-12
 
 
 # --- overlap to quantity -------------------------------------------------------------------------------------

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from tolerances import EPS32, close
 from torch.autograd import gradcheck, gradgradcheck
 
-from matinfo.losses.contrastive import infonce_loss, ntxent_loss, spectral_contrastive_loss
-from matinfo.losses.decorrelation import barlow_twins_loss
+from matinfo.losses import barlow_twins_loss, infonce_loss, ntxent_loss, spectral_contrastive_loss
 
 LOSSES = {
     "barlow_twins": barlow_twins_loss,

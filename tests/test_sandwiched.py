@@ -11,8 +11,7 @@ import torch
 from tolerances import close
 from torch.autograd import gradcheck
 
-from matinfo import Gram, mutual_information
-from matinfo.sandwiched import sandwiched_mutual_information
+from matinfo import Gram, mutual_information, sandwiched_mutual_information
 
 ALPHAS = (0.5, 0.75, 0.99, 1.01, 1.5, 2.0, 4.0)
 

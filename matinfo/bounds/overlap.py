@@ -83,7 +83,7 @@ def spectral_contrastive_overlap_bound(
         kind and shape of ``loss``.
 
     Raises:
-        ValueError: If the loss is negative, n < 1, lambda_ <= 0, or ``form`` is unknown.
+        ValueError: If the loss is negative, n < 1, ``lambda_ <= 0``, or ``form`` is unknown.
         TypeError: If n is not an integer.
 
     Notes:
@@ -128,7 +128,7 @@ def barlow_twins_overlap_bound(loss: Any, n: int, *, lambda_: float = 5.1e-3, fo
         was); the kind and shape of ``loss``.
 
     Raises:
-        ValueError: If the loss is negative, n < 1, lambda_ <= 0, or ``form`` is unknown.
+        ValueError: If the loss is negative, n < 1, ``lambda_ <= 0``, or ``form`` is unknown.
         TypeError: If n is not an integer.
 
     Notes:

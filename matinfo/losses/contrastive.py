@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -27,7 +25,7 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
         A scalar >= 0, a sum over the batch; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or no entries, or lambda_ <= 0.
+        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or is empty, or ``lambda_ <= 0``.
         TypeError: If the features are not real floating point.
 
     Notes:
@@ -41,7 +39,7 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
 
     Example:
         >>> import torch
-        >>> from matinfo.losses.contrastive import spectral_contrastive_loss
+        >>> from matinfo.losses import spectral_contrastive_loss
         >>> float(spectral_contrastive_loss(torch.eye(3), torch.eye(3)))
         0.0
         >>> float(spectral_contrastive_loss(torch.ones(3, 3), torch.ones(3, 3)))  # collapsed: B (B - 1) pairs
@@ -51,7 +49,7 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
     a, b = _unit_rows(features1, features2)
     C = a @ b.mT
     off_diagonal = C * (1 - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device))
-    return cast(Tensor, (a - b).square().sum((-2, -1)) + lambda_ * off_diagonal.square().sum((-2, -1)))
+    return (a - b).square().sum((-2, -1)) + lambda_ * off_diagonal.square().sum((-2, -1))
 
 
 @quantity
@@ -87,7 +85,7 @@ def infonce_loss(
 
     Example:
         >>> import torch
-        >>> from matinfo.losses.contrastive import infonce_loss
+        >>> from matinfo.losses import infonce_loss
         >>> round(float(infonce_loss(torch.ones(4, 2), torch.ones(4, 2))), 4)  # log 4
         1.3863
     """
@@ -131,7 +129,7 @@ def ntxent_loss(
 
     Example:
         >>> import torch
-        >>> from matinfo.losses.contrastive import ntxent_loss
+        >>> from matinfo.losses import ntxent_loss
         >>> round(float(ntxent_loss(torch.ones(4, 2), torch.ones(4, 2))), 4)  # log 7
         1.9459
     """

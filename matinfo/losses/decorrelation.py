@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
@@ -33,7 +31,7 @@ def barlow_twins_loss(
         A scalar >= 0, a sum (some libraries multiply it by 0.1 or 0.024); dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or no entries, or lambda_ <= 0.
+        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or is empty, or ``lambda_ <= 0``.
         TypeError: If the features are not real floating point.
 
     Notes:
@@ -46,7 +44,7 @@ def barlow_twins_loss(
 
     Example:
         >>> import torch
-        >>> from matinfo.losses.decorrelation import barlow_twins_loss
+        >>> from matinfo.losses import barlow_twins_loss
         >>> Z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
         >>> float(barlow_twins_loss(Z, Z)), float(barlow_twins_loss(Z, -Z))
         (0.0, 8.0)
@@ -58,7 +56,7 @@ def barlow_twins_loss(
     C = unit_columns(features1, center=center).mT @ unit_columns(features2, center=center)
     diagonal = C.diagonal(dim1=-2, dim2=-1)
     off_diagonal = C * (1 - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device))
-    return cast(Tensor, (1 - diagonal).square().sum(-1) + lambda_ * off_diagonal.square().sum((-2, -1)))
+    return (1 - diagonal).square().sum(-1) + lambda_ * off_diagonal.square().sum((-2, -1))
 
 
 def unit_columns(features: Tensor, *, center: bool) -> Tensor:

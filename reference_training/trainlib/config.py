@@ -45,7 +45,7 @@ class ModelConfig:
 
     model: str | None = option(
         None,
-        "size, as encoder width/depth/heads + decoder: mini 96/4/4 + 64/1/4, tiny 128/4/4 + 64/1/4, "
+        "size, as encoder width/depth/heads + decoder: mini 64/4/4 + 64/1/4, tiny 128/4/4 + 64/1/4, "
         "small 192/12/3 + 192/4/3, vit_small 384/12/6, vit_base 768/12/12, vit_large 1024/24/16, "
         "the last three + 512/8/16",
         choices=("mini", "tiny", "small", "vit_small", "vit_base", "vit_large"),
@@ -79,8 +79,8 @@ class RunConfig:
     seed: int = option(0, "seed of the weights, the order of the images, the crops and the masks")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = option("32", "32, or mixed precision with bf16 or 16 (fp16)", choices=PRECISIONS)
-    threads: int = option(
-        0, "CPU threads, 0 for PyTorch's own choice; results are reproducible per thread count"
+    threads: int | None = option(
+        None, "CPU threads, 0 for PyTorch's own choice; a seed gives equal bits for equal numbers of threads"
     )
     log_every: int | None = option(None, "steps between two lines of the training log")
     eval_every: int | None = option(
@@ -132,18 +132,18 @@ class MaskedRunConfig:
 
 _CIFAR = {
     "image_size": 32, "patch": 8, "model": "tiny", "epochs": 12, "batch": 512, "lr": 5e-4, "warmup_epochs": 1.0,
-    "crop_min": 0.2, "flip": True, "log_every": 10, "eval_every": 1,
+    "crop_min": 0.2, "flip": True, "log_every": 10, "eval_every": 1, "threads": 0,
 }  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
     "digits": {
-        "image_size": 8, "patch": 2, "model": "mini", "epochs": 200, "batch": 128, "lr": 2e-3, "warmup_epochs": 10.0,
-        "crop_min": 0.8, "flip": False, "log_every": 11, "eval_every": 4,
+        "image_size": 8, "patch": 2, "model": "mini", "epochs": 250, "batch": 128, "lr": 3e-3, "warmup_epochs": 12.5,
+        "crop_min": 0.8, "flip": False, "log_every": 11, "eval_every": 5, "threads": 1,
     },
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
     "imagefolder": {
         "image_size": 224, "patch": 16, "model": "vit_base", "epochs": 200, "batch": 1024, "lr": 1.5e-4,
-        "warmup_epochs": 40.0, "crop_min": 0.2, "flip": True, "log_every": 20, "eval_every": 1,
+        "warmup_epochs": 40.0, "crop_min": 0.2, "flip": True, "log_every": 20, "eval_every": 1, "threads": 0,
     },
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ class Sizes(NamedTuple):
 
 
 SIZES = {
-    "mini": Sizes(96, 4, 4, 64, 1, 4),
+    "mini": Sizes(64, 4, 4, 64, 1, 4),
     "tiny": Sizes(128, 4, 4, 64, 1, 4),
     "small": Sizes(192, 12, 3, 192, 4, 3),
     "vit_small": Sizes(384, 12, 6, 512, 8, 16),

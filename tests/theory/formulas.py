@@ -7,8 +7,7 @@ import math
 import numpy as np
 
 import matinfo
-from matinfo.losses.contrastive import spectral_contrastive_loss
-from matinfo.losses.decorrelation import barlow_twins_loss
+from matinfo.losses import barlow_twins_loss, spectral_contrastive_loss
 
 
 def H(*args):

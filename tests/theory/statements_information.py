@@ -9,13 +9,13 @@ import strategies as some
 from formulas import H, I, barlow_twins, overlap, spectral_contrastive, squares
 from statement import Statement, distance
 
+from matinfo import sandwiched_mutual_information
 from matinfo.bounds import (
     barlow_twins_overlap_bound,
     cross_overlap_bound,
     information_lower_bound,
     spectral_contrastive_overlap_bound,
 )
-from matinfo.sandwiched import sandwiched_mutual_information
 
 weighted_views = some.with_number(some.view_pairs())
 

@@ -12,7 +12,7 @@ from matrices import orthogonal, seeds
 from statement import Statement, distance
 
 import matinfo
-from matinfo.information import conditional_mutual_information, dual_total_correlation
+from matinfo import conditional_mutual_information, dual_total_correlation
 
 two_orders = some.with_order(some.with_order(some.matrices(), some.orders), some.orders)
 moved_pairs = st.tuples(some.with_order(some.pairs), seeds).map(lambda x: (*x[0], x[1]))

@@ -13,7 +13,7 @@ from formulas import H, I
 from matrices import partition, partition_pair
 from strategies import gram
 
-from matinfo.information import conditional_mutual_information, mutual_information
+from matinfo import conditional_mutual_information, mutual_information
 
 SMALLEST = {  # order: samples, counts, information
     2.0: (4, [[1, 0], [2, 1]], -0.04082),
