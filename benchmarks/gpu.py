@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.cli import RESULTS
 from benchmarks.gpu_checks import checks
-from benchmarks.gpu_speed import Stopwatch, speed_cases
+from benchmarks.gpu_speed import TOLERANCE, Stopwatch, speed_cases
 from benchmarks.machine import environment
 
 
@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
             "No CUDA device: torch.cuda.is_available() is False. --device cpu --quick runs the same code here."
         )
         return 2
+    if options.device == "cpu":
+        torch.set_num_threads(1)  # small matrices: more threads only wait for each other
     deadline = time.perf_counter() + options.budget_seconds
     results: dict[str, Any] = {"environment": _environment(options), "checks": [], "speed": []}
     say(f"{results['environment']['device']}, torch {torch.__version__}")
@@ -88,6 +90,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     memory = "" if row["memory_mib"] is None else f"{row['memory_mib']:.0f} MiB"
     errors = [row[kind] for kind in ("value_error", "gradient_error") if row[kind] is not None]
     last = row["note"].replace("|", "/") or ", ".join(f"{error:.0e}" for error in errors)
+    if row["target"] is not None:
+        last += f" (target {row['target']:g}x at {TOLERANCE:.0e}: {row['status']})"
     return [row["name"], seconds, row["over"], ratio, memory, last]
 
 
@@ -123,7 +127,7 @@ def _environment(options: argparse.Namespace) -> dict[str, Any]:
     e["quick"] = options.quick
     if cuda:
         e["capability"] = list(torch.cuda.get_device_capability())
-        e["tf32"] = torch.backends.cuda.matmul.allow_tf32
+        e["float32_matmul_precision"] = torch.get_float32_matmul_precision()
         e["linalg"] = str(torch.backends.cuda.preferred_linalg_library())
     return e
 

@@ -155,7 +155,7 @@ def _quadrature(device: str, n: int) -> str:
     worst, refused = 0.0, 0
     Z = features(n, n // 2, device=device)
     for K in (kernel_matrix(n, device=device), Z @ Z.mT):
-        for alpha in (0.5, 1.0, 1.5, 2.0):
+        for alpha in (0.5, 1.0, 1.5, 1.9, 2.0):
             true = float(renyi_entropy(K.double(), alpha, method="eigh"))
             try:
                 found = float(renyi_entropy(K, alpha, method="quadrature", rtol=1e-3))
@@ -164,8 +164,8 @@ def _quadrature(device: str, n: int) -> str:
                 continue
             worst = max(worst, abs(found - true) / true)
     assert worst <= 1e-3, f"relative error {worst:.1e} with rtol=1e-3"
-    assert refused < 4, f"{refused} of 8 refused"
-    return f"largest relative error {worst:.0e} with rtol=1e-3; {refused} of 8 refused"
+    assert refused < 5, f"{refused} of 10 refused"
+    return f"largest relative error {worst:.0e} with rtol=1e-3; {refused} of 10 refused"
 
 
 def _hard_families(device: str, seeds: int, quick: bool) -> str:

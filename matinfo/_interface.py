@@ -13,12 +13,10 @@ from torch import Tensor
 
 from matinfo._record import is_recording, recording
 from matinfo.operands import Gram, as_tensor
-from matinfo.spectral.precision import at_least_float32
+from matinfo.spectral.precision import at_least_float32, without_autocast
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_NOTHING = contextlib.nullcontext()
 
 
 def quantity(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,14 +48,11 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
 
 def _context(name: str, operands: list[Any]) -> contextlib.AbstractContextManager:
     """Autocast off and the name on record, where there is anything to switch off or to record."""
-    device_type = operands[0].device.type if operands else "cpu"
-    compiling = torch.compiler.is_compiling()
-    if not compiling and not is_recording() and not torch.is_autocast_enabled(device_type):
-        return _NOTHING
-    if compiling:
-        return torch.autocast(device_type, enabled=False)
+    autocast = without_autocast(operands[0].device if operands else torch.device("cpu"))
+    if torch.compiler.is_compiling() or not is_recording():
+        return autocast
     stack = contextlib.ExitStack()
-    stack.enter_context(torch.autocast(device_type, enabled=False))
+    stack.enter_context(autocast)
     stack.enter_context(recording(name))
     return stack
 

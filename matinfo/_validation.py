@@ -109,6 +109,11 @@ def check_same_samples(shapes: list[tuple[int, ...]]) -> None:
             "Expected matrices over the same samples (equal order), got orders "
             f"{', '.join(str(shape[-1]) for shape in shapes)}."
         )
+    check_batches(shapes)
+
+
+def check_batches(shapes: list[tuple[int, ...]]) -> None:
+    """Accept batch dimensions that broadcast."""
     try:
         torch.broadcast_shapes(*[shape[:-2] for shape in shapes])
     except RuntimeError:

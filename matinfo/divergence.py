@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_same_samples, check_trace
+from matinfo._validation import check_batches, check_same_samples, check_trace
 from matinfo.entropy import as_operands, entropy_of
 from matinfo.operands import Gram, Operand, smaller_side
 from matinfo.spectral.relative_entropy import relative_entropy
@@ -143,7 +143,9 @@ def spectrum_js(K1: Operand, K2: Operand) -> Tensor:
         >>> float(spectrum_js(A, B))  # the same spectrum
         0.0
     """
-    p1, p2 = (_normalized_spectrum(K) for K in as_operands((K1, K2), "spectrum_js"))
+    operands = as_operands((K1, K2), "spectrum_js")
+    check_batches([tuple(K.shape) for K in operands])
+    p1, p2 = (_normalized_spectrum(K) for K in operands)
     size = max(p1.shape[-1], p2.shape[-1])
     p1, p2 = (torch.nn.functional.pad(p, (0, size - p.shape[-1])) for p in (p1, p2))
     return _shannon((p1 + p2) / 2) - (_shannon(p1) + _shannon(p2)) / 2

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_base, check_choice, check_order
+from matinfo._validation import check_base, check_choice, check_order, check_same_samples
 from matinfo.entropy import as_operands, entropy_of, in_unit, joint_entropy_of
 from matinfo.operands import Operand
 
@@ -348,7 +348,9 @@ def _dual_total_correlation(operands: list[Operand], joint: Tensor, alpha: float
 def _at_least_two(Ks: tuple[Operand, ...], function: str) -> list[Operand]:
     if len(Ks) < 2:
         raise ValueError(f"Expected at least two matrices, got {len(Ks)}: {function}(K1, K2, ...).")
-    return as_operands(Ks, function)
+    operands = as_operands(Ks, function)
+    check_same_samples([tuple(K.shape) for K in operands])
+    return operands
 
 
 _NOTHING = 1e-12

@@ -19,7 +19,7 @@ from matinfo._validation import (
 )
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment
-from matinfo.spectral.precision import at_least_float32, working_dtype
+from matinfo.spectral.precision import at_least_float32, without_autocast, working_dtype
 
 _DUAL_SHARE = 0.8
 """The feature side is factored when it is at most this share of the number of samples."""
@@ -139,28 +139,31 @@ class Gram:
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
         batch = self.shape[:-2]
         blocks = []
-        for term in self.terms:
-            block = khatri_rao([Z.to(dtype) for Z in term])
-            blocks.append(block.expand(*batch, *block.shape[-2:]))
+        with without_autocast(self.device):
+            for term in self.terms:
+                block = khatri_rao([Z.to(dtype) for Z in term])
+                blocks.append(block.expand(*batch, *block.shape[-2:]))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
 
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """The matrix itself, ``(..., n, n)``."""
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
         total: Tensor | None = None
-        for term in self.terms:
-            product = reduce(torch.mul, [Z.to(dtype) @ Z.to(dtype).mT for Z in term])
-            total = product if total is None else total + product
+        with without_autocast(self.device):
+            for term in self.terms:
+                product = reduce(torch.mul, [Z.to(dtype) @ Z.to(dtype).mT for Z in term])
+                total = product if total is None else total + product
         assert total is not None
         return total
 
     def dual(self, dtype: torch.dtype | None = None) -> Tensor:
         """The width x width matrix with the same non-zero eigenvalues."""
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
-        if len(self.terms) == 1:
-            return khatri_rao_moment(tuple([Z.to(dtype) for Z in self.terms[0]]))
-        Z = self.features(dtype)
-        return Z.mT @ Z
+        with without_autocast(self.device):
+            if len(self.terms) == 1:
+                return khatri_rao_moment(tuple([Z.to(dtype) for Z in self.terms[0]]))
+            Z = self.features(dtype)
+            return Z.mT @ Z
 
     @property
     def prefers_dual(self) -> bool:

@@ -345,3 +345,9 @@ def test_matrix_kl_gradient_is_finite_or_absent_where_the_value_is_infinite():
 def test_divergence_names_the_sizes_that_do_not_match(function):
     with pytest.raises(ValueError, match=r"3.*4"):
         function(torch.eye(3), torch.eye(4))
+
+
+@pytest.mark.parametrize("function", [matrix_kl, matrix_js, spectrum_js])
+def test_divergence_rejects_batch_shapes_that_do_not_broadcast(function):
+    with pytest.raises(ValueError, match=r"Expected batch shapes that broadcast"):
+        function(torch.eye(3).expand(2, 3, 3), torch.eye(3).expand(5, 3, 3))

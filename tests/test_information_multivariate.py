@@ -184,6 +184,14 @@ def test_multivariate_information_needs_two_matrices(function):
         function(torch.eye(3))
 
 
+@pytest.mark.parametrize(
+    "function", [dual_total_correlation, normalized_total_correlation, normalized_dual_total_correlation]
+)
+def test_multivariate_information_rejects_batch_shapes_that_do_not_broadcast(function):
+    with pytest.raises(ValueError, match=r"Expected batch shapes that broadcast"):
+        function(torch.eye(3).expand(2, 3, 3), torch.eye(3).expand(5, 3, 3), torch.eye(3))
+
+
 def test_normalized_mutual_information_lists_the_choices_of_its_unit():
     with pytest.raises(ValueError, match=r"by.*min.*joint"):
         normalized_mutual_information(torch.eye(3), torch.eye(3), by="median")

@@ -242,7 +242,7 @@ def test_renyi_entropy_is_right_at_every_float32_scale(alpha, precision, scale):
         )
 
 
-@pytest.mark.parametrize("scale", [1e-150, 1e-60, 1e60, 1e150])
+@pytest.mark.parametrize("scale", [1e-290, 1e-150, 1e-60, 1e60, 1e150, 1e290])
 @pytest.mark.parametrize("alpha", (0.0, *ALPHAS))
 def test_renyi_entropy_is_right_at_every_float64_scale(alpha, scale):
     K = t(matrices.named("random", 6))

@@ -232,7 +232,8 @@ def test_mutual_information_of_wide_factors_takes_the_sample_side():
 
 
 @pytest.mark.parametrize(
-    ("method", "alpha"), [("frobenius", 1.0), ("power", 2.5), ("power", 2), ("lanczos", 2.0), ("quadrature", 3.0)]
+    ("method", "alpha"),
+    [("frobenius", 1.0), ("power", 2.5), ("power", 2), ("lanczos", 2.0), ("quadrature", 3.0)],
 )
 def test_method_that_does_not_apply_is_refused(method, alpha):
     with pytest.raises(ValueError, match=f"method='{method}' applies to"):

@@ -40,6 +40,8 @@ def derivatives_are_wanted(K: Tensor) -> bool:
     """Whether some transform may ask for a derivative of the result (if unsure: yes)."""
     if torch.is_grad_enabled() and K.requires_grad:
         return True
+    if torch.compiler.is_compiling():
+        return False
     return is_transformed(K) or torch.autograd.forward_ad._current_level >= 0
 
 

@@ -48,12 +48,15 @@ def _robust_sum_of_squares(K: Tensor) -> Tensor:
     return squared if _is_representable(squared, K.dtype) else _sum_of_squares(K.double())
 
 
+_SAFE = {torch.float32: (1e-24, 1e24), torch.float64: (1e-280, 1e280)}
+
+
 def _is_representable(squared: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the squared norms and their inverses are far inside the range of float32 (where that can be read)."""
-    if dtype == torch.float64 or squared.is_cuda or squared.numel() == 0 or not values_are_readable(squared):
+    """Whether the squared norms and their inverses are far inside the range of the dtype (where that can be read)."""
+    if squared.is_cuda or squared.numel() == 0 or not values_are_readable(squared):
         return True
     low, high = squared.aminmax()
-    return low.item() > 1e-24 and high.item() < 1e24
+    return _SAFE[dtype][0] < low.item() and high.item() < _SAFE[dtype][1]
 
 
 class _FrobeniusSquared(SpectralOperation):
@@ -81,35 +84,37 @@ class _CollisionEntropy(SpectralOperation):
     """One pass over K forward, one backward: ``dH/dK = 2 I/tr K - 2 K/|K|_F^2``."""
 
     @staticmethod
-    def forward(K: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-        squared = _robust_sum_of_squares(K)
-        check_frobenius_norm(squared, total)
+    def forward(K: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        squared, scale = _sum_of_squares(K), torch.ones_like(total)
+        if not _is_representable(squared, K.dtype):
+            largest = K.abs().amax((-2, -1))
+            largest = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
+            squared, scale = _sum_of_squares(K / largest[..., None, None]), largest.double()
+        check_frobenius_norm(squared, total / scale)
         squared = torch.where(squared.isinf(), torch.nan, squared)
-        return 2 * total.log() - squared.log(), squared
+        return 2 * (total / scale).log() - squared.log(), squared, scale
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(*inputs, output[1])
-        ctx.save_for_forward(*inputs, output[1])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*inputs, *output[1:])
+        ctx.save_for_forward(*inputs, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        K, total, squared = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        K, total, squared, scale = ctx.saved_tensors
         if derivatives_may_follow():
             return grad[..., None, None].to(K.dtype) * _differentiable_derivative(K), None
-        weight = -2 * grad / squared
-        if _is_representable(squared, K.dtype):
-            result = K * weight[..., None, None].to(K.dtype)
-        else:
-            result = (K.double() * weight[..., None, None]).to(K.dtype)
+        if values_are_readable(scale) and not scale.is_cuda and bool((scale != 1).any()):
+            K = K / scale[..., None, None].to(K.dtype)
+        result = K * (-2 * grad / squared / scale)[..., None, None].to(K.dtype)
         result.diagonal(dim1=-2, dim2=-1).add_((2 * grad / total)[..., None].to(K.dtype))
         return result, None
 
     @staticmethod
-    def jvp(ctx: Any, dK: Tensor, _: Any) -> tuple[Tensor, None]:
+    def jvp(ctx: Any, dK: Tensor, _: Any) -> tuple[Tensor, None, None]:
         K, *_rest = ctx.saved_tensors
-        return (_differentiable_derivative(K) * dK).sum((-2, -1)).double(), None
+        return (_differentiable_derivative(K) * dK).sum((-2, -1)).double(), None, None
 
 
 def _differentiable_derivative(K: Tensor) -> Tensor:

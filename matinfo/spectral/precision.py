@@ -9,6 +9,8 @@ cost on a small side.
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 PRECISIONS = ("auto", "float32", "float64")
@@ -39,3 +41,13 @@ def working_dtype(
     if given == torch.float64 or sensitive or size <= _TINY:
         return torch.float64
     return torch.float64 if dual and size <= _SMALL_DUAL else torch.float32
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Autocast switched off, at no cost where it is not on."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return _NOTHING
+
+
+_NOTHING = contextlib.nullcontext()

@@ -18,7 +18,10 @@ from trainlib.logs import read_metrics
 
 import matinfo
 
-OPTIONS = [*TINY, "--epochs", "60", "--device", "cpu", "--seed", "3", "--lambda", "0.1"]
+OPTIONS = [
+    *TINY, "--epochs", "60", "--checkpoint-every", "4", "--eval-every", "20", "--device", "cpu", "--seed", "3",
+    "--lambda", "0.1",
+]  # fmt: skip
 STEPS = 5  # an epoch
 
 

@@ -16,8 +16,12 @@ from matinfo import conditional_mutual_information, dual_total_correlation
 
 two_orders = some.with_order(some.with_order(some.matrices(), some.orders), some.orders)
 moved_pairs = st.tuples(some.with_order(some.pairs), seeds).map(lambda x: (*x[0], x[1]))
+# Near collapse the product of two small eigenvalues drowns in round-off, and with it the rank.
+resolved = tuple(kind for kind in some.MATRICES if kind != "near_collapse")
 small_pairs = some.with_order(
-    st.tuples(some.matrices(max_n=4), some.matrices(max_n=4)).map(lambda x: (x[0][0], x[1][0])),
+    st.tuples(some.matrices(max_n=4, kinds=resolved), some.matrices(max_n=4, kinds=resolved)).map(
+        lambda x: (x[0][0], x[1][0])
+    ),
     some.orders_with_zero,
 )
 mixtures = st.tuples(some.probability_pairs(), st.floats(0.0, 1.0)).map(lambda x: (*x[0], x[1]))
