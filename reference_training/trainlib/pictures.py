@@ -105,6 +105,7 @@ def draw_comparison(curves: dict[str, list[list[dict[str, Any]]]], path: Path) -
                 sd = values.std(0, ddof=1)
                 axes.fill_between(epochs, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
         axes.set(xlabel="epoch of pre-training", ylabel="effective rank (held-out images)", title=title)
-        axes.legend(frameon=False)
         _tidy(axes)
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncol=6, frameon=False)
     _save(figure, path)
