@@ -8,7 +8,14 @@ from typing import Any
 from benchmarks.case import OURS
 from benchmarks.peers import PLAIN
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_COLOURS = {
+    "H_0.5": "#56b4e9",
+    "H_1": "#0072b2",
+    "H_2": "#d55e00",
+    "H_3": "#009e73",
+    "TCR": "#cc79a7",
+    "H_1 of features": "#e69f00",
+}
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -31,22 +38,14 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def _curves(axes: Any, curves: dict[str, Any], clock: str) -> None:
-    """Peers dashed, ours in full lines; the same colour for the same quantity."""
-    colours = {}
+    """Peers dashed, ours in full lines; a colour for each quantity."""
     for name, points in curves.items():
-        quantity = name.split(", torch")[0]
-        colour = colours.setdefault(quantity, _COLOURS[len(colours)])
-        peer = quantity != name
-        axes.loglog(
-            points["n"], points[clock], "--" if peer else "-", color=colour, marker="o", ms=3, label=name
-        )
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("n")
+        quantity = name.split(",")[0]
+        style = "--" if ", torch" in name else "-"
+        axes.plot(points["n"], points[clock], style, color=_COLOURS[quantity], marker="o", ms=3, label=name)
+    _logarithmic(axes, [n for points in curves.values() for n in points["n"]])
     axes.set_ylabel(f"seconds, {'processor' if clock == 'cpu' else 'wall'} time")
     axes.set_title("forward + backward, float32 (dashed: plain PyTorch)", fontsize=9)
-    axes.grid(alpha=0.3)
-    if curves:
-        axes.legend(fontsize=7.5)
 
 
 def _ratios(axes: Any, sweep: list[dict[str, Any]], clock: str) -> None:
@@ -55,14 +54,21 @@ def _ratios(axes: Any, sweep: list[dict[str, Any]], clock: str) -> None:
         _, order, n = case["name"].split("-")
         contenders = case["contenders"]
         if PLAIN in contenders and OURS in contenders:
-            lines.setdefault(order, []).append((int(n), contenders[PLAIN][clock] / contenders[OURS][clock]))
-    for colour, (order, points) in zip(_COLOURS, lines.items(), strict=False):
-        axes.plot(*zip(*points, strict=True), color=colour, marker="o", ms=3, label=f"α = {order}")
+            ratio = contenders[PLAIN][clock] / contenders[OURS][clock]
+            lines.setdefault(f"H_{order}", []).append((int(n), ratio))
+    for name, points in lines.items():
+        axes.plot(*zip(*points, strict=True), color=_COLOURS[name], marker="o", ms=3, label=name)
     axes.axhline(1.0, color="grey", lw=0.8)
+    _logarithmic(axes, [n for points in lines.values() for n, _ in points])
+    axes.set_title("times faster than plain PyTorch (eigvalsh), forward + backward", fontsize=9)
+
+
+def _logarithmic(axes: Any, sizes: list[int]) -> None:
+    """Both axes logarithmic; the sizes themselves as labels."""
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.set_xticks(sorted(set(sizes)), [str(n) for n in sorted(set(sizes))])
     axes.set_xlabel("n")
-    axes.set_title("times faster than plain PyTorch (eigvalsh), forward + backward", fontsize=9)
     axes.grid(alpha=0.3)
-    if lines:
+    if sizes:
         axes.legend(fontsize=7.5)

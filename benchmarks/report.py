@@ -9,6 +9,7 @@ from benchmarks.case import OURS
 from benchmarks.failures import KINDS
 
 _SWEEP = "sweep"
+_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def render(results: dict[str, Any]) -> str:
@@ -53,7 +54,8 @@ def _environment(results: dict[str, Any]) -> str:
     text = (
         f"Measured {e['date']} at commit {e['commit']}: {e['processor']}, {e['cores']} cores, {e['threads']} "
         f"thread(s), load {e['load']} at the start, {e['system']}, Python {e['python']}, {versions}; LAPACK of torch: "
-        f"{e['lapack']}. Ratios are of {clock}. The run took {results.get('seconds', 0)} s."
+        f"{e['lapack']}. Ratios are of {clock}. The run took {results['seconds']} s, "
+        f"{results['cpu_seconds']} s of processor time."
     )
     return "\n\n".join([text, *results["peers_missing"]]) + "\n"
 
@@ -82,7 +84,7 @@ def _targets(cases: list[dict[str, Any]], accuracy: dict[str, Any] | None, clock
 
 
 def _target_row(case: dict[str, Any], t: dict[str, Any], clock: str) -> tuple[str, ...]:
-    start = (case["title"], t["over"], f"≥ {t['ratio']:.3g}x")
+    start = (case["title"], t["over"], f"≥ {t['ratio']:g}x")
     if clock not in t:
         return (*start, "", t["status"])
     ours, theirs = case["contenders"][OURS], case["contenders"][t["over"]]
@@ -184,13 +186,13 @@ def _section(
 def _time(seconds: float) -> str:
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"
+            return f"{seconds * factor:.3g}{_SPACE}{unit}"
+    return f"{seconds * 1e6:.3g}{_SPACE}µs"
 
 
 def _memory(mebibytes: float | None) -> str:
-    return "?" if mebibytes is None else f"{mebibytes:.1f} MiB"
+    return "?" if mebibytes is None else f"{mebibytes:.1f}{_SPACE}MiB"
 
 
 def _ratio(ratio: float) -> str:
-    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
+    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.1f}x" if ratio < 100 else f"{ratio:.0f}x"

@@ -64,7 +64,7 @@ def main(options: Options) -> int:
         "cases": [],
     }
     _warm_up()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     for case in _cases(peers, options):
         if not options.cases or {case.name, case.group} & set(options.cases):
             record = run_case(case, options, rates)
@@ -76,6 +76,7 @@ def main(options: Options) -> int:
             results[name] = section(peers, options, rates)
             say(f"{name}: done in {time.perf_counter() - began:.0f} s")
     results["seconds"] = round(time.perf_counter() - start)
+    results["cpu_seconds"] = round(time.process_time() - cpu)
     return _finish(results, options)
 
 

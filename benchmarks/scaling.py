@@ -25,6 +25,8 @@ CURVES: dict[str, tuple[Callable[..., Tensor], str]] = {
 }
 _GROWTH = 8.0
 """Factor by which the time of a cubic method grows from one size to the next."""
+_CHEAP = 1.0
+"""Seconds that a point may always take."""
 
 
 def scaling(*, quick: bool, budget: float) -> dict[str, Any]:
@@ -32,7 +34,8 @@ def scaling(*, quick: bool, budget: float) -> dict[str, Any]:
 
     Args:
         quick: Sizes up to 256.
-        budget: Seconds for everything. A point that is expected to exceed what is left ends its curve.
+        budget: Seconds for everything. A point that is expected to exceed what is left, and a second,
+            ends its curve.
 
     Returns:
         ``curves``: name to lists ``n``, ``cpu`` and ``wall`` (seconds per call, the least of a few).
@@ -46,7 +49,7 @@ def scaling(*, quick: bool, budget: float) -> dict[str, Any]:
             points = curves[name]
             left = budget - (time.perf_counter() - start)
             expected = points["wall"][-1] * _GROWTH if points["wall"] else 0.0
-            if name in ended or expected > left:
+            if name in ended or expected > max(left, _CHEAP):
                 ended.add(name)
                 continue
             x = kernel_matrix(n) if kind == "matrix" else features(n, WIDTH)
