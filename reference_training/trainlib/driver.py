@@ -14,6 +14,7 @@ from trainlib.config import resolve
 from trainlib.data import load_dataset
 from trainlib.errors import DIVERGED_EXIT_CODE, USAGE_EXIT_CODE, DivergedError, UsageError, describe_os_error
 from trainlib.files import read_json, write_json
+from trainlib.loop import Instrument
 from trainlib.run import check_same, create_run_dir, prepare_device, read_run_config, train_run
 
 STUDY = "study.json"
@@ -28,6 +29,7 @@ class Program:
     method_class: type
     validate: Callable[[Any], None]
     methods: tuple[str, ...]  # what --compare trains
+    instrument: Instrument | None = None  # further numbers for every line of the training log
 
 
 def run_command(program: Program, arguments: argparse.Namespace) -> int:
@@ -58,7 +60,7 @@ def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
         _create(out, runs)
     folders = [out / name if name else out for name in runs]
     summaries = [
-        train_run(config, program.method_class, dataset, folder)
+        train_run(config, program.method_class, dataset, folder, program.instrument)
         for config, folder in zip(runs.values(), folders, strict=True)
     ]
     table = study.report(summaries, folders, out) if runs.keys() != {""} else study.results_table(summaries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from trainlib.optim import learning_rate, make_optimizer
 from trainlib.progress import ProgressDisplay
 from trainlib.rng import generator
 
+Instrument = Callable[[Any, Any], dict[str, float]]  # (configuration, step output) -> numbers to log
 FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -29,8 +31,17 @@ def make_fabric(config) -> Fabric:
 class TrainingLoop:
     """Trains one method on one data set, from scratch or from the last checkpoint of ``run_dir``."""
 
-    def __init__(self, fabric: Fabric, config, method, dataset, run_dir: Path, label: str) -> None:
-        self.fabric, self.config, self.method = fabric, config, method
+    def __init__(
+        self,
+        fabric: Fabric,
+        config,
+        method,
+        dataset,
+        run_dir: Path,
+        label: str,
+        instrument: Instrument | None = None,
+    ) -> None:
+        self.fabric, self.config, self.method, self.instrument = fabric, config, method, instrument
         self.dataset, self.run_dir, self.label = dataset, run_dir, label
         self.module, self.optimizer = fabric.setup(method, make_optimizer(method, config.optim))
         self.progress = Progress()
@@ -113,6 +124,8 @@ class TrainingLoop:
     def _log_step(self, step: int, epoch: float, rate: float, speed: float, output) -> None:
         values = {name: float(value) for name, value in output.logs.items()}
         measured = {f"batch_{k}": v for k, v in spectrum(output.features).items()}
+        if self.instrument is not None:
+            measured |= self.instrument(self.config, output)
         self.log.write(
             "train", step=step, epoch=epoch, lr=rate, images_per_second=speed, **values, **measured
         )

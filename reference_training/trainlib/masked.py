@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, umae_uniformity_loss
 from trainlib.models import MaskedAutoencoder, model_sizes, patchify, random_masking, unpatchify
-
-
-class StepOutput(NamedTuple):
-    """What a method hands to the training loop: the loss to minimise, numbers to log, features to measure."""
-
-    loss: Tensor
-    logs: dict[str, Tensor]
-    features: Tensor
+from trainlib.step import StepOutput
 
 
 class MaskedMethod(nn.Module):

@@ -19,7 +19,7 @@ from trainlib.errors import UsageError
 from trainlib.evaluate import evaluate_features
 from trainlib.files import read_json, write_json
 from trainlib.logs import read_metrics
-from trainlib.loop import TrainingLoop, make_fabric
+from trainlib.loop import Instrument, TrainingLoop, make_fabric
 from trainlib.pictures import draw_reconstructions, draw_training
 from trainlib.tables import method_label
 
@@ -82,7 +82,9 @@ def check_same(config, saved, run_dir: Path) -> None:
         )
 
 
-def train_run(config, method_class: type, dataset, run_dir: Path) -> dict[str, Any]:
+def train_run(
+    config, method_class: type, dataset, run_dir: Path, instrument: Instrument | None = None
+) -> dict[str, Any]:
     """Train (or continue), evaluate, draw, and return the summary that is also saved as ``summary.json``."""
     if (run_dir / SUMMARY).exists():
         return read_json(run_dir / SUMMARY)
@@ -93,7 +95,9 @@ def train_run(config, method_class: type, dataset, run_dir: Path) -> dict[str, A
     torch.manual_seed(config.run.seed)
     method = method_class(config, dataset.channels, dataset.classes)
     dataset.to(fabric.device)
-    loop = TrainingLoop(fabric, config, method, dataset, run_dir, f"{label} seed {config.run.seed}")
+    loop = TrainingLoop(
+        fabric, config, method, dataset, run_dir, f"{label} seed {config.run.seed}", instrument
+    )
     loop.restore()
     progress = loop.run()
     print(f"{loop.label}: measuring the features of all images", file=sys.stderr, flush=True)
