@@ -12,7 +12,7 @@ SYMMETRY_TOLERANCE = 1e-4
 """Largest accepted ``max |K - K^T| / max |K|`` (float32 and float64; 1e-2 for half precision)."""
 
 
-_SYMMETRY_SAMPLE = 256
+_SYMMETRY_SAMPLE = 128
 """Above this order symmetry is checked on an evenly strided principal submatrix of about this order."""
 
 
@@ -91,6 +91,37 @@ def check_features(Z: Tensor, name: str) -> Tensor:
     if Z.shape[-2] == 0 or Z.shape[-1] == 0:
         raise ValueError(f"Expected {name} to have at least one row and one column, got {tuple(Z.shape)}.")
     return Z
+
+
+def check_views(views: Tensor, name: str, *, least: int = 1) -> Tensor:
+    """Accept ``(..., V, n, d)`` with V >= least, n >= 1 and d >= 1."""
+    check_floating(views, name)
+    if views.ndim < 3:
+        raise ValueError(
+            f"Expected {name} of shape (..., V, n, d), V views of one batch, got {tuple(views.shape)}. "
+            "Stack them with torch.stack."
+        )
+    if views.shape[-3] < least:
+        raise ValueError(
+            f"Expected {name} to hold at least {least} view{'s' * (least > 1)}, got shape {tuple(views.shape)}."
+        )
+    return check_features(views, name)
+
+
+def check_probabilities(p: Tensor, name: str) -> Tensor:
+    """Accept ``(..., n, k)`` whose rows are distributions; the values are looked at on the CPU only."""
+    check_features(p, name)
+    if p.device.type != "cpu" or not values_are_readable(p):
+        return p
+    rows = p.detach().double()
+    tolerance = 1e-2 if p.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    if bool((rows < 0).any()) or bool(((rows.sum(-1) - 1).abs() > tolerance).any()):
+        raise ValueError(
+            f"Expected {name} to be probabilities (non-negative, rows that sum to 1), got values from "
+            f"{rows.min().item():.3g} to {rows.max().item():.3g} and row sums from {rows.sum(-1).min().item():.3g} "
+            f"to {rows.sum(-1).max().item():.3g}. Pass logits.softmax(-1)."
+        )
+    return p
 
 
 def check_same_shape(first: Tensor, second: Tensor, names: tuple[str, str]) -> None:
@@ -191,6 +222,8 @@ def check_positive_semidefinite(eigenvalues: Tensor, tolerance: float) -> None:
 def check_frobenius_norm(squared: Tensor, trace: Tensor) -> None:
     """Refuse matrices whose Frobenius norm exceeds their trace: no positive semi-definite matrix does that."""
     if squared.is_cuda or not values_are_readable(squared):
+        return
+    if squared.ndim == 0 and not squared.item() > 1.0001 * trace.item() ** 2:
         return
     excess = squared > 1.0001 * trace.square()
     if bool(excess.any()):

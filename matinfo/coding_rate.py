@@ -23,7 +23,7 @@ def logdet_of(K: Operand, mu: float, order: int, *, method: str = "auto", precis
     check_choice(method, "method", METHODS)
     check_positive(mu, "mu", "log det(mu I + K) of a singular K is -inf at mu = 0.")
     side = smaller_side(K, precision=precision, sensitive=_float32_is_too_coarse(K, mu))
-    padding = (order - side.matrix.shape[-1]) * math.log(mu)
+    padding = (order - side.given.shape[-1]) * math.log(mu)
     if method == "auto":
         value = logdet_shifted(side.matrix, mu, side=side.name)
         if not _failed(value, side):
@@ -54,7 +54,7 @@ def _failed(value: Tensor, side: Side) -> bool:
     """Whether Cholesky broke down on finite input: then eigenvalues decide (and refuse an indefinite matrix)."""
     if value.device.type != "cpu" or not values_are_readable(value) or not bool(value.isnan().any()):
         return False
-    finite = side.matrix.detach().isfinite().all(-1).all(-1)
+    finite = side.given.detach().isfinite().all(-1).all(-1)
     return bool((value.isnan() & finite).any())
 
 

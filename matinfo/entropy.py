@@ -29,7 +29,7 @@ def entropy_of(
     """Rényi entropy in nats, float64: what every other quantity is made of."""
     check_choice(precision, "precision", PRECISIONS)
     side = smaller_side(K, precision=precision, sensitive=alpha < 1)
-    total = trace(side.matrix.detach())
+    total = trace(side.given.detach())
     check_trace(total)
     route = _route(method, alpha, side, rtol)
     if route == "frobenius":
@@ -43,7 +43,7 @@ def entropy_of(
     if alpha == math.inf:
         top = largest_eigenvalue(side.matrix, side.noise, lanczos=route == "lanczos", side=side.name)
         return trace(side.matrix).log() - top.log()
-    return entropy_function(side.matrix, total, alpha, side.noise, side=side.name)
+    return entropy_function(side.given, total, alpha, side.noise, side.dtype, side=side.name)
 
 
 def _route(method: str, alpha: float, side: Side, rtol: float | None) -> str:
@@ -55,15 +55,15 @@ def _route(method: str, alpha: float, side: Side, rtol: float | None) -> str:
         return method
     if rtol is not None:
         check_positive(rtol, "rtol")
-    size = side.matrix.shape[-1]
+    size = side.given.shape[-1]
     if alpha == 2:
         return "frobenius"
     if alpha == math.inf:
         return "lanczos"
-    highest = 8 if side.matrix.is_cuda else 4
+    highest = 8 if side.given.is_cuda else 4
     if alpha in range(3, highest + 1) and size >= _SMALLEST_FOR_POWERS:
         return "power"
-    if rtol is not None and rtol >= 1e-3 and side.matrix.is_cuda and size >= 1024 and 0 < alpha <= 2:
+    if rtol is not None and rtol >= 1e-3 and side.given.is_cuda and size >= 1024 and 0 < alpha <= 2:
         return "quadrature"
     return "eigh"
 

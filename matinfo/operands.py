@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import reduce
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from matinfo._validation import (
     check_same_samples,
 )
 from matinfo.spectral.eigensystem import Noise
-from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment
+from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment, moment
 from matinfo.spectral.precision import at_least_float32, without_autocast, working_dtype
 
 _DUAL_SHARE = 0.8
@@ -130,6 +129,11 @@ class Gram:
         check_same_samples([tuple(self.shape), tuple(other.shape)])
         return Gram._from_terms(self.terms + other.terms, (self, other))
 
+    def reordered(self, order: Tensor) -> Gram:
+        """``P K P^T``: the matrix over the samples in another order, ``order`` holding ``(n,)`` indices."""
+        terms = tuple([tuple([Z[..., order, :] for Z in term]) for term in self.terms])
+        return Gram._from_terms(terms, (self,))
+
     def __repr__(self) -> str:
         """Shape, width and dtype."""
         return f"Gram(n={self.shape[-1]}, width={self.width}, batch={tuple(self.shape[:-2])}, dtype={self.given_dtype})"
@@ -151,7 +155,7 @@ class Gram:
         total: Tensor | None = None
         with without_autocast(self.device):
             for term in self.terms:
-                product = reduce(torch.mul, [Z.to(dtype) @ Z.to(dtype).mT for Z in term])
+                product = reduce(torch.mul, [moment(Z.mT, dtype) for Z in term])
                 total = product if total is None else total + product
         assert total is not None
         return total
@@ -161,9 +165,8 @@ class Gram:
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
         with without_autocast(self.device):
             if len(self.terms) == 1:
-                return khatri_rao_moment(tuple([Z.to(dtype) for Z in self.terms[0]]))
-            Z = self.features(dtype)
-            return Z.mT @ Z
+                return khatri_rao_moment(self.terms[0], dtype)
+            return moment(self.features(dtype), dtype)
 
     @property
     def prefers_dual(self) -> bool:
@@ -175,15 +178,20 @@ Operand: TypeAlias = Tensor | Gram
 """What a function means by a matrix: ``(..., n, n)`` or a Gram. (NumPy has been converted by then.)"""
 
 
-@dataclass(frozen=True)
-class Side:
-    """The matrix to factor, which side it is, and what is known of its errors."""
+class Side(NamedTuple):
+    """The matrix to factor, in which precision, which side it is, and what is known of its errors."""
 
-    matrix: Tensor
+    given: Tensor
+    dtype: torch.dtype
     name: str
     noise: Noise
     order: int
     """Order of the operand; the matrix is smaller when it is the dual."""
+
+    @property
+    def matrix(self) -> Tensor:
+        """The matrix in its working precision."""
+        return self.given.to(self.dtype)
 
 
 def as_operand(K: Operand, name: str, function: str) -> Operand:
@@ -196,12 +204,12 @@ def smaller_side(K: Operand, *, precision: str = "auto", sensitive: bool = False
     order = K.shape[-1]
     if isinstance(K, Tensor):
         dtype = working_dtype(K.dtype, order, precision=precision, sensitive=sensitive, dual=False)
-        return Side(K.to(dtype), "matrix", Noise.of(order, dtype, K.dtype), order)
+        return Side(K, dtype, "matrix", Noise.of(order, dtype, K.dtype), order)
     dual = K.prefers_dual
     size = K.width if dual else order
     dtype = working_dtype(K.given_dtype, size, precision=precision, sensitive=sensitive, dual=True)
     matrix = K.dual(dtype) if dual else K.dense(dtype)
-    return Side(matrix, "features" if dual else "samples", Noise.of(size, dtype, dtype), order)
+    return Side(matrix, dtype, "features" if dual else "samples", Noise.of(size, dtype, dtype), order)
 
 
 def hadamard(operands: list[Operand], *, precision: str = "auto", sensitive: bool = False) -> Operand:

@@ -189,7 +189,7 @@ def test_row_blocks_change_nothing(shapes, monkeypatch):
     monkeypatch.setattr(khatri_rao, "_BLOCK_ENTRIES", 6)
     factors = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     R = khatri_rao.khatri_rao(factors)
-    blocked, plain = khatri_rao.khatri_rao_moment(tuple(factors)), R.mT @ R
+    blocked, plain = khatri_rao.khatri_rao_moment(tuple(factors), torch.float64), R.mT @ R
     assert torch.allclose(blocked, plain, rtol=1e-13)
     weight = torch.randn_like(plain)
     gradients = [
@@ -202,7 +202,7 @@ def test_row_blocks_change_nothing(shapes, monkeypatch):
 def test_row_blocks_have_exact_derivatives(monkeypatch):
     monkeypatch.setattr(khatri_rao, "_BLOCK_ENTRIES", 6)
     factors = [torch.randn(5, d, dtype=torch.float64, requires_grad=True) for d in (2, 3)]
-    f = lambda *Z: khatri_rao.khatri_rao_moment(Z)  # noqa: E731
+    f = lambda *Z: khatri_rao.khatri_rao_moment(Z, torch.float64)  # noqa: E731
     assert torch.autograd.gradcheck(f, factors, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(f, factors)
 

@@ -1,4 +1,9 @@
-"""The base class of every differentiable function of the engine."""
+"""The base classes of every differentiable function of the engine, whose ``apply`` costs little.
+
+``torch.autograd.Function.apply`` first binds its arguments to the signature of ``forward``, and again in C++ where a
+``setup_context`` is defined; together that takes as long as a small eigendecomposition. All our arguments are
+positional, so both are left out.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,41 @@ from typing import Any
 
 import torch
 
+from matinfo.spectral.precision import without_autocast
 
-class SpectralOperation(torch.autograd.Function):
-    """An autograd function of positional arguments only, whose ``apply`` costs little.
 
-    ``torch.autograd.Function.apply`` first binds its arguments to the signature of ``forward``, which takes as long
-    as a small eigendecomposition's worth of overhead (about 30 microseconds). All our arguments are positional, so
-    outside ``torch.func`` transforms that step is left out.
-    """
-
-    generate_vmap_rule = True
+class EagerOperation(torch.autograd.Function):
+    """An autograd function for use outside ``torch.func``, with a ``forward`` that takes the context."""
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """The function of ``args``."""
-        if torch._C._are_functorch_transforms_active():
-            return super().apply(*args)
         return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
+
+
+class SpectralOperation(torch.autograd.Function):
+    """An autograd function with a separate ``setup_context``; outside ``torch.func`` an eager twin takes its place."""
+
+    generate_vmap_rule = True
+    _eager: type[EagerOperation]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+
+        def forward(ctx: Any, *args: Any) -> Any:
+            output = cls.forward(*args)
+            cls.setup_context(ctx, args, output)
+            return output
+
+        def backward(ctx: Any, *grads: Any) -> Any:
+            with without_autocast(grads[0].device):
+                return cls.backward(ctx, *grads)
+
+        methods = {"forward": forward, "backward": backward, "jvp": cls.jvp}
+        statics = {name: staticmethod(method) for name, method in methods.items()}
+        cls._eager = type(cls.__name__, (EagerOperation,), statics)
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """The function of ``args``."""
+        return super().apply(*args) if torch._C._are_functorch_transforms_active() else cls._eager.apply(*args)

@@ -15,14 +15,17 @@ from torch import Tensor
 
 from matinfo._record import record
 
-_SHIFT = 2.0**-27
-"""Relative shift that keeps float32 tridiagonal forms out of the subnormal range; subtracted afterwards."""
-
-_RESCUE_SHIFT = 2.0**-60
-"""The same for float64, which fails far more rarely: only tried after a failure."""
+_SHIFT = {torch.float32: 2.0**-27, torch.float64: 2.0**-60}
+"""Relative shifts that keep tridiagonal forms out of the subnormal range, subtracted afterwards. Without it float32
+fails on most sparse matrices of low rank, sometimes in silence; float64 fails about once in 600, with an error."""
 
 _LARGEST_ORDER = {"cpu": 32_000, "cuda": 20_000}
 """Above these orders the solvers' 32-bit workspace sizes overflow."""
+
+_LARGEST_ORDER_ANYWHERE = min(_LARGEST_ORDER.values())
+
+_SAFE = {torch.float32: (1e-15, 1e15), torch.float64: (1e-140, 1e140)}
+"""Frobenius norms between which no scaling is needed; NaN and infinity are outside too."""
 
 _PROBE_TOLERANCE = 1e3
 """Accepted residual of the probe in units of the roundoff; healthy results stay below 18."""
@@ -44,38 +47,36 @@ def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "") -> tuple[Tensor
         RuntimeError: If every fallback fails; the message describes the matrix.
     """
     n = K.shape[-1]
-    limit = _LARGEST_ORDER.get(K.device.type, 32_000)
-    if n > limit:
-        raise ValueError(
-            f"Expected a matrix of order at most {limit} for eigenvalues on {K.device.type}, got {n}: the solver's "
-            "workspace overflows 32-bit indices. Pass features as Gram(features) with fewer columns than rows, "
-            "or use alpha=2 or a coding rate, which need no eigenvalues."
-        )
+    if n > _LARGEST_ORDER_ANYWHERE:
+        _check_order(n, K.device.type)
     K = K.detach()
-    diagonal = K.diagonal(dim1=-2, dim2=-1).amax(-1) if K.dtype == torch.float32 else None
-    if not _is_harmless(K, diagonal):
+    if not _is_harmless(K):
         return _normalize_and_solve(K, vectors, side)
-    A = K
-    if diagonal is not None:
-        diagonal = diagonal[..., None]
-        A = K.clone()
-        A.diagonal(dim1=-2, dim2=-1).add_(_SHIFT * diagonal)
-    eigenvalues, Q, note = _solve_with_fallbacks(A, vectors)
-    if diagonal is not None:
-        eigenvalues = eigenvalues - _SHIFT * diagonal
+    eigenvalues, Q, note = _solve_with_fallbacks(K, vectors)
     if side:
         record("eigh" if vectors else "eigvalsh", K, side=side, note=note)
     return eigenvalues, Q
 
 
-def _is_harmless(K: Tensor, diagonal: Tensor | None) -> bool:
-    """Whether every entry is finite and, in float32, every matrix of a size that squares without overflow."""
-    if K.numel() == 0 or not math.isfinite(K.sum().item()):
+def _check_order(n: int, device: str) -> None:
+    limit = _LARGEST_ORDER.get(device, 32_000)
+    if n > limit:
+        raise ValueError(
+            f"Expected a matrix of order at most {limit} for eigenvalues on {device}, got {n}: the solver's "
+            "workspace overflows 32-bit indices. Pass features as Gram(features) with fewer columns than rows, "
+            "or use alpha=2 or a coding rate, which need no eigenvalues."
+        )
+
+
+def _is_harmless(K: Tensor) -> bool:
+    """Whether every entry is finite and every matrix of a size whose squares neither over- nor underflow."""
+    if K.ndim == 2:
+        low = high = torch.linalg.vector_norm(K).item()
+    elif K.numel() == 0:
         return False
-    if diagonal is None:
-        return True
-    low, high = diagonal.aminmax()
-    return low.item() > 1e-15 and high.item() < 1e15
+    else:
+        low, high = (norm.item() for norm in torch.linalg.vector_norm(K, dim=(-2, -1)).aminmax())
+    return _SAFE[K.dtype][0] < low and high < _SAFE[K.dtype][1]
 
 
 def _normalize_and_solve(K: Tensor, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
@@ -85,10 +86,8 @@ def _normalize_and_solve(K: Tensor, vectors: bool, side: str) -> tuple[Tensor, T
     finite = magnitude.isfinite()
     K = torch.where(finite[..., None, None], K, torch.eye(n, dtype=K.dtype, device=K.device))
     scale = torch.where(finite & (magnitude > 0), magnitude, 1.0)
-    A = K / scale[..., None, None]
-    A.diagonal(dim1=-2, dim2=-1).add_(_SHIFT)
-    eigenvalues, Q, note = _solve_with_fallbacks(A, vectors)
-    eigenvalues = (eigenvalues - _SHIFT) * scale[..., None]
+    eigenvalues, Q, note = _solve_with_fallbacks(K / scale[..., None, None], vectors)
+    eigenvalues = eigenvalues * scale[..., None]
     if not bool(finite.all()):
         eigenvalues = torch.where(finite[..., None], eigenvalues, torch.nan)
         if vectors:
@@ -107,12 +106,11 @@ def _solve(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor]:
 
 
 def _solve_with_fallbacks(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor, str]:
+    """The solver, in float32 with a shift; after a failure the elements of a batch one by one through the rescues."""
     try:
-        eigenvalues, Q = _solve(A, vectors)
-        wrong = (
-            _probe(A, eigenvalues, Q) if vectors and A.is_cuda and A.ndim > 2 and A.shape[-1] > 1 else None
-        )
-        if wrong is None or not bool(wrong.any()):
+        eigenvalues, Q = _solve_shifted(A, vectors) if A.dtype == torch.float32 else _solve(A, vectors)
+        wrong = vectors and A.is_cuda and A.ndim > 2 and A.shape[-1] > 1 and _probe(A, eigenvalues, Q).any()
+        if not wrong:
             return eigenvalues, Q, ""
     except torch.linalg.LinAlgError:
         pass
@@ -127,23 +125,30 @@ def _solve_with_fallbacks(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor, str
     return _rescue(A, vectors, None)
 
 
+def _solve_shifted(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor]:
+    """Away from subnormal numbers: the spectrum is moved up and back again."""
+    shift = _SHIFT[A.dtype] * A.diagonal(dim1=-2, dim2=-1).amax(-1, keepdim=True)
+    B = A.clone()
+    B.diagonal(dim1=-2, dim2=-1).add_(shift)
+    eigenvalues, Q = _solve(B, vectors)
+    return eigenvalues - shift, Q
+
+
 def _rescue(A: Tensor, vectors: bool, index: int | None) -> tuple[Tensor, Tensor, str]:
     """One matrix through the chain: as it is, shifted in float64, and the same on the CPU."""
     attempts = [
-        (A.dtype, A.device, 0.0, ""),
-        (torch.float64, A.device, _RESCUE_SHIFT, "fell back to shifted float64"),
-        (torch.float64, torch.device("cpu"), _RESCUE_SHIFT, "fell back to shifted float64 on the CPU"),
+        (A.dtype, A.device, ""),
+        (torch.float64, A.device, "fell back to shifted float64"),
+        (torch.float64, torch.device("cpu"), "fell back to shifted float64 on the CPU"),
     ]
-    for dtype, device, relative_shift, note in attempts:
+    for dtype, device, note in attempts:
         try:
             B = A.to(device=device, dtype=dtype)
-            shift = relative_shift * B.diagonal().amax()
-            if relative_shift:
-                B = B + shift * torch.eye(B.shape[-1], dtype=dtype, device=device)
-            eigenvalues, Q = _solve(B, vectors)
+            shifted = note or dtype == torch.float32
+            eigenvalues, Q = _solve_shifted(B, vectors) if shifted else _solve(B, vectors)
             if vectors and bool(_probe(B, eigenvalues, Q).any()):
                 continue
-            return (eigenvalues - shift).to(A), Q.to(A), note
+            return eigenvalues.to(A), Q.to(A), note
         except torch.linalg.LinAlgError:
             continue
     diagonal = A.diagonal()

@@ -22,41 +22,58 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo._validation import is_transformed
 from matinfo.spectral import compiled
-from matinfo.spectral.autograd import SpectralOperation
+from matinfo.spectral.autograd import EagerOperation, SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, derivatives_may_follow, eigensystem
 from matinfo.spectral.functions import Power, Tsallis
+from matinfo.spectral.precision import without_autocast
 from matinfo.spectral.trace_function import Gradient, Trace
 
 _NEAR_ONE = 0.25
 """Orders closer than this to 1 use the Tsallis form, the others the power form."""
 
 
-def entropy_function(K: Tensor, total: Tensor, alpha: float, noise: Noise, *, side: str) -> Tensor:
+def entropy_function(
+    K: Tensor, total: Tensor, alpha: float, noise: Noise, working: torch.dtype, *, side: str
+) -> Tensor:
     """Entropy of order 0 < alpha < inf, float64.
 
     Args:
-        K: ``(..., n, n)``, float32 or float64.
+        K: ``(..., n, n)``, floating point.
         total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same).
         alpha: The order.
         noise: Which eigenvalues cannot be told from zero; below alpha = 1 they count as zero.
+        working: Precision of the eigensolver, float32 or float64.
         side: For the explanation.
     """
-    wanted = derivatives_are_wanted(K)
-    eigenvalues, Q = eigensystem(K, noise, vectors=wanted, side=side)
+    if not derivatives_are_wanted(K):
+        return _solve(K.to(working), total, alpha, noise, side, vectors=False)[0]
+    if torch.compiler.is_compiling():
+        K = K.to(working)
+        value, *parts = _solve(K, total, alpha, noise, side, vectors=True)
+        return compiled.linearized(
+            value, (K, _first_derivative(torch.ones_like(value), value, *parts, total, alpha))
+        )
+    result: Tensor
+    if is_transformed(K) or torch.autograd.forward_ad._current_level >= 0:
+        K = K.to(working)
+        result = _Entropy.apply(K, *_solve(K, total, alpha, noise, side, vectors=True), total, alpha)
+    else:
+        result = _EagerEntropy.apply(K, total, alpha, noise, working, side)
+    return result
+
+
+def _solve(
+    K: Tensor, total: Tensor, alpha: float, noise: Noise, side: str, *, vectors: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Entropy, eigenvalues as probabilities, the cut below which they are noise, eigenvectors."""
+    eigenvalues, Q = eigensystem(K, noise, vectors=vectors, side=side)
     p = eigenvalues.double().clamp_min(0.0) / total[..., None]
-    cut = noise.solver * p[..., -1:] + noise.entries / p.shape[-1]
+    cut = p[..., -1:] * noise.solver + noise.entries / p.shape[-1]
     if alpha < 1:
         p = torch.where(p <= cut, 0.0, p)
-    value = entropy_of_probabilities(p, alpha)
-    if not wanted:
-        return value
-    if torch.compiler.is_compiling():
-        return compiled.linearized(
-            value, (K, _first_derivative(torch.ones_like(value), value, p, cut, total, Q, alpha))
-        )
-    result: Tensor = _Entropy.apply(K, value, p, cut, total, Q, alpha)
-    return result
+    return entropy_of_probabilities(p, alpha), p, cut, Q
 
 
 def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
@@ -71,7 +88,7 @@ def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
 
 
 def _first_derivative(
-    grad: Tensor, value: Tensor, p: Tensor, cut: Tensor, total: Tensor, Q: Tensor, alpha: float
+    grad: Tensor, value: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
 ) -> Tensor:
     e = alpha - 1
     projects = Power(alpha).projects_null_space
@@ -84,7 +101,7 @@ def _first_derivative(
 
 
 def _differentiable_derivative(
-    K: Tensor, p: Tensor, cut: Tensor, total: Tensor, Q: Tensor, alpha: float
+    K: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
 ) -> Tensor:
     e = alpha - 1
     f: Tsallis | Power
@@ -104,12 +121,41 @@ def _differentiable_derivative(
     return factor[..., None, None].to(K.dtype) * F + ridge[..., None, None].to(K.dtype) * identity
 
 
+def _backward(
+    grad: Tensor, K: Tensor, value: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
+) -> Tensor:
+    if derivatives_may_follow():
+        derivative = _differentiable_derivative(K.to(Q.dtype), p, cut, Q, total, alpha)
+        return grad[..., None, None].to(Q.dtype) * derivative
+    return _first_derivative(grad, value, p, cut, Q, total, alpha)
+
+
+class _EagerEntropy(EagerOperation):
+    """K -> its entropy, with precision and eigensystem inside: outside transforms, where every node costs time."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, K: Tensor, total: Tensor, alpha: float, noise: Noise, working: torch.dtype, side: str
+    ) -> Tensor:
+        value, p, cut, Q = _solve(K.to(working), total, alpha, noise, side, vectors=True)
+        ctx.save_for_backward(K, value, p, cut, Q, total)
+        ctx.alpha = alpha
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        K, *parts = ctx.saved_tensors
+        with without_autocast(K.device):
+            derivative = _backward(grad, K, *parts, ctx.alpha).to(K.dtype)
+        return derivative, None, None, None, None, None
+
+
 class _Entropy(SpectralOperation):
     """K, with its entropy and eigensystem -> the entropy."""
 
     @staticmethod
     def forward(
-        K: Tensor, value: Tensor, p: Tensor, cut: Tensor, total: Tensor, Q: Tensor, alpha: float
+        K: Tensor, value: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
     ) -> Tensor:
         return value.clone()
 
@@ -121,15 +167,9 @@ class _Entropy(SpectralOperation):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, value, p, cut, total, Q = ctx.saved_tensors
-        if derivatives_may_follow():
-            derivative = _differentiable_derivative(K, p, cut, total, Q, ctx.alpha)
-            derivative = grad[..., None, None].to(K.dtype) * derivative
-        else:
-            derivative = _first_derivative(grad, value, p, cut, total, Q, ctx.alpha)
-        return derivative, None, None, None, None, None, None
+        return _backward(grad, *ctx.saved_tensors, ctx.alpha), None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        K, _, p, cut, total, Q = ctx.saved_tensors
-        return (_differentiable_derivative(K, p, cut, total, Q, ctx.alpha) * dK).sum((-2, -1)).double()
+        K, _, p, cut, Q, total = ctx.saved_tensors
+        return (_differentiable_derivative(K, p, cut, Q, total, ctx.alpha) * dK).sum((-2, -1)).double()

@@ -33,7 +33,15 @@ def collision_entropy(K: Tensor, total: Tensor, *, side: str = "matrix") -> Tens
     record("frobenius", K, side=side)
     if torch.compiler.is_compiling():
         return 2 * K.diagonal(dim1=-2, dim2=-1).double().sum(-1).log() - _sum_of_squares(K).log()
-    value: Tensor = _CollisionEntropy.apply(K, total)[0]
+    squared = _sum_of_squares(K.detach())
+    if not (values_are_readable(K) and _is_representable(squared, K.dtype)):  # the entropy does not see the scale
+        largest = K.detach().abs().amax((-2, -1), keepdim=True)
+        scale = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
+        K, total = K / scale, total / scale[..., 0, 0].double()
+        squared = _sum_of_squares(K.detach())
+        squared = torch.where(squared.isinf(), torch.nan, squared)
+    check_frobenius_norm(squared, total)
+    value: Tensor = _CollisionEntropy.apply(K, total, squared)
     return value
 
 
@@ -81,40 +89,31 @@ class _FrobeniusSquared(SpectralOperation):
 
 
 class _CollisionEntropy(SpectralOperation):
-    """One pass over K forward, one backward: ``dH/dK = 2 I/tr K - 2 K/|K|_F^2``."""
+    """K, with its trace and squared norm -> the entropy; ``dH/dK = 2 I/tr K - 2 K/|K|_F^2``."""
 
     @staticmethod
-    def forward(K: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        squared, scale = _sum_of_squares(K), torch.ones_like(total)
-        if not _is_representable(squared, K.dtype):
-            largest = K.abs().amax((-2, -1))
-            largest = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
-            squared, scale = _sum_of_squares(K / largest[..., None, None]), largest.double()
-        check_frobenius_norm(squared, total / scale)
-        squared = torch.where(squared.isinf(), torch.nan, squared)
-        return 2 * (total / scale).log() - squared.log(), squared, scale
+    def forward(K: Tensor, total: Tensor, squared: Tensor) -> Tensor:
+        return 2 * total.log() - squared.log()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*inputs, *output[1:])
-        ctx.save_for_forward(*inputs, *output[1:])
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        K, total, squared, scale = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        K, total, squared = ctx.saved_tensors
         if derivatives_may_follow():
-            return grad[..., None, None].to(K.dtype) * _differentiable_derivative(K), None
-        if values_are_readable(scale) and not scale.is_cuda and bool((scale != 1).any()):
-            K = K / scale[..., None, None].to(K.dtype)
-        result = K * (-2 * grad / squared / scale)[..., None, None].to(K.dtype)
-        result.diagonal(dim1=-2, dim2=-1).add_((2 * grad / total)[..., None].to(K.dtype))
-        return result, None
+            return grad[..., None, None].to(K.dtype) * _differentiable_derivative(K), None, None
+        grad = 2 * grad
+        result = K * (-grad / squared)[..., None, None].to(K.dtype)
+        result.diagonal(dim1=-2, dim2=-1).add_((grad / total)[..., None].to(K.dtype))
+        return result, None, None
 
     @staticmethod
-    def jvp(ctx: Any, dK: Tensor, _: Any) -> tuple[Tensor, None, None]:
+    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
         K, *_rest = ctx.saved_tensors
-        return (_differentiable_derivative(K) * dK).sum((-2, -1)).double(), None, None
+        return (_differentiable_derivative(K) * dK).sum((-2, -1)).double()
 
 
 def _differentiable_derivative(K: Tensor) -> Tensor:

@@ -108,4 +108,28 @@ class LogShift:
         return -1 / ((self.mu + a) * (self.mu + b))
 
 
-SpectralFunction = Tsallis | Power | LogShift
+@dataclass(frozen=True)
+class ContinuedLog:
+    """``f(x) = log(shift + x)``, continued by its tangent where ``shift + x < floor``; the shift may be negative."""
+
+    shift: float
+    floor: float
+
+    projects_null_space = False
+
+    def value(self, x: Tensor) -> Tensor:
+        y = self.shift + x
+        u = y.clamp_min(self.floor)
+        return u.log() + (y - u) / self.floor
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return 1 / (self.shift + x).clamp_min(self.floor)
+
+    def divided_difference(self, a: Tensor, b: Tensor) -> Tensor:
+        u, v = ((self.shift + x).clamp_min(self.floor) for x in (a, b))
+        above = (self.shift + a >= self.floor) & (self.shift + b >= self.floor)
+        share = torch.where(above, 1.0, (u - v) / torch.where(a == b, 1.0, a - b))
+        return -share / (u * v)
+
+
+SpectralFunction = Tsallis | Power | LogShift | ContinuedLog

@@ -26,14 +26,24 @@ def khatri_rao(factors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
     return reduce(lambda A, B: (A[..., :, None] * B[..., None, :]).flatten(-2), factors)
 
 
-def khatri_rao_moment(factors: tuple[Tensor, ...]) -> Tensor:
-    """``R^T R`` of factors ``(..., n, d_i)`` of one dtype: ``(..., D, D)``."""
+def moment(R: Tensor, working: torch.dtype) -> Tensor:
+    """``R^T R`` in a working precision; the backward is one product, in the same (near collapse float32 fails)."""
+    if torch.compiler.is_compiling():
+        return R.to(working).mT @ R.to(working)
+    result: Tensor = _Moment.apply(R, working)
+    return result
+
+
+def khatri_rao_moment(factors: tuple[Tensor, ...], working: torch.dtype) -> Tensor:
+    """``R^T R`` of factors ``(..., n, d_i)``: ``(..., D, D)`` in a working precision."""
+    if len(factors) == 1:
+        return moment(factors[0], working)
+    factors = tuple([Z.to(working) for Z in factors])
     rows, width = factors[0].shape[-2], math.prod([Z.shape[-1] for Z in factors])
     batch = math.prod(torch.broadcast_shapes(*[Z.shape[:-2] for Z in factors]))
     if batch * rows * width <= 2 * _BLOCK_ENTRIES or torch.compiler.is_compiling():
-        R = khatri_rao(factors)
-        return R.mT @ R
-    result: Tensor = _Moment.apply(*factors)
+        return moment(khatri_rao(factors), working)
+    result: Tensor = _KhatriRaoMoment.apply(*factors)
     return result
 
 
@@ -45,6 +55,32 @@ def _blocks(factors: tuple[Tensor, ...]) -> list[slice]:
 
 
 class _Moment(SpectralOperation):
+    """R -> R^T R."""
+
+    @staticmethod
+    def forward(R: Tensor, working: torch.dtype) -> Tensor:
+        R = R.to(working)
+        return R.mT @ R
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        R, ctx.working = inputs
+        ctx.save_for_backward(R)
+        ctx.save_for_forward(R)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (R,) = ctx.saved_tensors
+        return (R.to(ctx.working) @ (grad + grad.mT)).to(R.dtype), None
+
+    @staticmethod
+    def jvp(ctx: Any, dR: Tensor, _: Any) -> Tensor:
+        (R,) = ctx.saved_tensors
+        half = R.to(ctx.working).mT @ dR.to(ctx.working)
+        return half + half.mT
+
+
+class _KhatriRaoMoment(SpectralOperation):
     """Factors -> R^T R."""
 
     @staticmethod
