@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 PLAIN = "torch eigvalsh"
+PLAIN64 = "torch eigvalsh in float64"
+BARE = "bare function"
 REPITL = "repitl"
 VENDI = "vendi-score"
 PENNYLANE = "PennyLane"
@@ -67,7 +69,11 @@ class Peers:
 
     def entropies(self, alpha: float, n: int, *, gradient: bool) -> dict[str, Callable[[Tensor], Any]]:
         """Functions of a unit-diagonal matrix of order n that give its entropy of order alpha, in nats."""
-        found: dict[str, Callable[[Tensor], Any]] = {PLAIN: lambda K: plain_entropy(K, alpha)}
+        found: dict[str, Callable[[Tensor], Any]] = {
+            PLAIN: lambda K: plain_entropy(K, alpha),
+            PLAIN64: lambda K: plain_entropy(K.double(), alpha),
+            BARE: lambda K: bare_entropy(K, alpha),
+        }
         if REPITL in self.modules:
             found[REPITL] = lambda K: self.modules[REPITL].matrixAlphaEntropy(K, alpha)
         if PENNYLANE in self.modules and alpha == 1 and n & (n - 1) == 0:  # qubits: powers of two
@@ -101,6 +107,32 @@ def plain_entropy(K: Tensor, alpha: float) -> Tensor:
     if alpha == 1:
         return -(p * p.log()).sum()
     return p.pow(alpha).sum().log() / (1 - alpha)
+
+
+def bare_entropy(K: Tensor, alpha: float) -> Tensor:
+    """The least that a function with the right derivative does: nothing is checked, nothing is guarded."""
+    return _Bare.apply(K, alpha)
+
+
+class _Bare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, K: Tensor, alpha: float) -> Tensor:
+        eigenvalues, Q = torch.linalg.eigh(K)
+        p = eigenvalues.clamp_min(torch.finfo(K.dtype).tiny)
+        total = p.sum()
+        p = p / total
+        value = -(p * p.log()).sum() if alpha == 1 else p.pow(alpha).sum().log() / (1 - alpha)
+        ctx.save_for_backward(p, Q, value, total)
+        ctx.alpha = alpha
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        p, Q, value, total = ctx.saved_tensors
+        e = ctx.alpha - 1
+        deviation = p.log() + value
+        h = deviation if e == 0 else ctx.alpha / e * torch.expm1(e * deviation)
+        return (Q * (h * (-grad / total))) @ Q.mT, None
 
 
 def norm_entropy(K: Tensor) -> Tensor:
