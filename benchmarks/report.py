@@ -109,9 +109,9 @@ def _sweep(cases: list[dict[str, Any]], clock: str) -> str:
         cells.append(_ratio(bare / ours) if bare else "-")
         table.setdefault(n, {})[order] = f"{' / '.join(cells)} ({_time(ours)})"
     text = (
-        "Speed of ours over plain PyTorch / over repitl / over a bare function (time of ours); below order one, over plain "
-        "PyTorch in float32 and in float64. Target: never below 0.91 for PyTorch, 1 for repitl; misses are bold, ties "
-        "are not. The bare function is the floor of an eigenvalue route: an autograd function that decomposes, "
+        "Speed of ours over plain PyTorch / over repitl / over a bare function (time of ours); below order one, over "
+        "plain PyTorch in float32 and in float64. Target: never below 0.91 for PyTorch, 1 for repitl; misses are bold, "
+        "ties are not. The bare function is the floor of an eigenvalue route: an autograd function that decomposes, "
         "evaluates and multiplies once, and checks nothing."
     )
     rows = [(n, *[row.get(order, "") for order in orders]) for n, row in table.items()]

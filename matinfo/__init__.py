@@ -7,6 +7,7 @@ features or kernel -> operand -> spectral engine -> quantity -> loss, metric, mo
 from matinfo import bounds, kernels, losses
 from matinfo._record import Explanation, Step, explain
 from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
+from matinfo.dependence import dime
 from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
 from matinfo.entropy import conditional_entropy, joint_entropy, renyi_entropy, von_neumann_entropy
 from matinfo.information import (
@@ -38,6 +39,7 @@ __all__ = [
     "mutual_information",
     "conditional_mutual_information",
     "sandwiched_mutual_information",
+    "dime",
     "normalized_mutual_information",
     "total_correlation",
     "dual_total_correlation",

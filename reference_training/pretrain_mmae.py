@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 PROGRAM = "pretrain_mmae.py"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All options; nothing heavy is imported for ``--help``."""
-    from trainlib.cli import OneLineParser, add_config_options, parse_seeds
+    from trainlib.cli import OneLineParser, add_config_options, add_work_options
     from trainlib.config import MaskedRunConfig
 
     parser = OneLineParser(
@@ -24,18 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
         "digits. Defaults are in square brackets; where they depend on --data, each data set's is given.",
         allow_abbrev=False,
     )
-    work = parser.add_argument_group("what to do")
-    work.add_argument(
-        "--out", metavar="PATH", type=Path, help="new folder for the results [runs/METHOD-DATA, numbered]"
-    )
-    work.add_argument(
-        "--resume", metavar="PATH", type=Path, help="continue the run, or the comparison, in this folder"
-    )
-    work.add_argument(
-        "--compare", action="store_true", help="train MAE, U-MAE and M-MAE from the same seed and compare"
-    )
-    work.add_argument("--seeds", metavar="N|LIST", type=parse_seeds,
-                      help="repeat with N seeds counted from --seed, or with a list such as 0,1,2")  # fmt: skip
+    add_work_options(parser, "MAE, U-MAE and M-MAE")
     add_config_options(parser, MaskedRunConfig())
     return parser
 

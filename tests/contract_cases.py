@@ -22,7 +22,27 @@ from matinfo.kernels import (
     scott_bandwidth,
     silverman_bandwidth,
 )
-from matinfo.losses import mmae_tcr_loss, patch_normalize, umae_uniformity_loss
+from matinfo.losses import (
+    byol_loss,
+    deepcluster_loss,
+    dino_loss,
+    emp_ssl_loss,
+    er_loss,
+    mask_infonce_loss,
+    matrix_ssl_loss,
+    mcr2_loss,
+    mec_loss,
+    mmae_tcr_loss,
+    patch_normalize,
+    simsiam_loss,
+    sinkhorn,
+    sphere_entropy,
+    sphere_reconstruction,
+    swav_loss,
+    umae_uniformity_loss,
+    vicreg_loss,
+    vne_loss,
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,49 @@ def with_labels(function):
     return call
 
 
+def with_teachers(function):
+    """`function` of two equal views of the student, the same two of the teacher, and a centre of zeros."""
+
+    def call(scores):
+        if not isinstance(scores, np.ndarray | torch.Tensor) or scores.ndim < 2:
+            return function(scores, scores, scores)
+        views = scores[None][[0, 0]]
+        width = scores.shape[-1]
+        numpy = isinstance(scores, np.ndarray)
+        return function(views, views, np.zeros(width) if numpy else torch.zeros(width, dtype=scores.dtype))
+
+    return call
+
+
+def with_assignments(function):
+    """`function` with fixed assignments 0, 1, ..., K - 1, 0, ... in the framework of its argument."""
+
+    def call(scores):
+        samples, width = np.shape(scores)[-2:] if np.ndim(scores) > 1 else (4, 3)
+        assignments = np.broadcast_to(np.arange(samples) % max(width, 1), np.shape(scores)[:-1] or (samples,))
+        return function(scores, assignments if isinstance(scores, np.ndarray) else torch.tensor(assignments))
+
+    return call
+
+
+def with_flipped(function):
+    """`function` of two views: the argument, and the same with its columns in reverse order."""
+
+    def call(features):
+        if not isinstance(features, np.ndarray | torch.Tensor):
+            return function(features)
+        if isinstance(features, np.ndarray):
+            return function(np.stack([features, features[..., ::-1]], -3))
+        return function(torch.stack([features, features.flip(-1)], -3))
+
+    return call
+
+
+def seeded_dime(K1, K2):
+    """DiME with the same permutations at every call."""
+    return matinfo.dime(K1, K2, permutations=3, generator=torch.Generator().manual_seed(0))
+
+
 MATRIX_CASES = {
     "renyi_entropy": Case(matinfo.renyi_entropy),
     "renyi_entropy_half": Case(lambda K: matinfo.renyi_entropy(K, 0.5)),
@@ -67,6 +130,7 @@ MATRIX_CASES = {
     "sandwiched_mutual_information_two": Case(
         lambda K, L: matinfo.sandwiched_mutual_information(K, L, 2.0), 2, hadamard=True
     ),
+    "dime": Case(seeded_dime, 2, hadamard=True),
     "total_correlation": Case(matinfo.total_correlation, 3, hadamard=True),
     "dual_total_correlation": Case(matinfo.dual_total_correlation, 3, hadamard=True),
     "normalized_total_correlation": Case(matinfo.normalized_total_correlation, 3, hadamard=True),
@@ -86,6 +150,7 @@ FEATURE_CASES = {
     "rate_reduction": Case(with_labels(matinfo.rate_reduction), normalised=False),
     "mmae_tcr_loss": Case(mmae_tcr_loss),
     "umae_uniformity_loss": Case(umae_uniformity_loss),
+    "vne_loss": Case(vne_loss),
 }
 # Functions from features to matrices (or patches): checked here for dtype policy, in their own files for the rest.
 ARRAY_CASES = {
@@ -100,8 +165,26 @@ ARRAY_CASES = {
     "silverman_bandwidth": Case(silverman_bandwidth, normalised=False, differentiable=False),
     "patch_normalize": Case(patch_normalize, normalised=False),
 }
+# Losses between views: likewise. Detached arguments are given their own view, so that every gradient exists.
+VIEW_CASES = {
+    "vicreg_loss": Case(vicreg_loss, 2, normalised=False),
+    "byol_loss": Case(lambda a, b: byol_loss(a, b, a, b), 2),
+    "simsiam_loss": Case(lambda a, b: simsiam_loss(a, b, a, b), 2),
+    "dino_loss": Case(with_teachers(dino_loss), normalised=False),
+    "sinkhorn": Case(lambda scores: sinkhorn(scores, epsilon=1.0), normalised=False, differentiable=False),
+    "swav_loss": Case(swav_loss, 2, normalised=False),
+    "deepcluster_loss": Case(with_assignments(deepcluster_loss), normalised=False),
+    "mcr2_loss": Case(with_labels(mcr2_loss)),
+    "emp_ssl_loss": Case(with_flipped(emp_ssl_loss)),
+    "mec_loss": Case(lambda a, b: mec_loss(a, b) + mec_loss(b, a), 2),
+    "matrix_ssl_loss": Case(lambda a, b: matrix_ssl_loss(a, b) + matrix_ssl_loss(b, a), 2),
+    "sphere_entropy": Case(sphere_entropy),
+    "sphere_reconstruction": Case(sphere_reconstruction, 2),
+    "er_loss": Case(er_loss, 2),
+    "mask_infonce_loss": Case(with_flipped(mask_infonce_loss)),
+}
 SCALAR_CASES = MATRIX_CASES | FEATURE_CASES
-ALL_CASES = SCALAR_CASES | ARRAY_CASES
+ALL_CASES = SCALAR_CASES | ARRAY_CASES | VIEW_CASES
 
 
 def public_name(case):

@@ -342,7 +342,8 @@ def test_function_that_is_not_normalised_depends_on_scale(name):
     assert (SCALAR_CASES[name](*doubled) - SCALAR_CASES[name](*arguments)).abs() > 1e-2
 
 
-@matrix_functions
+# dime draws permutations of its own: only its mean over all of them does not change.
+@pytest.mark.parametrize("name", [n for n in MATRIX_CASES if n != "dime"])
 @settings(max_examples=5)
 @given(seed=st.integers(0, 1000))
 def test_matrix_function_does_not_change_when_samples_are_permuted(name, seed):

@@ -1,7 +1,18 @@
 """Training losses: each a function to be minimised, unweighted, in nats where it is an information quantity."""
 
+from matinfo.losses.clustering import deepcluster_loss, sinkhorn, swav_loss
+from matinfo.losses.coding import emp_ssl_loss, matrix_ssl_loss, mcr2_loss, mec_loss, vne_loss
 from matinfo.losses.contrastive import infonce_loss, ntxent_loss, spectral_contrastive_loss
-from matinfo.losses.decorrelation import barlow_twins_loss
+from matinfo.losses.decorrelation import barlow_twins_loss, vicreg_loss
+from matinfo.losses.distillation import DINOCenter, byol_loss, dino_loss, simsiam_loss
+from matinfo.losses.entropy_reconstruction import (
+    discrete_er_loss,
+    er_loss,
+    sphere_entropy,
+    sphere_reconstruction,
+    vmf_log_normalizer,
+)
+from matinfo.losses.mask_information import club_loss, dime_loss, gaussian_nll, mask_infonce_loss
 from matinfo.losses.masked import (
     masked_reconstruction_loss,
     mmae_tcr_loss,
@@ -10,12 +21,34 @@ from matinfo.losses.masked import (
 )
 
 __all__ = [
+    "DINOCenter",
     "barlow_twins_loss",
+    "byol_loss",
+    "club_loss",
+    "deepcluster_loss",
+    "dime_loss",
+    "dino_loss",
+    "discrete_er_loss",
+    "emp_ssl_loss",
+    "er_loss",
+    "gaussian_nll",
     "infonce_loss",
+    "mask_infonce_loss",
     "masked_reconstruction_loss",
+    "matrix_ssl_loss",
+    "mcr2_loss",
+    "mec_loss",
     "mmae_tcr_loss",
     "ntxent_loss",
     "patch_normalize",
+    "simsiam_loss",
+    "sinkhorn",
     "spectral_contrastive_loss",
+    "sphere_entropy",
+    "sphere_reconstruction",
+    "swav_loss",
     "umae_uniformity_loss",
+    "vicreg_loss",
+    "vmf_log_normalizer",
+    "vne_loss",
 ]

@@ -1,4 +1,4 @@
-"""Losses that decorrelate features: Barlow Twins."""
+"""Losses that decorrelate features: Barlow Twins, VICReg."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_features, check_positive, check_same_shape
+from matinfo._validation import check_choice, check_features, check_positive, check_same_shape
 from matinfo.operands import normalize_rows
 from matinfo.spectral.precision import at_least_float32
 
@@ -57,6 +57,87 @@ def barlow_twins_loss(
     diagonal = C.diagonal(dim1=-2, dim2=-1)
     off_diagonal = C * (1 - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device))
     return (1 - diagonal).square().sum(-1) + lambda_ * off_diagonal.square().sum((-2, -1))
+
+
+@quantity
+def vicreg_loss(
+    features1: Tensor,
+    features2: Tensor,
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+    form: str = "paper",
+) -> Tensor:
+    """VICReg loss.
+
+    ``invariance mean_bj (Z1 - Z2)_bj^2 + variance (v(Z1) + v(Z2)) + covariance (c(Z1) + c(Z2))`` with
+    ``v(Z) = mean_j max(0, 1 - sqrt(Cov_jj + 1e-4))``, ``c(Z) = sum_{i != j} Cov_ij^2 / d`` and the unbiased covariance
+    ``Cov = (Z - mean)^T (Z - mean) / (B - 1)``. ``"code"`` halves the variance term: ``variance (v(Z1) + v(Z2))/2``.
+
+    Args:
+        features1: ``(B, d)`` projections of the first view, B >= 2.
+        features2: The same of the second view, row by row the same samples.
+        invariance: Weight of the mean squared error, > 0.
+        variance: Weight of the hinges, > 0.
+        covariance: Weight of the off-diagonal covariances, > 0.
+        form: ``"paper"`` sums the hinges of the two views, ``"code"`` averages them, as the authors' code does.
+
+    Returns:
+        A scalar >= 0; dtype of the input, at least float32.
+
+    Raises:
+        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions, fewer than two rows or no
+            column, a weight is not positive, or ``form`` is unknown.
+        TypeError: If the features are not real floating point.
+
+    Notes:
+        O(B d^2), in float32 at least, also under autocast. Libraries differ on ``form``. The invariance term is a mean
+        over all B d entries, as in the authors' pseudocode and code, where their Equation 5 is a mean over the batch.
+        The 1e-4 keeps the gradient finite at collapsed features; it is zero there. The covariance term grows with the
+        fourth power of the features: in float32 it is infinite, not NaN, where they vary by more than about 1e9.
+
+    References:
+        Bardes et al. (2022), VICReg: Variance-invariance-covariance regularization, Equations 1 to 6, Algorithm 1.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.losses import vicreg_loss
+        >>> same = torch.ones(4, 2)  # collapsed: each hinge is 1 - sqrt(1e-4)
+        >>> float(vicreg_loss(same, same)), float(vicreg_loss(same, same, form="code"))
+        (49.5, 24.75)
+    """
+    for weight, name in ((invariance, "invariance"), (variance, "variance"), (covariance, "covariance")):
+        check_positive(weight, name)
+    check_choice(form, "form", ("paper", "code"))
+    check_features(features1, "features1")
+    check_features(features2, "features2")
+    check_same_shape(features1, features2, ("features1", "features2"))
+    if features1.shape[-2] < 2:
+        raise ValueError("Expected at least two samples, got one: their variance is not defined.")
+    Z1, Z2 = (Z.to(at_least_float32(Z.dtype)) for Z in (features1, features2))
+    hinge1, redundancy1 = _spread(Z1)
+    hinge2, redundancy2 = _spread(Z2)
+    hinges = hinge1 + hinge2 if form == "paper" else (hinge1 + hinge2) / 2
+    return (
+        invariance * (Z1 - Z2).square().mean((-2, -1))
+        + variance * hinges
+        + covariance * (redundancy1 + redundancy2)
+    )
+
+
+def _spread(Z: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean hinge of the standard deviations, and the squared off-diagonal covariances over d."""
+    samples, width = Z.shape[-2:]
+    size = Z.detach().abs().amax((-2, -1), keepdim=True)
+    scale = torch.where(size > 1e4, size, 1.0)  # products of large features would give inf - inf
+    U = Z / scale
+    U = U - U.mean(-2, keepdim=True)
+    variances = scale[..., 0] * (scale[..., 0] * (U.square().sum(-2) / (samples - 1)))
+    C = scale * (scale * (U.mT @ U / (samples - 1)))
+    itself = torch.eye(width, dtype=torch.bool, device=Z.device)
+    redundancy = C.masked_fill(itself, 0.0).square().sum((-2, -1)) / width
+    return (1 - (variances + 1e-4).sqrt()).relu().mean(-1), redundancy
 
 
 def unit_columns(features: Tensor, *, center: bool) -> Tensor:

@@ -90,3 +90,9 @@ def crop_resize(images: Tensor, crops: Crops, size: int) -> Tensor:
     wide = torch.bmm(images.float().reshape(batch, channels * height, width), columns.transpose(1, 2))
     wide = wide.reshape(batch, channels, height, size)
     return rows[:, None] @ wide
+
+
+def random_crop(images: Tensor, draws: CropDraws, crop_min: float, flip: bool, size: int) -> Tensor:
+    """Each image's own random resized crop, perhaps mirrored; ``draws`` may lie on another device."""
+    crops = boxes(draws, *images.shape[-2:], crop_min, flip)
+    return crop_resize(images, Crops(*(c.to(images.device) for c in crops)), size)

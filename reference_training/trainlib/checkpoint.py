@@ -19,13 +19,17 @@ FORMAT = 1
 
 
 class Progress(NamedTuple):
-    """How far a run has come: finished epochs and steps, and the time spent so far in seconds."""
+    """How far a run has come: finished epochs and steps, and the time spent so far in seconds.
+
+    ``measure_seconds`` is the part of ``train_seconds`` that went into measuring batches for the training log.
+    """
 
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
     train_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    measure_seconds: float = 0.0
 
 
 def save(run_dir: Path, config: Any, progress: Progress, states: dict[str, Any]) -> Path:
@@ -43,8 +47,12 @@ def save(run_dir: Path, config: Any, progress: Progress, states: dict[str, Any])
     return path
 
 
-def load(run_dir: Path, config: Any) -> tuple[Progress, dict[str, Any]] | None:
+def load(
+    run_dir: Path, config: Any, *, option: str = "--resume"
+) -> tuple[Progress, dict[str, Any]] | None:
     """Progress and states of the last checkpoint of a run, or ``None`` before the first one.
+
+    ``option`` is the part of the command line that named the run, for the messages.
 
     Raises:
         UsageError: The file is damaged, or belongs to another configuration.
@@ -66,16 +74,16 @@ def load(run_dir: Path, config: Any) -> tuple[Progress, dict[str, Any]] | None:
         OSError,
     ) as error:
         raise UsageError(
-            "--resume", f"{path} is damaged or not a checkpoint of this program ({type(error).__name__})",
+            option, f"{path} is damaged or not a checkpoint of this program ({type(error).__name__})",
             "put back a copy, or delete it to start the run again from its first step",
         ) from error  # fmt: skip
     if version != FORMAT:
         raise UsageError(
-            "--resume", f"{path} has format {version}, expected {FORMAT}", "use the version that wrote it"
+            option, f"{path} has format {version}, expected {FORMAT}", "use the version that wrote it"
         )
     for flag, ours, theirs in differences(config, saved):
         raise UsageError(
-            "--resume", f"{path} was written with {flag} {theirs}, the run has {flag} {ours}",
+            option, f"{path} was written with {flag} {theirs}, the run has {flag} {ours}",
             f"use {flag} {theirs} or a fresh --out",
         )  # fmt: skip
     return progress, states

@@ -6,9 +6,10 @@ import argparse
 import dataclasses
 import sys
 import typing
+from pathlib import Path
 from typing import Any, NoReturn
 
-from trainlib.config import RECIPES, flag_of, sections
+from trainlib.config import flag_of, sections
 from trainlib.errors import USAGE_EXIT_CODE
 
 
@@ -25,11 +26,13 @@ def _plain_type(annotation: Any) -> type:
     return next((a for a in typing.get_args(annotation) if a is not type(None)), annotation)
 
 
-def _default_text(item: dataclasses.Field[Any]) -> str:
+def _default_text(item: dataclasses.Field[Any], recipes: dict[str, dict[str, Any]]) -> str:
+    if item.metadata["shown"] is not None:
+        return item.metadata["shown"]
     if item.default is not None:
         return str(item.default)
     values: dict[Any, list[str]] = {}
-    for name, recipe in RECIPES.items():
+    for name, recipe in recipes.items():
         if item.name in recipe:
             values.setdefault(recipe[item.name], []).append(name)
     return ", ".join(f"{value} ({'/'.join(names)})" for value, names in values.items()) or "none"
@@ -42,7 +45,7 @@ def add_config_options(parser: argparse.ArgumentParser, default: Any) -> None:
         types = typing.get_type_hints(type(section))
         for item in dataclasses.fields(section):
             kind = _plain_type(types[item.name])
-            text = f"{item.metadata['help']} [{_default_text(item)}]".replace("%", "%%")
+            text = f"{item.metadata['help']} [{_default_text(item, default.recipes)}]".replace("%", "%%")
             common: dict[str, Any] = {
                 "dest": f"{name}.{item.name}",
                 "default": argparse.SUPPRESS,
@@ -51,10 +54,27 @@ def add_config_options(parser: argparse.ArgumentParser, default: Any) -> None:
             if kind is bool:
                 group.add_argument(flag_of(item), action=argparse.BooleanOptionalAction, **common)
             else:
-                metavar = None if item.metadata["choices"] else {int: "N", float: "X", str: "PATH"}[kind]
+                metavar = item.metadata["metavar"] or {int: "N", float: "X", str: "PATH"}[kind]
+                metavar = None if item.metadata["choices"] else metavar
                 group.add_argument(
                     flag_of(item), type=kind, choices=item.metadata["choices"], metavar=metavar, **common
                 )
+
+
+def add_work_options(parser: argparse.ArgumentParser, compared: str) -> None:
+    """What a training script does: a fresh run, a resumed one, or several; ``compared`` names --compare's methods."""
+    work = parser.add_argument_group("what to do")
+    work.add_argument(
+        "--out", metavar="PATH", type=Path, help="new folder for the results [runs/METHOD-DATA, numbered]"
+    )
+    work.add_argument(
+        "--resume", metavar="PATH", type=Path, help="continue the run, or the comparison, in this folder"
+    )
+    work.add_argument(
+        "--compare", action="store_true", help=f"train {compared} from the same seed and compare"
+    )
+    work.add_argument("--seeds", metavar="N|LIST", type=parse_seeds,
+                      help="repeat with N seeds counted from --seed, or with a list such as 0,1,2")  # fmt: skip
 
 
 def read_config(arguments: argparse.Namespace, base: Any) -> Any:
@@ -81,6 +101,27 @@ def parse_seeds(text: str) -> list[int] | int:
             f"expected at least one seed, each at least 0 and given once, got {text!r}"
         )
     return values if "," in text else values[0]
+
+
+def protocol_parser(program: str, text: str, default: Any, *, trains: bool = True) -> OneLineParser:
+    """The command line of an evaluation protocol: runs, where the results go, and the options of ``default``."""
+    parser = OneLineParser(
+        prog=program, usage=f"{program} RUN [RUN ...] [options]", description=text, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="folder of a pre-training run, or of a comparison"
+    )
+    work = parser.add_argument_group("what to do")
+    work.add_argument("--out", metavar="PATH", type=Path, help="folder for the results [each run's own]")
+    if trains:
+        work.add_argument(
+            "--resume", action="store_true", help="continue what was stopped; finished parts are kept"
+        )
+        work.add_argument("--seeds", metavar="N|LIST", type=parse_seeds,
+                          help="repeat with N seeds counted from --seed, or with a list such as 0,1,2")  # fmt: skip
+    add_config_options(parser, default)
+    return parser
 
 
 def fail(program: str, message: str, code: int) -> int:

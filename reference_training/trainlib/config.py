@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
 PRECISIONS = ("32", "bf16", "16")
 
 
 def option(
-    default: Any, help: str, *, choices: tuple[str, ...] | None = None, flag: str | None = None
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    flag: str | None = None,
+    shown: str | None = None,
+    metavar: str | None = None,
 ) -> Any:
-    """A dataclass field that is also a command-line option."""
-    return field(default=default, metadata={"help": help, "choices": choices, "flag": flag})
+    """A dataclass field that is also a command-line option; ``shown`` stands for its default in the help."""
+    metadata = {"help": help, "choices": choices, "flag": flag, "shown": shown, "metavar": metavar}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -119,8 +126,26 @@ class MaskedConfig:
     )
 
 
+class BaseRunConfig:
+    """What the programs need to know of a run's configuration besides its sections."""
+
+    recipes: ClassVar[dict[str, dict[str, Any]]]  # by data set, the options that are None by default
+
+    def recipe(self) -> dict[str, Any]:
+        """The values of the options that were not given."""
+        return dict(self.recipes[self.data.data])
+
+    def label(self) -> str:
+        """The name of the method with the settings that distinguish it."""
+        raise NotImplementedError
+
+    def with_method(self, method: str) -> Any:
+        """This configuration for another method of a comparison."""
+        return dataclasses.replace(self, method=dataclasses.replace(self.method, method=method))
+
+
 @dataclass(frozen=True)
-class MaskedRunConfig:
+class MaskedRunConfig(BaseRunConfig):
     """Everything that determines one masked pre-training run."""
 
     method: MaskedConfig = MaskedConfig()
@@ -128,6 +153,12 @@ class MaskedRunConfig:
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
+
+    def label(self) -> str:
+        """The name in tables, such as ``M-MAE 0.01``."""
+        from trainlib.tables import method_label
+
+        return method_label(to_dict(self)["method"])
 
 
 _CIFAR = {
@@ -146,6 +177,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup_epochs": 40.0, "crop_min": 0.2, "flip": True, "log_every": 20, "eval_every": 1, "threads": 0,
     },
 }  # fmt: skip
+
+MaskedRunConfig.recipes = RECIPES
 
 # Options that do not change what is computed, so that a run may be resumed with other values.
 FREE_ON_RESUME = (
@@ -172,7 +205,7 @@ def flag_of(item: dataclasses.Field[Any]) -> str:
 
 def resolve(config: Any) -> Any:
     """The configuration with every ``None`` that the recipe of the data set knows filled in."""
-    recipe = dict(RECIPES[config.data.data])
+    recipe = config.recipe()
     if config.optim.epochs is not None:  # the warm-up keeps its share of the training
         recipe["warmup_epochs"] *= config.optim.epochs / recipe["epochs"]
     filled = {}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainlib import augment
+from trainlib import augment, views
 from trainlib.errors import UsageError
 from trainlib.rng import generator
 
@@ -29,6 +29,8 @@ class Split:
 
 class TensorDataset:
     """Two splits in memory, augmented and normalised on the training device."""
+
+    after_crop = None  # a RandAugment for the cropped training images
 
     def __init__(self, name: str, train: Split, test: Split, classes: int, config) -> None:
         self.name, self.classes, self.config = name, classes, config
@@ -63,17 +65,41 @@ class TensorDataset:
 
     def train_batches(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented, normalised batches of one epoch."""
-        data, batch = self.config.data, self.config.optim.batch
-        split = self.splits["train"]
-        order = torch.randperm(self.size("train"), generator=generator(seed, "order", epoch))
-        height, width = split.images.shape[-2:]
-        for step in range(self.steps_per_epoch()):
-            index = order[step * batch : (step + 1) * batch].to(split.images.device)
-            draws = augment.draw(batch, generator(seed, "augment", epoch, step))
-            crops = augment.boxes(draws, height, width, data.crop_min, data.flip)
-            crops = augment.Crops(*(c.to(split.images.device) for c in crops))
-            images = augment.crop_resize(split.images[index], crops, self.image_size)
+        data, split = self.config.data, self.splits["train"]
+        for index, source in self._order(epoch, seed):
+            draws = augment.draw(len(index), source)
+            images = augment.random_crop(
+                split.images[index], draws, data.crop_min, data.flip, self.image_size
+            )
+            if self.after_crop is not None:
+                images = self.after_crop.batch(images, draws)
             yield self.normalize(images), split.labels[index]
+
+    def view_batches(
+        self, epoch: int, seed: int, recipes: tuple[views.ViewRecipe, views.ViewRecipe]
+    ) -> Iterator[tuple[views.Views, Tensor]]:
+        """Two views of the images of each batch of one epoch, each view by its recipe."""
+        split = self.splits["train"]
+        for index, source in self._order(epoch, seed):
+            first, second = (self._view(split.images[index], recipe, source) for recipe in recipes)
+            yield views.Views(first, second, index), split.labels[index]
+
+    def evaluation_views(self, recipe: views.ViewRecipe, limit: int) -> tuple[Tensor, Tensor]:
+        """Two views of the first ``limit`` held-out images, the same ones at every call and for every seed."""
+        images, source = self.splits["test"].images[:limit], generator(0, "evaluation")
+        return self._view(images, recipe, source), self._view(images, recipe, source)
+
+    def _view(self, images: Tensor, recipe: views.ViewRecipe, source: torch.Generator) -> Tensor:
+        draws = views.draw(len(images), source)
+        return self.normalize(views.make_view(images, draws, recipe, self.image_size))
+
+    def _order(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, torch.Generator]]:
+        """The images of each batch of an epoch, and the source of its augmentation."""
+        batch, device = self.config.optim.batch, self.splits["train"].images.device
+        order = torch.randperm(self.size("train"), generator=generator(seed, "order", epoch))
+        for step in range(self.steps_per_epoch()):
+            index = order[step * batch : (step + 1) * batch].to(device)
+            yield index, generator(seed, "augment", epoch, step)
 
     def evaluation_batches(
         self, split: str, batch: int, limit: int | None = None

@@ -15,6 +15,7 @@ from trainlib.data import load_dataset
 from trainlib.errors import DIVERGED_EXIT_CODE, USAGE_EXIT_CODE, DivergedError, UsageError, describe_os_error
 from trainlib.files import read_json, write_json
 from trainlib.loop import Instrument
+from trainlib.method import Method
 from trainlib.run import check_same, create_run_dir, prepare_device, read_run_config, train_run
 
 STUDY = "study.json"
@@ -26,25 +27,30 @@ class Program:
 
     name: str
     config_class: type
-    method_class: type
+    build_method: Callable[[Any, int, int], Method]  # configuration, channels, classes
     validate: Callable[[Any], None]
     methods: tuple[str, ...]  # what --compare trains
     instrument: Instrument | None = None  # further numbers for every line of the training log
 
 
 def run_command(program: Program, arguments: argparse.Namespace) -> int:
-    """Carry out the command line; every foreseeable error becomes one line and an exit code."""
-    out = arguments.resume or arguments.out
+    """Carry out the command line of a pre-training script and return the exit code."""
+    out = arguments.resume or arguments.out or "runs"
+    return guarded(program.name, str(out), lambda: _carry_out(program, arguments))
+
+
+def guarded(program: str, out: str, work: Callable[[], None]) -> int:
+    """Do the work of a program; every foreseeable error becomes one line and an exit code."""
     try:
-        _carry_out(program, arguments)
+        work()
     except UsageError as error:
-        return fail(program.name, str(error), USAGE_EXIT_CODE)
+        return fail(program, str(error), USAGE_EXIT_CODE)
     except DivergedError as error:
-        return fail(program.name, str(error), DIVERGED_EXIT_CODE)
+        return fail(program, str(error), DIVERGED_EXIT_CODE)
     except OSError as error:
-        return fail(program.name, describe_os_error(error, str(out or "runs")), USAGE_EXIT_CODE)
+        return fail(program, describe_os_error(error, out), USAGE_EXIT_CODE)
     except KeyboardInterrupt:
-        return fail(program.name, "interrupted; continue with --resume", 130)
+        return fail(program, "interrupted; continue with --resume", 130)
     return 0
 
 
@@ -60,7 +66,7 @@ def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
         _create(out, runs)
     folders = [out / name if name else out for name in runs]
     summaries = [
-        train_run(config, program.method_class, dataset, folder, program.instrument)
+        train_run(config, program.build_method, dataset, folder, program.instrument)
         for config, folder in zip(runs.values(), folders, strict=True)
     ]
     table = study.report(summaries, folders, out) if runs.keys() != {""} else study.results_table(summaries)
@@ -70,22 +76,24 @@ def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
 
 def _planned(program: Program, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Folder and configurations of a fresh command; a single run has the name ''."""
-    config = resolve(read_config(arguments, program.config_class()))
-    seeds = _seeds(arguments.seeds, config.run.seed)
+    config = read_config(arguments, program.config_class())
+    seeds = seed_list(arguments.seeds, config.run.seed)
     chosen = list(program.methods) if arguments.compare else [config.method.method]
     name = "compare" if arguments.compare else config.method.method
-    out = arguments.out or _free_folder(Path("runs") / f"{name}-{config.data.data}")
+    out = arguments.out or free_folder(Path("runs") / f"{name}-{config.data.data}")
     single = len(chosen) * len(seeds) == 1
-    return out, ({"": config} if single else study.plan(config, chosen, seeds))
+    runs = {"": config} if single else study.plan(config, chosen, seeds)
+    return out, {name: resolve(run) for name, run in runs.items()}
 
 
-def _seeds(given: list[int] | int | None, first: int) -> list[int]:
+def seed_list(given: list[int] | int | None, first: int) -> list[int]:
+    """The seeds that ``--seeds`` names, or the first one alone."""
     if given is None:
         return [first]
     return given if isinstance(given, list) else list(range(first, first + given))
 
 
-def _free_folder(wanted: Path) -> Path:
+def free_folder(wanted: Path) -> Path:
     """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that does not exist."""
     number, folder = 1, wanted
     while folder.exists():

@@ -36,17 +36,19 @@ def extract(encode, dataset, split: str, limit: int | None = None) -> tuple[dict
 
 @torch.no_grad()
 def knn_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int
-) -> float:
-    """Accuracy in percent of a vote among the 20 nearest training images, weighted by exp(cosine / 0.07)."""
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int,
+    *, neighbours: int = NEIGHBOURS, temperature: float = TEMPERATURE,
+) -> float:  # fmt: skip
+    """Accuracy in percent of a vote among the nearest training images, weighted by exp(cosine / temperature)."""
     bank = torch.nn.functional.normalize(train, dim=1)
     queries = torch.nn.functional.normalize(test, dim=1)
     correct = 0
     for start in range(0, len(queries), EVALUATION_BATCH):
         similarity = queries[start : start + EVALUATION_BATCH] @ bank.T
-        nearest, index = similarity.topk(min(NEIGHBOURS, len(bank)), dim=1)
+        nearest, index = similarity.topk(min(neighbours, len(bank)), dim=1)
         votes = torch.zeros(len(nearest), classes, device=train.device)
-        votes.scatter_add_(1, train_labels[index], (nearest / TEMPERATURE).exp())
+        weights = ((nearest - nearest[:, :1]) / temperature).exp()  # relative to the nearest: no overflow
+        votes.scatter_add_(1, train_labels[index], weights)
         correct += int((votes.argmax(1) == test_labels[start : start + EVALUATION_BATCH]).sum())
     return 100.0 * correct / len(test)
 

@@ -30,8 +30,11 @@ Request = tuple[int, augment.CropDraws | None]
 class _Reader(Dataset):
     """Answers a request (index, draws) with a uint8 image and its label, or with a line about a damaged file."""
 
-    def __init__(self, samples: list[tuple[str, int]], size: int, crop_min: float, flip: bool) -> None:
+    def __init__(
+        self, samples: list[tuple[str, int]], size: int, crop_min: float, flip: bool, after_crop: Any
+    ) -> None:
         self.samples, self.size, self.crop_min, self.flip = samples, size, crop_min, flip
+        self.after_crop = after_crop
 
     def __getitem__(self, request: Request) -> tuple[Tensor, int] | str:
         index, draws = request
@@ -48,7 +51,8 @@ class _Reader(Dataset):
         box = augment.boxes(draws, image.height, image.width, self.crop_min, self.flip)
         top, left, height, width, flip = (int(value) for value in box)
         image = transform.resized_crop(image, top, left, height, width, [self.size, self.size], BICUBIC)
-        return transform.horizontal_flip(image) if flip else image
+        image = transform.horizontal_flip(image) if flip else image
+        return image if self.after_crop is None else self.after_crop(image, draws)
 
     def _centre(self, image: Image.Image) -> Image.Image:
         image = transform.resize(image, [round(self.size * 256 / 224)], BICUBIC)
@@ -66,6 +70,7 @@ class ImageFolderDataset:
     """``train/`` and ``val/`` (or ``test/``), one folder per class in each; interface of ``TensorDataset``."""
 
     channels = 3
+    after_crop = None  # a RandAugment for the cropped training images
 
     def __init__(self, config: Any) -> None:
         self.name, self.config = "imagefolder", config
@@ -128,7 +133,7 @@ class ImageFolderDataset:
 
     def _read(self, split: str, requests: list[list[Request]]) -> Iterator[tuple[Tensor, Tensor]]:
         data = self.config.data
-        reader = _Reader(self.samples[split], self.image_size, data.crop_min, data.flip)
+        reader = _Reader(self.samples[split], self.image_size, data.crop_min, data.flip, self.after_crop)
         loader = DataLoader(
             reader, batch_sampler=requests, num_workers=data.workers, collate_fn=_collate,
             pin_memory=self.device.type == "cuda",

@@ -1,4 +1,4 @@
-"""The training loop. It knows nothing of masks: a method gives random draws, a loss and features."""
+"""The training loop. It knows nothing of masks or views: a method (``method.py``) gives batches, loss and features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from trainlib.checkpoint import Progress
 from trainlib.errors import DivergedError
 from trainlib.evaluate import extract, spectrum
 from trainlib.logs import MetricsLog
-from trainlib.optim import learning_rate, make_optimizer
+from trainlib.method import Measurements
+from trainlib.optim import set_learning_rates
 from trainlib.progress import ProgressDisplay
 from trainlib.rng import generator
 
@@ -43,7 +44,7 @@ class TrainingLoop:
     ) -> None:
         self.fabric, self.config, self.method, self.instrument = fabric, config, method, instrument
         self.dataset, self.run_dir, self.label = dataset, run_dir, label
-        self.module, self.optimizer = fabric.setup(method, make_optimizer(method, config.optim))
+        self.module, self.optimizer = fabric.setup(method, method.make_optimizer(config))
         self.progress = Progress()
 
     def restore(self) -> None:
@@ -82,17 +83,19 @@ class TrainingLoop:
     def _epoch(self, epoch: int, steps: int) -> None:
         self.method.train()
         config, began = self.config, time.monotonic()
+        self._measure_seconds = 0.0
         window, window_step = began, 0
-        for index, (images, labels) in enumerate(self.dataset.train_batches(epoch, config.run.seed)):
+        self.method.before_epoch(epoch)
+        batches = self.method.train_batches(self.dataset, epoch, config.run.seed)
+        for index, (images, labels) in enumerate(batches):
             step = epoch * steps + index
-            rate = learning_rate(config.optim, epoch + index / steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            draws = self.method.draw(len(images), generator(config.run.seed, "mask", epoch, index))
-            output = self._forward(step, images, labels, draws.to(images.device))
+            rate = set_learning_rates(self.optimizer, config.optim, epoch + index / steps)
+            draws = self.method.draw(len(labels), generator(config.run.seed, "mask", epoch, index))
+            output = self._forward(step, images, labels, draws.to(labels.device))
             self.optimizer.zero_grad()
             self.fabric.backward(output.loss)
             self.optimizer.step()
+            self.method.after_step(epoch + (index + 1) / steps)
             if (step + 1) % config.run.log_every == 0 or index + 1 == steps:
                 now = time.monotonic()
                 speed = (index + 1 - window_step) * config.optim.batch / max(1e-9, now - window)
@@ -102,6 +105,7 @@ class TrainingLoop:
             epoch=epoch + 1,
             step=(epoch + 1) * steps,
             train_seconds=self.progress.train_seconds + time.monotonic() - began,
+            measure_seconds=self.progress.measure_seconds + self._measure_seconds,
         )
 
     def _forward(self, step: int, images, labels, draws):
@@ -123,9 +127,11 @@ class TrainingLoop:
 
     def _log_step(self, step: int, epoch: float, rate: float, speed: float, output) -> None:
         values = {name: float(value) for name, value in output.logs.items()}
+        began = time.monotonic()
         measured = {f"batch_{k}": v for k, v in spectrum(output.features).items()}
         if self.instrument is not None:
             measured |= self.instrument(self.config, output)
+        self._measure_seconds += time.monotonic() - began
         self.log.write(
             "train", step=step, epoch=epoch, lr=rate, images_per_second=speed, **values, **measured
         )
@@ -137,14 +143,20 @@ class TrainingLoop:
         )
 
     def _measure(self, epoch: int) -> None:
-        """Log the spectra of held-out images at the end of an epoch."""
-        self.method.eval()
+        """Log the spectra of held-out images, and what the method itself measures, at the end of an epoch."""
         features, _ = extract(self.encode, self.dataset, "test", self.config.run.rank_images)
         values = {f"{kind}_{k}": v for kind, f in features.items() for k, v in spectrum(f).items()}
+        values |= {f"{kind}_{k}": v for kind, own in self.measure().items() for k, v in own.items()}
         self.log.write("eval", step=self.progress.step, epoch=epoch, **values)
+
+    def measure(self) -> Measurements:
+        """The method's own measurements under the precision of the run."""
+        self.method.eval()
+        return self.method.measure(self.dataset, self.fabric.autocast)
 
     def encode(self, images) -> dict[str, Any]:
         """The method's features under the precision of the run."""
+        self.method.eval()
         with self.fabric.autocast():
             return self.method.encode(images)
 

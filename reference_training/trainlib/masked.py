@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, umae_uniformity_loss
+from trainlib.method import Method
 from trainlib.models import MaskedAutoencoder, model_sizes, patchify, random_masking, unpatchify
+from trainlib.pictures import draw_reconstructions, draw_training
 from trainlib.step import StepOutput
 
 
-class MaskedMethod(nn.Module):
+def token_features(tokens: Tensor) -> dict[str, Tensor]:
+    """The CLS token and the mean of the patch tokens, in float32."""
+    tokens = tokens.float()
+    return {"cls": tokens[:, 0], "pooled": tokens[:, 1:].mean(1)}
+
+
+class MaskedMethod(Method):
     """A masked autoencoder with the regulariser that the configuration names."""
 
     def __init__(self, config, channels: int, classes: int) -> None:
@@ -64,8 +75,7 @@ class MaskedMethod(nn.Module):
 
     def encode(self, images: Tensor) -> dict[str, Tensor]:
         """Features of the unmasked images: the CLS token and the mean of the patch tokens."""
-        tokens = self.autoencoder.encoder(images).float()
-        return {"cls": tokens[:, 0], "pooled": tokens[:, 1:].mean(1)}
+        return token_features(self.autoencoder.encoder(images))
 
     def reconstruct(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The images with hidden patches at the mean colour, and with hidden patches filled in by the decoder."""
@@ -87,3 +97,13 @@ class MaskedMethod(nn.Module):
         if self.config.norm_pix:
             return "hidden patches are predicted up to their mean and variance, which are taken from the original"
         return ""
+
+    def summarize(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """The reconstruction error of the last logged batch."""
+        return {"reconstruction": [r for r in records if r["kind"] == "train"][-1]["reconstruction"]}
+
+    def draw_pictures(self, dataset, config, records: list[dict[str, Any]], folder: Path) -> None:
+        """Reconstructions of held-out images; loss and effective rank during training."""
+        picture, note = folder / "reconstructions.png", self.reconstruction_note()
+        draw_reconstructions(self, dataset, config.run.seed, picture, note=note)
+        draw_training(records, f"{config.label()}, {config.data.data}", folder / "training.png")

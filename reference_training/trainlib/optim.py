@@ -29,9 +29,26 @@ def peak_lr(optim) -> float:
     return optim.lr * optim.batch / 256
 
 
-def learning_rate(optim, epoch: float) -> float:
-    """Linear warm-up from zero, then half a cosine to zero. ``epoch`` counts with its fraction."""
+def learning_rate(optim, epoch: float, peak: float | None = None) -> float:
+    """Linear warm-up from zero, then half a cosine to zero. ``epoch`` counts with its fraction.
+
+    With an option ``min_lr`` the cosine of the common rate ends there, and every other one at the same share.
+    """
+    peak = peak_lr(optim) if peak is None else peak
     if epoch < optim.warmup_epochs:
-        return peak_lr(optim) * epoch / optim.warmup_epochs
+        return peak * epoch / optim.warmup_epochs
     share = (epoch - optim.warmup_epochs) / max(1e-12, optim.epochs - optim.warmup_epochs)
-    return peak_lr(optim) * 0.5 * (1 + math.cos(math.pi * share))
+    floor = getattr(optim, "min_lr", 0.0)
+    floor = floor / peak_lr(optim) if floor else 0.0
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, optim, epoch: float) -> float:
+    """Give every group its rate and return the common one.
+
+    A group with ``peak`` follows the schedule to a peak of its own, one with ``constant`` keeps its rate.
+    """
+    for group in optimizer.param_groups:
+        if not group.get("constant", False):
+            group["lr"] = learning_rate(optim, epoch, group.get("peak"))
+    return learning_rate(optim, epoch)

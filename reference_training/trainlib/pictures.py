@@ -17,13 +17,15 @@ from trainlib.rng import generator
 COLOURS = ("#4c566a", "#2a78b5", "#d1495b", "#3a9d6e", "#b07aa1", "#e0902f", "#17a2b8", "#8c564b")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
     write_atomic(path, buffer.getvalue())
 
 
-def _tidy(axes) -> None:
+def tidy(axes) -> None:
+    """No box, a light grid."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(alpha=0.25)
@@ -38,7 +40,7 @@ def draw_reconstructions(method, dataset, seed: int, path: Path, *, note: str = 
     rows = [dataset.denormalize(batch) for batch in (images, visible, filled)]
     figure = Figure(figsize=(1.25 * len(images) + 1, 4.1))
     axes = figure.subplots()
-    canvas, middles = _mosaic(rows)
+    canvas, middles = mosaic(rows)
     axes.imshow(canvas, vmin=0, vmax=1, cmap="gray" if canvas.ndim == 2 else None, interpolation="nearest")
     axes.set_yticks(middles, ("original", "visible", "reconstruction"), rotation=90, va="center")
     axes.set_xticks([])
@@ -47,10 +49,10 @@ def draw_reconstructions(method, dataset, seed: int, path: Path, *, note: str = 
         spine.set_visible(False)
     if note:
         axes.set_xlabel(note, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _mosaic(rows: list[Tensor]) -> tuple[np.ndarray, list[float]]:
+def mosaic(rows: list[Tensor]) -> tuple[np.ndarray, list[float]]:
     """Rows of images on one white canvas, and the height of the middle of each row."""
     count, channels, side, _ = rows[0].shape
     gap = max(1, side // 16)
@@ -82,30 +84,47 @@ def draw_training(records: list[dict[str, Any]], label: str, path: Path) -> None
     right.set(xlabel="epoch", ylabel="effective rank", title="effective rank")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=8)
-        _tidy(axes)
-    _save(figure, path)
+        tidy(axes)
+    save(figure, path)
 
 
-def draw_comparison(curves: dict[str, list[list[dict[str, Any]]]], path: Path) -> None:
+def draw_curve(axes, seeds: list[list[dict[str, Any]]], key: str, label: str, colour: str) -> None:
+    """One measured quantity during training: mean over seeds, band of one sd."""
+    measured = [[r for r in records if r["kind"] == "eval"] for records in seeds]
+    length = min(len(m) for m in measured)
+    epochs = [r["epoch"] for r in measured[0][:length]]
+    values = np.array([[r[key] for r in m[:length]] for m in measured])
+    mean = values.mean(0)
+    axes.plot(epochs, mean, color=colour, label=label, marker="o", ms=2.5)
+    if len(values) > 1:
+        sd = values.std(0, ddof=1)
+        axes.fill_between(epochs, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
+
+
+def draw_comparison(
+    curves: dict[str, list[list[dict[str, Any]]]], features: dict[str, str], path: Path
+) -> None:
     """Effective rank of held-out images during pre-training, per method: mean over seeds, band of one sd."""
     figure = Figure(figsize=(10, 4))
-    panels = figure.subplots(1, 2)
-    for axes, key, title in (
-        (panels[0], "cls", "CLS feature"),
-        (panels[1], "pooled", "mean of the patch tokens"),
-    ):
+    panels = figure.subplots(1, len(features))
+    for axes, (key, title) in zip(panels, features.items(), strict=True):
         for (label, seeds), colour in zip(curves.items(), COLOURS * 4, strict=False):
-            measured = [[r for r in records if r["kind"] == "eval"] for records in seeds]
-            length = min(len(m) for m in measured)
-            epochs = [r["epoch"] for r in measured[0][:length]]
-            values = np.array([[r[f"{key}_effective_rank"] for r in m[:length]] for m in measured])
-            mean = values.mean(0)
-            axes.plot(epochs, mean, color=colour, label=label, marker="o", ms=2.5)
-            if len(values) > 1:
-                sd = values.std(0, ddof=1)
-                axes.fill_between(epochs, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
+            draw_curve(axes, seeds, f"{key}_effective_rank", label, colour)
         axes.set(xlabel="epoch of pre-training", ylabel="effective rank (held-out images)", title=title)
-        _tidy(axes)
+        tidy(axes)
     lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncol=6, frameon=False)
-    _save(figure, path)
+    save(figure, path)
+
+
+def draw_accuracy(curves: dict[str, list[list[dict[str, Any]]]], label: str, path: Path) -> None:
+    """Top-1 accuracy of held-out images over the epochs of a classifier: mean over seeds, band of one sd."""
+    figure = Figure(figsize=(6, 3.8))
+    axes = figure.subplots()
+    for (name, seeds), colour in zip(curves.items(), (COLOURS[2], COLOURS[1]), strict=False):
+        key = next(k for k in seeds[0][-1] if k.endswith("_top1"))
+        draw_curve(axes, seeds, key, f"{name} ({key.removesuffix('_top1')})", colour)
+    axes.set(xlabel="epoch", ylabel="top-1 accuracy (held-out images) %", title=label)
+    axes.legend(frameon=False, fontsize=8)
+    tidy(axes)
+    save(figure, path)

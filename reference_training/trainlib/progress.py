@@ -15,7 +15,7 @@ def _clock(seconds: float) -> str:
 
 
 class ProgressDisplay:
-    """Shows step, loss, effective rank, images per second and time left."""
+    """Shows step, loss, further numbers, images per second and time left."""
 
     def __init__(self, label: str, total_steps: int, done_steps: int = 0) -> None:
         self.label, self.total, self.first = label, total_steps, done_steps
@@ -29,9 +29,10 @@ class ProgressDisplay:
                 bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             )  # fmt: skip
 
-    def update(self, step: int, *, loss: float, effective_rank: float, images_per_second: float) -> None:
-        """Show the state after ``step`` steps."""
-        text = f"loss {loss:.4f}, effective rank {effective_rank:.2f}, {images_per_second:,.0f} images/s"
+    def update(self, step: int, *, loss: float, images_per_second: float, **numbers: float) -> None:
+        """Show the state after ``step`` steps, with any further named numbers."""
+        shown = [f"{name.replace('_', ' ')} {value:.2f}" for name, value in numbers.items()]
+        text = ", ".join([f"loss {loss:.4f}", *shown, f"{images_per_second:,.0f} images/s"])
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)

@@ -1,18 +1,49 @@
 """Random numbers that depend only on (seed, stream, epoch, step), so that a run can be resumed at any step.
 
 Nothing is drawn from a global generator after the weights are initialised, and everything is drawn on the
-CPU, so crops and masks are the same on every device.
+CPU, so crops and masks are the same on every device. Parts of other libraries that know global generators only run
+inside ``seeded``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import random
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
-STREAMS = {"order": 0, "augment": 1, "mask": 2, "evaluation": 3}
+STREAMS = {"order": 0, "augment": 1, "mask": 2, "evaluation": 3, "cluster": 4}
 
 
 def generator(seed: int, stream: str, epoch: int = 0, step: int = 0) -> torch.Generator:
     """A CPU generator for one purpose at one point of a run."""
     sequence = np.random.SeedSequence((seed, STREAMS[stream], epoch, step))
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+@contextlib.contextmanager
+def seeded(*numbers: int, pytorch: bool = True) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and PyTorch for a while, then put their states back.
+
+    PyTorch's seeding is slow: ``pytorch=False`` leaves it out where a single image is concerned.
+    """
+    states = np.random.SeedSequence(numbers).generate_state(2, np.uint64)
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (what timm draws from)
+    random.seed(int(states[0]))
+    np.random.seed(int(states[0] & np.uint64(0xFFFFFFFF)))  # noqa: NPY002
+    try:
+        with _seeded_pytorch(int(states[1] >> np.uint64(1))) if pytorch else contextlib.nullcontext():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _seeded_pytorch(seed: int) -> Iterator[None]:
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -20,8 +20,6 @@ from trainlib.evaluate import evaluate_features
 from trainlib.files import read_json, write_json
 from trainlib.logs import read_metrics
 from trainlib.loop import Instrument, TrainingLoop, make_fabric
-from trainlib.pictures import draw_reconstructions, draw_training
-from trainlib.tables import method_label
 
 CONFIG, SUMMARY, ENVIRONMENT = "config.json", "summary.json", "environment.json"
 
@@ -83,25 +81,26 @@ def check_same(config, saved, run_dir: Path) -> None:
 
 
 def train_run(
-    config, method_class: type, dataset, run_dir: Path, instrument: Instrument | None = None
+    config, build_method, dataset, run_dir: Path, instrument: Instrument | None = None
 ) -> dict[str, Any]:
     """Train (or continue), evaluate, draw, and return the summary that is also saved as ``summary.json``."""
     if (run_dir / SUMMARY).exists():
         return read_json(run_dir / SUMMARY)
     checkpoint.load(run_dir, config)  # a bad checkpoint is refused before anything is changed
     write_json(run_dir / ENVIRONMENT, environment())
-    label = method_label(to_dict(config)["method"])
+    label = config.label()
     fabric = make_fabric(config)
     torch.manual_seed(config.run.seed)
-    method = method_class(config, dataset.channels, dataset.classes)
+    method = build_method(config, dataset.channels, dataset.classes)
     dataset.to(fabric.device)
     loop = TrainingLoop(
         fabric, config, method, dataset, run_dir, f"{label} seed {config.run.seed}", instrument
     )
+    method.prepare(dataset)
     loop.restore()
     progress = loop.run()
     print(f"{loop.label}: measuring the features of all images", file=sys.stderr, flush=True)
-    method.eval()
+    measured = loop.measure()
     features = evaluate_features(loop.encode, dataset, config.run.rank_images)
     records = read_metrics(run_dir)
     last = [r for r in records if r["kind"] == "train"][-1]
@@ -113,19 +112,17 @@ def train_run(
         "epochs": progress.epoch,
         "steps": progress.step,
         "loss": last["loss"],
-        "reconstruction": last["reconstruction"],
+        **method.summarize(records),
         "online_probe_accuracy": 100 * last["probe_accuracy"],
-        "features": features,
+        "features": {name: measured.get(name, {}) | values for name, values in features.items()},
         "rank_images": min(config.run.rank_images, dataset.size("test")),
         "seconds": progress.seconds,
         "train_seconds": progress.train_seconds,
         "cpu_seconds": progress.cpu_seconds,
+        "measure_percent": 100 * progress.measure_seconds / max(1e-9, progress.train_seconds),
         "images_per_second": progress.step * config.optim.batch / max(1e-9, progress.train_seconds),
     }
-    draw_reconstructions(
-        method, dataset, config.run.seed, run_dir / "reconstructions.png", note=method.reconstruction_note()
-    )
-    draw_training(records, f"{label}, {config.data.data}", run_dir / "training.png")
+    method.draw_pictures(dataset, config, records, run_dir)
     write_json(run_dir / SUMMARY, summary)
     return summary
 

@@ -10,10 +10,15 @@ from trainlib.errors import UsageError
 from trainlib.files import read_json, write_atomic, write_json
 from trainlib.logs import read_metrics
 from trainlib.pictures import draw_comparison
+from trainlib.siamese.config import METHOD_OPTIONS
+from trainlib.siamese.pictures import draw_information
 from trainlib.tables import aggregate, group_by_method, results_table
 
 MANIFEST, CONFIG, SUMMARY = "study.json", "config.json", "summary.json"
-TABLE, FIGURE = "table.md", "effective_rank.png"
+TABLE, FIGURE, INFORMATION = "table.md", "effective_rank.png", "information.png"
+FEATURES = {
+    "cls": "CLS feature", "pooled": "mean of the patch tokens", "backbone": "backbone", "projector": "projector",
+}  # fmt: skip
 MAY_DIFFER = (
     "method",
     "lambda_",
@@ -31,14 +36,14 @@ MAY_DIFFER = (
     "checkpoint_every",
     "tensorboard",
 )
+OF_SIAMESE_METHODS = {*METHOD_OPTIONS, "augmentation", "crop_min", "lr", "weight_decay"}
 
 
 def plan(config: Any, methods: list[str], seeds: list[int]) -> dict[str, Any]:
     """The configuration of every run, by the name of its folder; one seed after the other."""
     return {
         f"{method}-seed{seed}": dataclasses.replace(
-            config,
-            method=dataclasses.replace(config.method, method=method),
+            config.with_method(method) if len(methods) > 1 else config,
             run=dataclasses.replace(config.run, seed=seed),
         )
         for seed in seeds
@@ -64,19 +69,28 @@ def report(summaries: list[dict[str, Any]], run_dirs: list[Path], out: Path) -> 
         for label, group in group_by_method(summaries).items()
     }
     write_atomic(out / TABLE, (table + "\n").encode())
-    draw_comparison(curves, out / FIGURE)
+    features = summaries[0]["features"]
+    draw_comparison(curves, {name: FEATURES[name] for name in features}, out / FIGURE)
+    if all("mutual_information" in values for values in features.values()):
+        draw_information(curves, out / INFORMATION)
     write_json(out / SUMMARY, {"methods": aggregate(summaries), "runs": summaries})
     return table
 
 
-def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
-    """Summaries and folders of all finished runs in ``folders``, refusing what cannot be compared."""
+def expand(folders: list[Path]) -> list[Path]:
+    """The folders of the runs; a comparison's folder stands for all runs in it."""
     run_dirs = []
     for folder in folders:
         if (folder / MANIFEST).is_file():
             run_dirs += [folder / name for name in read_json(folder / MANIFEST)["runs"]]
         else:
             run_dirs.append(folder)
+    return run_dirs
+
+
+def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Summaries and folders of all finished runs in ``folders``, refusing what cannot be compared."""
+    run_dirs = expand(folders)
     summaries: list[dict[str, Any]] = []
     kept: list[Path] = []
     seen: dict[tuple[str, int], Path] = {}
@@ -87,7 +101,8 @@ def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
                 "FOLDER", f"{run_dir} holds no finished run", "finish it with --resume or leave it out"
             )
         config, summary = read_json(run_dir / CONFIG), read_json(run_dir / SUMMARY)
-        shared = {s: {k: v for k, v in config[s].items() if k not in MAY_DIFFER} for s in config}
+        free = {*MAY_DIFFER, *(OF_SIAMESE_METHODS if "backbone" in config["model"] else ())}
+        shared = {s: {k: v for k, v in config[s].items() if k not in free} for s in config}
         common = common or shared
         for section, values in shared.items():
             for key, value in values.items():

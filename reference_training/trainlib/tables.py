@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from trainlib.siamese.config import METHODS
+
 NAMES = {"mae": "MAE", "umae": "U-MAE", "mmae": "M-MAE"}
 COLUMNS = (
     ("effective_rank", "eff. rank", 2),
@@ -12,6 +14,8 @@ COLUMNS = (
     ("entropy", "entropy (nats)", 3),
     ("knn_accuracy", "kNN %", 2),
     ("probe_accuracy", "probe %", 2),
+    ("mutual_information", "I (nats)", 3),
+    ("joint_entropy", "joint entropy (nats)", 3),
 )
 
 
@@ -29,11 +33,14 @@ def method_label(method: dict[str, Any]) -> str:
 
 
 def group_by_method(summaries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Summaries of equal label together, in order: MAE, U-MAE, M-MAE, then by weight."""
-    order = {name: i for i, name in enumerate(NAMES)}
-    ordered = sorted(
-        summaries, key=lambda s: (order[s["method"]["method"]], s["method"]["lambda_"], s["label"], s["seed"])
-    )
+    """Summaries of equal label together, in the order of ``NAMES`` (masked) and ``METHODS``, then by weight."""
+    order = {name: i for i, name in enumerate([*NAMES, *METHODS])}
+
+    def place(summary: dict[str, Any]) -> tuple:
+        method = summary["method"]
+        return order[method["method"]], method["lambda_"] or 0.0, summary["label"], summary["seed"]
+
+    ordered = sorted(summaries, key=place)
     groups: dict[str, list[dict[str, Any]]] = {}
     for summary in ordered:
         groups.setdefault(summary["label"], []).append(summary)
@@ -46,14 +53,21 @@ def spread(values: list[float], digits: int) -> str:
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def columns(summaries: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
+    """Key, title and digits of the quantities that all summaries hold."""
+    held = [values.keys() for s in summaries for values in s["features"].values()]
+    return [column for column in COLUMNS if all(column[0] in keys for keys in held)]
+
+
 def results_table(summaries: list[dict[str, Any]]) -> str:
     """A Markdown table, aligned so that it also reads well on a terminal."""
-    header = ["method", "seeds", "feature", *(title for _, title, _ in COLUMNS), "seconds", "CPU s"]
+    shown = columns(summaries)
+    header = ["method", "seeds", "feature", *(title for _, title, _ in shown), "seconds", "CPU s"]
     rows = []
     for label, group in group_by_method(summaries).items():
         for feature in group[0]["features"]:
             cells = [
-                spread([s["features"][feature][key] for s in group], digits) for key, _, digits in COLUMNS
+                spread([s["features"][feature][key] for s in group], digits) for key, _, digits in shown
             ]
             times = [spread([s[key] for s in group], 0) for key in ("seconds", "cpu_seconds")]
             rows.append([label, str(len(group)), feature, *cells, *times])
@@ -78,7 +92,7 @@ def aggregate(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         record: dict[str, Any] = {"label": label, "seeds": [s["seed"] for s in group], "features": {}}
         for feature in group[0]["features"]:
             record["features"][feature] = {
-                key: _statistics([s["features"][feature][key] for s in group]) for key, _, _ in COLUMNS
+                key: _statistics([s["features"][feature][key] for s in group]) for key, _, _ in columns(group)
             }
         for key in ("seconds", "cpu_seconds"):
             record[key] = _statistics([s[key] for s in group])

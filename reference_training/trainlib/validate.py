@@ -8,15 +8,17 @@ from typing import Any
 from trainlib.errors import UsageError
 
 
-def _require(condition: bool, option: str, problem: str, remedy: str) -> None:
+def require(condition: bool, option: str, problem: str, remedy: str) -> None:
+    """Raise a ``UsageError`` unless the condition holds."""
     if not condition:
         raise UsageError(option, problem, remedy)
 
 
-def _positive_integers(section: Any, names: dict[str, str]) -> None:
+def positive_integers(section: Any, names: dict[str, str]) -> None:
+    """Check that each named option of a section is at least 1 where it is given."""
     for name, option in names.items():
         value = getattr(section, name)
-        _require(
+        require(
             value is None or value >= 1,
             option,
             f"expected a whole number of at least 1, got {value}",
@@ -27,48 +29,60 @@ def _positive_integers(section: Any, names: dict[str, str]) -> None:
 def validate_common(config: Any) -> None:
     """Check the sections that every method shares. ``config`` must be resolved."""
     data, optim, run = config.data, config.optim, config.run
-    _positive_integers(data, {"image_size": "--image-size"})
-    _positive_integers(config.model, {n: "--" + n.replace("_", "-") for n in (
-        "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")})  # fmt: skip
-    _positive_integers(optim, {"epochs": "--epochs", "batch": "--batch"})
-    _positive_integers(run, {n: "--" + n.replace("_", "-") for n in (
-        "log_every", "eval_every", "rank_images", "checkpoint_every")})  # fmt: skip
-    for value, option in ((data.workers, "--workers"), (run.threads, "--threads"), (run.seed, "--seed")):
-        _require(value >= 0, option, f"expected a whole number of at least 0, got {value}", "raise it")
-    _require(
+    positive_integers(data, {"image_size": "--image-size"})
+    positive_integers(run, {"rank_images": "--rank-images"})
+    validate_schedule(data, optim, run)
+    require(optim.batch >= 2, "--batch", "a batch of 1 has no spectrum to regularise", "use at least 2")
+    for value, option in ((optim.beta1, "--beta1"), (optim.beta2, "--beta2")):
+        require(0 <= value < 1, option, f"expected a number in [0, 1), got {value}", "use e.g. 0.9")
+    validate_source(data)
+
+
+def validate_schedule(data: Any, optim: Any, run: Any) -> None:
+    """Check what every training has: epochs, batch, learning rate, crops, how often to log."""
+    positive_integers(optim, {"epochs": "--epochs", "batch": "--batch"})
+    positive_integers(run, {n: "--" + n.replace("_", "-") for n in (
+        "log_every", "eval_every", "checkpoint_every")})  # fmt: skip
+    for value, option in ((run.threads, "--threads"), (run.seed, "--seed")):
+        require(value >= 0, option, f"expected a whole number of at least 0, got {value}", "raise it")
+    require(
         0 < data.crop_min <= 1,
         "--crop-min",
         f"expected a share in (0, 1], got {data.crop_min}",
         "use e.g. 0.2",
     )
-    _require(optim.batch >= 2, "--batch", "a batch of 1 has no spectrum to regularise", "use at least 2")
     for value, option in (
         (optim.lr, "--lr"),
         (optim.warmup_epochs, "--warmup-epochs"),
         (optim.weight_decay, "--weight-decay"),
     ):
-        _require(
+        require(
             math.isfinite(value) and value >= 0,
             option,
             f"expected a finite number of at least 0, got {value}",
             "raise it",
         )
-    _require(
+    require(
         optim.warmup_epochs <= optim.epochs,
         "--warmup-epochs",
         f"{optim.warmup_epochs} epochs of warm-up are more than the {optim.epochs} epochs of training",
         "lower it or raise --epochs",
     )
-    for value, option in ((optim.beta1, "--beta1"), (optim.beta2, "--beta2")):
-        _require(0 <= value < 1, option, f"expected a number in [0, 1), got {value}", "use e.g. 0.9")
+
+
+def validate_source(data: Any) -> None:
+    """Check where the images come from."""
+    require(
+        data.workers >= 0, "--workers", f"expected a whole number of at least 0, got {data.workers}", "raise it"
+    )
     if data.data != "digits":
-        _require(
+        require(
             data.data_dir is not None,
             "--data-dir",
             f"--data {data.data} reads image files",
             "name their folder",
         )
-    _require(
+    require(
         not data.download or data.data in ("cifar10", "cifar100"), "--download",
         f"--data {data.data} cannot be downloaded", "leave it out",
     )  # fmt: skip
@@ -80,24 +94,26 @@ def validate_masked(config: Any) -> None:
 
     validate_common(config)
     method, model = config.method, config.model
+    positive_integers(model, {n: "--" + n.replace("_", "-") for n in (
+        "patch", "width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")})  # fmt: skip
     for value, option in ((method.lambda_, "--lambda"), (method.mu, "--mu")):
-        _require(
+        require(
             math.isfinite(value) and value >= 0,
             option,
             f"expected a finite number of at least 0, got {value}",
             "raise it",
         )
-    _require(method.mu > 0, "--mu", "the coding rate needs a positive mu", "use 1 (ViT-B) or 3 (ViT-L)")
+    require(method.mu > 0, "--mu", "the coding rate needs a positive mu", "use 1 (ViT-B) or 3 (ViT-L)")
     side, patch = config.data.image_size, model.patch
     divisors = ", ".join(str(p) for p in range(1, side) if side % p == 0)
-    _require(
+    require(
         side % patch == 0, "--patch", f"a patch of {patch} does not divide images of {side} x {side} pixels",
         f"choose one of {divisors} or change --image-size",
     )  # fmt: skip
     patches = (side // patch) ** 2
-    _require(patches > 1, "--patch", "one patch covers the whole image", f"choose one of {divisors}")
+    require(patches > 1, "--patch", "one patch covers the whole image", f"choose one of {divisors}")
     keep = int(patches * (1 - method.mask_ratio)) if 0 <= method.mask_ratio < 1 else 0
-    _require(
+    require(
         0 < keep < patches, "--mask-ratio",
         f"a ratio of {method.mask_ratio} leaves {keep} of {patches} patches visible",
         "choose it so that at least one patch is visible and one is masked, such as 0.75",
@@ -107,11 +123,11 @@ def validate_masked(config: Any) -> None:
         (sizes.width, sizes.heads, ""),
         (sizes.decoder_width, sizes.decoder_heads, "decoder-"),
     ):
-        _require(
+        require(
             width % heads == 0, f"--{prefix}heads", f"{heads} heads do not divide a width of {width}",
             "choose a divisor of the width",
         )  # fmt: skip
-        _require(
+        require(
             width % 4 == 0, f"--{prefix}width", f"2-D sine-cosine positions need a multiple of 4, got {width}",
             f"use {4 * max(1, round(width / 4))}",
         )  # fmt: skip

@@ -7,10 +7,11 @@ from math import log, sqrt
 import numpy as np
 import strategies as some
 from formulas import H, eigenvalues, js, shannon
+from hypothesis import strategies as st
 from statement import Statement, distance
 
 import matinfo
-from matinfo.bounds import entropy_continuity_bound
+from matinfo.bounds import entropy_continuity_bound, js_lower_bound, js_upper_bound
 
 
 def _classical_js(p, q):
@@ -37,6 +38,12 @@ def _triangle(K, L, M, *, power=0.5):
 def trace_distance(K, L):
     """Half the trace norm of the difference of two density matrices."""
     return float(np.abs(np.linalg.eigvalsh(K - L)).sum() / 2)
+
+
+def _by_distance(K, L, *, upper=1.0, lower=1.0):
+    """Between the least and the largest divergence at the trace distance, times factors."""
+    T, value = trace_distance(K, L), js(K, L)
+    return min(upper * js_upper_bound(T) - value, value - lower * js_lower_bound(min(T, 1.0)))
 
 
 def _continuity(K, L, alpha, *, factor=1.0, order=None):
@@ -96,6 +103,18 @@ STATEMENTS = [
             )
         },
         tolerance=1e-7,
+    ),
+    Statement(
+        "Definition C.2, sharper",
+        "matrix JS is at most log 2 times the trace distance, and at least that of two coins",
+        st.one_of(some.densities(), some.nearby_densities()),
+        _by_distance,
+        {
+            "at most half of it": lambda K, L: _by_distance(K, L, upper=0.5),
+            "at most 0.9 of it": lambda K, L: _by_distance(K, L, upper=0.9),
+            "at least 1.5 times the coins": lambda K, L: _by_distance(K, L, lower=1.5),
+        },
+        tolerance=1e-8,
     ),
     Statement(
         "Appendix C.3",
