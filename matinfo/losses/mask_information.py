@@ -1,0 +1,198 @@
+"""Losses of mutual information: between masked views (MI-MAE style), between latent and input (CLUB), DiME."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from matinfo._interface import quantity
+from matinfo._validation import check_features, check_positive, check_same_shape, check_views
+from matinfo.dependence import dime
+from matinfo.losses.contrastive import infonce_loss
+from matinfo.operands import Operand
+from matinfo.spectral.precision import at_least_float32
+
+
+@quantity
+def mask_infonce_loss(views: Tensor, *, temperature: float = 0.1) -> Tensor:
+    """InfoNCE loss between the latents of one image under different masks, over all ordered pairs of masks.
+
+    ``mean_{k != l} mean_b -log softmax_c(h_kb . h_lc / t)_b`` with h the l2-normalised rows. The candidates are the
+    other images of the batch under mask l.
+
+    Args:
+        views: ``(N, B, d)`` latents under N >= 2 masks, row by row the same images.
+        temperature: t > 0.
+
+    Returns:
+        A scalar >= 0; dtype of the input, at least float32. ``log B`` for identical latents.
+
+    Raises:
+        ValueError: If ``views`` has fewer than three dimensions, fewer than two masks or no entries, or
+            temperature <= 0.
+        TypeError: If ``views`` is not real floating point.
+
+    Notes:
+        ``N (N - 1)/2`` products of B^2 d, in float32 at least, also under autocast: the mean of
+        :func:`infonce_loss` over the pairs, which has both orders. Finite, with finite gradient, for collapsed, zero
+        and arbitrarily large features. The term that raises mutual information in MI-MAE, in our reading: the paper's
+        Equations 7 and 8 were known to us from descriptions only.
+
+    References:
+        Huang et al. (2025), Learning mask invariant mutual information for masked image modeling; van den Oord et al.
+        (2018).
+
+    Example:
+        >>> import torch
+        >>> from matinfo.losses import mask_infonce_loss
+        >>> round(float(mask_infonce_loss(torch.ones(4, 8, 3))), 4)  # log 8
+        2.0794
+    """
+    check_positive(temperature, "temperature")
+    masks = check_views(views, "views", least=2).unbind(-3)
+    pairs = [infonce_loss(a, b, temperature=temperature) for a, b in combinations(masks, 2)]
+    return torch.stack(pairs).mean(0)
+
+
+@quantity
+def gaussian_nll(mean: Tensor, log_variance: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood of a diagonal Gaussian, the loss that fits a variational conditional q(h | x).
+
+    ``mean_b sum_j [(h - m)^2 exp(-s) + s + log 2 pi]_bj / 2`` with m the means, s the log-variances, h the targets.
+
+    Args:
+        mean: m, ``(B, d)``, what q predicts from the input of each sample.
+        log_variance: s, ``(B, d)``; bound it (a tanh at the end of the network), or the loss has no lower bound.
+        targets: h, ``(B, d)``. Nothing is detached: to train q alone pass ``targets.detach()``, and give q detached
+            inputs.
+
+    Returns:
+        A scalar in nats; dtype of the input, at least float32.
+
+    Raises:
+        ValueError: If the shapes differ, or ``mean`` has fewer than two dimensions or no entries.
+        TypeError: If an argument is not real floating point.
+
+    Notes:
+        O(B d), in float32 at least, also under autocast. The approximation term of MI-MAE in our reading, see
+        :func:`mask_infonce_loss`.
+
+    References:
+        Cheng et al. (2020), CLUB: A contrastive log-ratio upper bound of mutual information.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.losses import gaussian_nll
+        >>> zeros = torch.zeros(4, 2)
+        >>> round(float(gaussian_nll(zeros, zeros, zeros)), 4)  # log 2 pi
+        1.8379
+    """
+    m, s, h = _gaussian(mean, log_variance, targets)
+    scaled = (h - m) * (-s / 2).exp()
+    return (scaled.square() + s + math.log(2 * math.pi)).sum(-1).mean(-1) / 2
+
+
+@quantity
+def club_loss(mean: Tensor, log_variance: Tensor, targets: Tensor) -> Tensor:
+    """CLUB: a variational upper bound of the mutual information of targets and what q was given.
+
+    ``mean_i [log q(h_i | x_i) - mean_j log q(h_j | x_i)]`` for ``q(h | x) = N(m(x), diag exp s(x))``; j runs over the
+    whole batch, i included.
+
+    Args:
+        mean: m, ``(B, d)``, what q predicts from the input of each sample; detached here.
+        log_variance: s, ``(B, d)``, detached here.
+        targets: h, ``(B, d)``: the only argument with a gradient, so that minimising trains the encoder against a
+            frozen q.
+
+    Returns:
+        A scalar in nats; dtype of the input, at least float32. An upper bound of ``I(h; x)`` in expectation only where
+        q is (near) the true conditional; a poor q gives any number, negative ones too.
+
+    Raises:
+        ValueError: If the shapes differ, or ``mean`` has fewer than two dimensions or no entries.
+        TypeError: If an argument is not real floating point.
+
+    Notes:
+        O(B d), in float32 at least, also under autocast: with ``c = mean_j h_j``,
+        ``mean_j (h_j - m)^2 - (h_i - m)^2 = mean_j (h_j - c)^2 + (c - h_i)(c + h_i - 2m)``, in which nothing large is
+        subtracted from its like. The term that lowers mutual information in MI-MAE in our reading, see
+        :func:`mask_infonce_loss`.
+
+    References:
+        Cheng et al. (2020), Equation 10 with all pairs of a batch.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.losses import club_loss
+        >>> h = torch.tensor([[1.0], [-1.0]])
+        >>> float(club_loss(h, torch.zeros(2, 1), h))  # (2^2 + 0)/2 is the mean squared distance: half of it
+        1.0
+    """
+    m, s, h = _gaussian(mean.detach(), log_variance.detach(), targets)
+    shift = h.detach().mean(-2, keepdim=True)  # changes no difference, and their round-off shrinks
+    m, h = m - shift, h - shift
+    c = h.mean(-2, keepdim=True)
+    spread = (h - c).square().mean(-2, keepdim=True)
+    distances = spread + (c - h) * (c + h - 2 * m)
+    return (distances * (-s).exp()).sum(-1).mean(-1) / 2
+
+
+@quantity
+def dime_loss(
+    K1: Operand,
+    K2: Operand,
+    *,
+    alpha: float = 1.0,
+    permutations: int = 10,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Loss that maximises the difference of matrix-based entropies (DiME) of two views.
+
+    ``-dime(K1, K2)``, see :func:`matinfo.dime`.
+
+    Args:
+        K1: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, or :class:`matinfo.Gram`, of the
+            first view, with unit diagonal.
+        K2: The same of the second view, over the same samples.
+        alpha: Order in (0, inf].
+        permutations: Number of permutations, >= 1.
+        generator: Source of the permutations; None for the global one.
+
+    Returns:
+        ``(...)`` in nats, 0 at collapse of either view and where all samples are orthogonal in one; dtype of the input,
+        at least float32.
+
+    Raises:
+        ValueError: As :func:`matinfo.dime`.
+        TypeError: As :func:`matinfo.dime`.
+
+    Notes:
+        As :func:`matinfo.dime`. Pass one generator for a whole run, not a new one of the same seed at each step.
+
+    References:
+        Skean et al. (2023), DiME: Maximizing mutual information by a difference of matrix-based entropies.
+
+    Example:
+        >>> import torch
+        >>> from matinfo import Gram
+        >>> from matinfo.losses import dime_loss
+        >>> K = Gram(torch.eye(2).repeat(3, 1))  # one bit, seen twice
+        >>> bool(dime_loss(K, K, generator=torch.Generator().manual_seed(0)) < -0.3)
+        True
+    """
+    return -dime(K1, K2, alpha=alpha, permutations=permutations, generator=generator)
+
+
+def _gaussian(mean: Tensor, log_variance: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three arguments, checked and in one dtype, float32 at least."""
+    for x, name in ((mean, "mean"), (log_variance, "log_variance"), (targets, "targets")):
+        check_features(x, name)
+    check_same_shape(mean, log_variance, ("mean", "log_variance"))
+    check_same_shape(mean, targets, ("mean", "targets"))
+    dtype = torch.promote_types(torch.promote_types(mean.dtype, log_variance.dtype), targets.dtype)
+    m, s, h = (x.to(at_least_float32(dtype)) for x in (mean, log_variance, targets))
+    return m, s, h

@@ -1,0 +1,172 @@
+"""From the folder of a pre-training run to its encoder: a module that gives named features of images.
+
+A new kind of run plugs in by one entry of ``KINDS``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainlib import checkpoint
+from trainlib.config import from_dict
+from trainlib.errors import UsageError
+from trainlib.files import read_json
+from trainlib.run import CONFIG
+
+OPTION = "RUN"  # how the programs' command lines call the folder
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What distinguishes the encoders of one kind of run from those of another."""
+
+    config_class: type
+    build: Callable[[Any, int], nn.Module]  # from configuration and channels: the encoder with fresh weights
+    read: Callable[[Any], dict[str, Tensor]]  # from the encoder's output: its features, the standard one first
+    prefix: str  # of the encoder's weights in the checkpoint
+    layers: dict[str, str]  # regular expressions (of those) from the lowest layers up, as timm's group_matcher
+    no_weight_decay: tuple[str, ...] = ()
+
+
+def _masked() -> Kind:
+    from trainlib.config import MaskedRunConfig
+    from trainlib.masked import token_features
+    from trainlib.models import Encoder, model_sizes
+
+    return Kind(
+        MaskedRunConfig,
+        lambda config, channels: Encoder(
+            config.data.image_size, config.model.patch, channels, model_sizes(config.model)
+        ),
+        token_features,
+        prefix="autoencoder.encoder.",
+        layers={"stem": "cls_token|patch_embed", "blocks": r"blocks\.(\d+)"},
+        no_weight_decay=("cls_token",),
+    )
+
+
+def _siamese() -> Kind:
+    from trainlib.siamese.config import SiameseRunConfig
+    from trainlib.siamese.networks import Branch
+    from trainlib.siamese.registry import METHOD_CLASSES
+
+    return Kind(
+        SiameseRunConfig,
+        lambda config, channels: Branch(
+            config.model, channels, METHOD_CLASSES[config.method.method].projector
+        ),
+        lambda outputs: dict(zip(("backbone", "projector"), outputs, strict=True)),
+        prefix="online.",
+        layers={"stem": r"backbone\.(?:conv1|bn1)", "stages": r"backbone\.(?:layer)?(\d+)"},
+    )
+
+
+KINDS: tuple[Callable[[], Kind], ...] = (_masked, _siamese)
+
+
+class Backbone(nn.Module):
+    """An encoder, of which only the parameters of its network are part of this module."""
+
+    def __init__(self, kind: Kind, config: Any, channels: int) -> None:
+        super().__init__()
+        self.kind, self.config, self.channels = kind, config, channels
+        self.encoder = kind.build(config, channels)
+        self.image_size, self.label = config.data.image_size, config.label()
+        self.run_dir: Path | None = None
+        self.epoch = 0
+        self.eval()
+        with torch.no_grad():
+            sample = self(torch.zeros(1, channels, self.image_size, self.image_size))
+        self.widths = {name: features.shape[1] for name, features in sample.items()}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Features ``{name: (N, width)}`` of images as they are, equal to those of the run's own ``encode``."""
+        return self.kind.read(self.encoder(images))
+
+    def untrained(self, seed: int) -> Backbone:
+        """The same network with fresh weights."""
+        torch.manual_seed(seed)
+        return Backbone(self.kind, self.config, self.channels)
+
+    def chosen(self, feature: str | None) -> str:
+        """The feature of this name; without one the standard feature."""
+        if feature is None:
+            return next(iter(self.widths))
+        if feature not in self.widths:
+            names = ", ".join(self.widths)
+            raise UsageError(
+                "--feature", f"{self.label} ({self.run_dir}) has no feature {feature}", f"choose of {names}"
+            )
+        return feature
+
+    def fingerprint(self) -> str:
+        """A digest of the weights."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_backbone(run_dir: Path) -> Backbone:
+    """The encoder of the last checkpoint of a run, in evaluation mode on the CPU.
+
+    Raises:
+        UsageError: There is no such run, or no checkpoint yet, or one that is damaged or not the run's.
+    """
+    kind, config = _configuration(Path(run_dir))
+    found = checkpoint.load(Path(run_dir), config, option=OPTION)
+    if found is None:
+        raise UsageError(
+            OPTION,
+            f"{run_dir} has no {checkpoint.NAME}",
+            f"train it first (pre-training continues with --resume {run_dir})",
+        )
+    progress, states = found
+    try:
+        weights = {
+            name.removeprefix(kind.prefix): value
+            for name, value in states["model"].items()
+            if name.startswith(kind.prefix)
+        }
+        first = next(value for value in weights.values() if value.ndim == 4)  # the convolution that sees the images
+        backbone = Backbone(kind, config, first.shape[1])
+        backbone.encoder.load_state_dict(weights)
+    except (KeyError, RuntimeError, AttributeError, StopIteration, TypeError) as error:
+        raise UsageError(
+            OPTION,
+            f"{Path(run_dir) / checkpoint.NAME} does not hold the encoder that {CONFIG} describes",
+            "put back the checkpoint of this run",
+        ) from error
+    backbone.run_dir, backbone.epoch = Path(run_dir), progress.epoch
+    return backbone
+
+
+def _configuration(run_dir: Path) -> tuple[Kind, Any]:
+    """The kind of a run and its configuration."""
+    path = run_dir / CONFIG
+    if not run_dir.is_dir():
+        raise UsageError(OPTION, f"there is no folder {run_dir}", "name the --out of a pre-training run")
+    if not path.is_file():
+        raise UsageError(
+            OPTION, f"{run_dir} is not a run (it has no {CONFIG})", "name the --out of a pre-training run"
+        )
+    values = read_json(path)
+    for make in KINDS:
+        kind = make()
+        try:
+            return kind, from_dict(kind.config_class, values)
+        except (ValueError, TypeError, AttributeError):
+            continue
+    raise UsageError(
+        OPTION,
+        f"{path} is not the configuration of a pre-training run that this version knows",
+        "name the --out of a pre-training run",
+    )

@@ -1,0 +1,112 @@
+"""Weighted nearest neighbours as a protocol of its own: several numbers of neighbours, any feature."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from trainlib.backbone import Backbone, load_backbone
+from trainlib.cli import read_config
+from trainlib.config import to_dict
+from trainlib.driver import guarded
+from trainlib.errors import UsageError
+from trainlib.evaluate import extract, knn_accuracy
+from trainlib.files import write_atomic, write_json
+from trainlib.loop import make_fabric
+from trainlib.protocol import Datasets, check_comparable, identity, result_places
+from trainlib.protocol_config import KnnRunConfig
+from trainlib.run import prepare_device
+from trainlib.tables import aligned, spread
+from trainlib.validate import require, validate_source
+
+PROGRAM = "knn.py"
+NAME = "knn"
+
+
+def run_neighbours(arguments: argparse.Namespace) -> int:
+    """Carry out the command line and return the exit code."""
+    return guarded(PROGRAM, str(arguments.out or arguments.runs[0]), lambda: _carry_out(arguments))
+
+
+def _carry_out(arguments: argparse.Namespace) -> None:
+    places = result_places(arguments)
+    datasets, configs = Datasets(), []
+    for run_dir, _ in places:
+        backbone = load_backbone(run_dir)
+        config = read_config(arguments, KnnRunConfig()).with_source(backbone.config)
+        _validate(config, arguments.k)
+        _features(config, backbone)
+        configs.append(config)
+    prepare_device(configs[0])
+    check_comparable([run_dir for run_dir, _ in places])
+    results = []
+    for (run_dir, place), config in zip(places, configs, strict=True):
+        backbone = load_backbone(run_dir)
+        results.append(_measure(config, arguments.k, backbone, datasets.get(config, backbone)))
+        place.mkdir(parents=True, exist_ok=True)
+        write_json(place / f"{NAME}.json", results[-1])
+    table = _table(results, arguments.k)
+    print(table)
+    if arguments.out is not None:
+        write_atomic(arguments.out / f"{NAME}.md", (table + "\n").encode())
+    print("results:", ", ".join(str(place / f"{NAME}.json") for _, place in places))
+
+
+def _validate(config: KnnRunConfig, neighbours: list[int]) -> None:
+    validate_source(config.data)
+    temperature = config.knn.temperature
+    require(
+        0 < temperature < math.inf, "--temperature", f"expected a finite number above 0, got {temperature}",
+        "use e.g. 0.07",
+    )  # fmt: skip
+    require(config.run.threads is None or config.run.threads >= 0, "--threads", "expected at least 0", "raise it")
+    for k in neighbours:
+        require(k >= 1, "--k", f"expected whole numbers of at least 1, got {k}", "use e.g. 20")
+
+
+def _features(config: KnnRunConfig, backbone: Backbone) -> list[str]:
+    feature = config.knn.feature
+    return list(backbone.widths) if feature in (None, "all") else [backbone.chosen(feature)]
+
+
+def _measure(config: KnnRunConfig, neighbours: list[int], backbone: Backbone, dataset: Any) -> dict[str, Any]:
+    if max(neighbours) > dataset.size("train"):
+        raise UsageError(
+            "--k", f"{max(neighbours)} neighbours are more than the {dataset.size('train')} training images",
+            f"choose at most {dataset.size('train')}",
+        )  # fmt: skip
+    fabric = make_fabric(config)
+    backbone.to(fabric.device)
+    dataset.to(fabric.device)
+
+    def encode(images):
+        with fabric.autocast():
+            return backbone(images)
+
+    train, train_labels = extract(encode, dataset, "train")
+    test, test_labels = extract(encode, dataset, "test")
+    accuracies = {
+        name: {
+            str(k): knn_accuracy(
+                train[name], train_labels, test[name], test_labels, dataset.classes,
+                neighbours=k, temperature=config.knn.temperature,
+            )
+            for k in neighbours
+        }
+        for name in _features(config, backbone)
+    }  # fmt: skip
+    return {**identity(backbone), "protocol": to_dict(config), "accuracy_by_k": accuracies}
+
+
+def _table(results: list[dict[str, Any]], neighbours: list[int]) -> str:
+    """A Markdown table, a row per label and feature: mean and standard deviation over runs."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(result["label"], []).append(result)
+    rows = [["method", "runs", "feature", *(f"k = {k} %" for k in neighbours)]]
+    for label, group in groups.items():
+        for feature in group[0]["accuracy_by_k"]:
+            cells = [spread([r["accuracy_by_k"][feature][str(k)] for r in group], 2) for k in neighbours]
+            rows.append([label, str(len(group)), feature, *cells])
+    return aligned(rows)

@@ -1,0 +1,271 @@
+"""What the evaluation protocols share: which runs, where the results go, resuming, and one table for all."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+
+from trainlib import study
+from trainlib.backbone import OPTION, Backbone, load_backbone
+from trainlib.cli import read_config
+from trainlib.config import DataConfig, differences, resolve, to_dict
+from trainlib.data import load_dataset
+from trainlib.driver import guarded, seed_list
+from trainlib.errors import UsageError
+from trainlib.files import read_json, write_atomic, write_json
+from trainlib.loop import make_fabric
+from trainlib.run import CONFIG, check_same, create_run_dir, prepare_device, read_run_config
+from trainlib.supervised import Prepared, fit
+from trainlib.tables import aligned, spread
+
+SOURCE = "source.json"
+NOTE = (
+    "max: the best epoch, chosen on the held-out images themselves, as the published scripts report; "
+    "last: after the last epoch, chosen by nothing"
+)
+ACCURACIES = (("top1", "top-1 last"), ("max_top1", "top-1 max"), ("top5", "top-5 last"), ("max_top5", "top-5 max"))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What distinguishes one protocol from another."""
+
+    program: str
+    config_class: type
+    name: Callable[[Any], str]  # from the configuration: the name of the results
+    validate: Callable[[Any], None]
+    check: Callable[[Any, Backbone], None]  # configuration against encoder
+    prepare: Callable[[Any, Backbone, Any, Fabric], Prepared]
+    finish: Callable[[Path, str], None] = lambda place, label: None  # pictures
+
+
+@dataclass(frozen=True)
+class Job:
+    """One encoder, where its results go, and what is trained on it."""
+
+    run_dir: Path
+    place: Path
+    name: str
+    config: Any
+    seeds: list[int]
+    weights: str
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the trainings."""
+        return self.place / self.name
+
+    def seed_dir(self, seed: int) -> Path:
+        """Folder of one training."""
+        return self.folder / f"seed{seed}"
+
+
+def run_protocol(protocol: Protocol, arguments: argparse.Namespace) -> int:
+    """Carry out the command line of a protocol and return the exit code."""
+    return guarded(
+        protocol.program, str(arguments.out or arguments.runs[0]), lambda: _carry_out(protocol, arguments)
+    )
+
+
+def _carry_out(protocol: Protocol, arguments: argparse.Namespace) -> None:
+    places = result_places(arguments)
+    jobs = [_job(protocol, arguments, run_dir, place) for run_dir, place in places]
+    for job in jobs:
+        protocol.validate(job.config)
+    prepare_device(jobs[0].config)
+    check_comparable([job.run_dir for job in jobs])
+    datasets = Datasets()
+    for job in jobs:  # all that can be wrong is said before any folder is made
+        datasets.get(job.config, load_backbone(job.run_dir))
+    for job in jobs:
+        _create(job)
+    results = [_evaluate(protocol, job, datasets) for job in jobs]
+    table = results_table(results)
+    print(f"{table}\n\n{NOTE}")
+    if arguments.out is not None:
+        write_atomic(arguments.out / f"{jobs[0].name}.md", f"{table}\n\n{NOTE}\n".encode())
+    print("results:", ", ".join(str(job.place / f"{job.name}.json") for job in jobs))
+
+
+def result_places(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """Each run with the folder of its results: the run's own, or one under ``--out`` named after the run."""
+    run_dirs = study.expand(arguments.runs)
+    if len({d.resolve() for d in run_dirs}) < len(run_dirs):
+        raise UsageError(OPTION, "the same run is named twice", "give each run once")
+    if arguments.out is None:
+        return [(d, d) for d in run_dirs]
+    if len(run_dirs) == 1:
+        return [(run_dirs[0], arguments.out)]
+    names = [d.resolve().name for d in run_dirs]
+    if len(set(names)) < len(names):  # such as mae-seed0 of two comparisons
+        names = ["-".join(d.resolve().parts[-2:]) for d in run_dirs]
+    if len(set(names)) < len(names):
+        raise UsageError("--out", "the runs' folders have equal names", "leave --out out")
+    return [(d, arguments.out / n) for d, n in zip(run_dirs, names, strict=True)]
+
+
+def _job(protocol: Protocol, arguments: argparse.Namespace, run_dir: Path, place: Path) -> Job:
+    backbone = load_backbone(run_dir)
+    asked = resolve(read_config(arguments, protocol.config_class()).with_source(backbone.config))
+    seeds = seed_list(arguments.seeds, asked.run.seed)
+    job = Job(run_dir, place, protocol.name(asked), asked, seeds, backbone.fingerprint())
+    if job.folder.exists() or (place / f"{job.name}.json").exists():
+        if not arguments.resume:
+            raise UsageError(
+                "--out", f"{place} has results of {job.name} already",
+                "continue them with --resume, or choose another --out",
+            )  # fmt: skip
+        job = _resumed(protocol, arguments, job)
+    protocol.check(job.config, backbone)
+    return job
+
+
+def _resumed(protocol: Protocol, arguments: argparse.Namespace, job: Job) -> Job:
+    """The job with the options that it was started with; options given anew must agree with them."""
+    earlier = sorted(job.folder.glob(f"seed*/{CONFIG}"), key=lambda p: int(p.parent.name.removeprefix("seed")))
+    if not earlier:
+        return job
+    source = read_json(job.folder / SOURCE) if (job.folder / SOURCE).is_file() else {}
+    if source.get("weights") != job.weights:
+        raise UsageError(
+            "--resume", f"{job.folder} was made with other weights than {job.run_dir} has now",
+            "choose another --out",
+        )  # fmt: skip
+    saved = read_run_config(earlier[0].parent, protocol.config_class)
+    config = read_config(arguments, saved)
+    check_same(config, saved, job.folder)
+    seeds = [int(p.parent.name.removeprefix("seed")) for p in earlier]
+    if arguments.seeds is not None:
+        seeds = seed_list(arguments.seeds, config.run.seed)
+    return dataclasses.replace(job, config=config, seeds=seeds)
+
+
+def _create(job: Job) -> None:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_json(job.folder / SOURCE, {"run": str(job.run_dir), "weights": job.weights})
+    for seed in job.seeds:
+        if not (job.seed_dir(seed) / CONFIG).is_file():
+            create_run_dir(job.seed_dir(seed), _seeded(job.config, seed))
+
+
+def _seeded(config: Any, seed: int) -> Any:
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
+
+
+class Datasets:
+    """The data sets of the jobs; the latest is kept, since jobs rarely differ in it."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._dataset: Any = None
+
+    def get(self, config: Any, backbone: Backbone) -> Any:
+        """The data that ``config`` names at the size that the encoder takes."""
+        data = DataConfig(**dataclasses.asdict(config.data), image_size=backbone.image_size)
+        optim = getattr(config, "optim", None) or argparse.Namespace(batch=1)
+        if self._key != (data, optim):
+            self._dataset = load_dataset(argparse.Namespace(data=data, optim=optim))
+            self._key = (data, optim)
+        if self._dataset.channels != backbone.channels:
+            raise UsageError(
+                "--data",
+                f"images of {data.data} have {self._dataset.channels} channels, the encoder of {backbone.run_dir} "
+                f"takes {backbone.channels}",
+                f"use the run's own data ({backbone.config.data.data}) or data of the same kind",
+            )
+        return self._dataset
+
+
+def check_comparable(run_dirs: list[Path]) -> None:
+    """Refuse runs of equal label whose mean would be one of unlike recipes or of one run twice."""
+    first: dict[str, Backbone] = {}
+    seen: dict[tuple[str, int], Path] = {}
+    for run_dir in run_dirs:
+        backbone = load_backbone(run_dir)
+        config, label = backbone.config, backbone.label
+        other = first.setdefault(label, backbone)
+        unlike = differences(config, _seeded(other.config, config.run.seed))
+        if not unlike and backbone.epoch != other.epoch:
+            unlike = [("an epoch", backbone.epoch, other.epoch)]
+        for flag, ours, theirs in unlike:
+            raise UsageError(
+                OPTION, f"{run_dir} has {flag} {ours}, {other.run_dir} has {theirs}, and both are {label}",
+                "name only runs of one recipe",
+            )  # fmt: skip
+        twin = seen.setdefault((label, config.run.seed), run_dir)
+        if twin != run_dir:
+            raise UsageError(
+                OPTION, f"{run_dir} and {twin} are both {label} with seed {config.run.seed}",
+                "give each run once",
+            )  # fmt: skip
+
+
+def _evaluate(protocol: Protocol, job: Job, datasets: Datasets) -> dict[str, Any]:
+    backbone = load_backbone(job.run_dir)
+    fabric = make_fabric(job.config)
+    dataset = datasets.get(job.config, backbone).to(fabric.device)
+    backbone.to(fabric.device)
+    if backbone.epoch < backbone.config.optim.epochs:
+        print(
+            f"{job.run_dir} is unfinished: epoch {backbone.epoch} of {backbone.config.optim.epochs}",
+            file=sys.stderr,
+        )
+    prepare = functools.cache(lambda: protocol.prepare(job.config, backbone, dataset, fabric))
+    heads = []
+    for seed in job.seeds:
+        label = f"{backbone.label} seed {backbone.config.run.seed}, {job.name} seed {seed}"
+        heads.append(fit(fabric, _seeded(job.config, seed), prepare, job.seed_dir(seed), label))
+    result = {
+        **identity(backbone),
+        "protocol": to_dict(job.config),
+        "weights": job.weights,
+        "note": NOTE,
+        "heads": heads,
+    }
+    write_json(job.place / f"{job.name}.json", result)
+    protocol.finish(job.place, backbone.label)
+    return result
+
+
+def identity(backbone: Backbone) -> dict[str, Any]:
+    """What the results say of the encoder."""
+    return {
+        "run": str(backbone.run_dir),
+        "label": backbone.label,
+        "seed": backbone.config.run.seed,
+        "pretraining_epochs": backbone.epoch,
+        "pretraining_data": backbone.config.data.data,
+    }
+
+
+def results_table(results: list[dict[str, Any]]) -> str:
+    """A Markdown table, a row per label and feature.
+
+    Several runs of a label: mean and standard deviation over runs of their means over heads. One run: over its heads.
+    """
+    header = ["method", "runs", "heads", "feature", *(title for _, title in ACCURACIES), "seconds", "CPU s"]
+    rows = []
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault(result["label"], []).append(result)
+    for label, group in groups.items():
+        counts = sorted({len(result["heads"]) for result in group})
+        for feature in group[0]["heads"][0]["features"]:
+            cells = [spread(_values(group, lambda h, f=feature, k=key: h["features"][f][k]), 2) for key, _ in ACCURACIES]
+            times = [spread(_values(group, lambda h, k=key: h[k]), 0) for key in ("seconds", "cpu_seconds")]
+            rows.append([label, str(len(group)), "/".join(map(str, counts)), feature, *cells, *times])
+    return aligned([header, *rows])
+
+
+def _values(group: list[dict[str, Any]], read: Callable[[dict[str, Any]], float]) -> list[float]:
+    per_run = [[read(head) for head in result["heads"]] for result in group]
+    return per_run[0] if len(per_run) == 1 else [statistics.fmean(values) for values in per_run]

@@ -1,0 +1,154 @@
+"""What all joint-embedding methods share: two branches, an online probe, and what is measured."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainlib.evaluate import extract, knn_accuracy
+from trainlib.method import Measurements, Method
+from trainlib.siamese.instrument import divergences, reconstruction_bound, shared_information
+from trainlib.siamese.networks import Branch
+from trainlib.siamese.optimizers import PROBE_LR, Rates, make_optimizer
+from trainlib.siamese.pictures import draw_training, draw_views
+from trainlib.step import StepOutput
+from trainlib.views import AUGMENTATIONS, Views
+
+MEASURED_VIEWS = AUGMENTATIONS["asymmetric"][0]  # of the held-out batch, equal for all methods
+
+
+class Projections(NamedTuple):
+    """Projections ``(B, d)`` of both views, online and (without gradient) target, and the images' places."""
+
+    online: tuple[Tensor, Tensor]
+    target: tuple[Tensor, Tensor]
+    index: Tensor
+
+
+class SiameseMethod(Method):
+    """Two views, one online network, and a target network where the method has an ``ema`` option.
+
+    A method's file gives the class variables and ``loss``, and whatever heads and state the loss needs. The projector's
+    output width comes from the configuration and is equal for all methods.
+    """
+
+    label: ClassVar[str]
+    augmentation: ClassVar[str] = "symmetric"
+    projector: ClassVar[dict[str, Any]] = {"hidden_layers": 1}
+    options: ClassVar[dict[str, Any]] = {}
+    rates: ClassVar[dict[str, Rates]]
+
+    def __init__(self, config, channels: int, classes: int) -> None:
+        super().__init__()
+        self.config, self.run, self.epochs = config.method, config.run, config.optim.epochs
+        self.online = Branch(config.model, channels, self.projector)
+        self.target: Branch | None = None
+        if "ema" in self.options:
+            self.target = copy.deepcopy(self.online).requires_grad_(False)
+        self.probe = nn.Linear(self.online.features, classes)
+        data = config.data
+        self.views = tuple(
+            replace(view, crop_min=data.crop_min, flip=data.flip) for view in AUGMENTATIONS[self.config.augmentation]
+        )
+        self.measured_views = replace(MEASURED_VIEWS, crop_min=data.crop_min, flip=data.flip)
+
+    def loss(self, batch: Projections) -> Tensor:
+        """The method's loss in float32; it may update the method's buffers."""
+        raise NotImplementedError
+
+    def special_groups(self, optim) -> list[tuple[nn.Module, dict[str, Any]]]:
+        """Parts of the method with optimiser settings of their own."""
+        return [(self.probe, {"peak": PROBE_LR[optim.optimizer], "weight_decay": 0.0})]
+
+    def followed(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Pairs (online, target) of modules of which the second follows the first by its moving average."""
+        return [] if self.target is None else [(self.online, self.target)]
+
+    def make_optimizer(self, config) -> torch.optim.Optimizer:
+        """The configured optimiser."""
+        return make_optimizer(self, config.optim, self.special_groups(config.optim))
+
+    def train_batches(self, dataset, epoch: int, seed: int) -> Iterator[tuple[Views, Tensor]]:
+        """Two views of each batch."""
+        return dataset.view_batches(epoch, seed, self.views)
+
+    def forward(self, images: Views, labels: Tensor, draws: Tensor) -> StepOutput:
+        """The loss of a batch, the online probe's on top of it, and both branches' projections."""
+        (h1, z1), (h2, z2) = self.online(images.first), self.online(images.second)
+        t1, t2 = self._targets(images, z1, z2)
+        with torch.autocast(labels.device.type, enabled=False):
+            objective = self.loss(Projections((z1, z2), (t1, t2), images.index))
+            logits = self.probe(torch.cat([h1, h2]).detach())
+            both = labels.repeat(2)
+            probe_loss = nn.functional.cross_entropy(logits, both)
+        logs = {
+            "loss": objective.detach(),
+            "probe_loss": probe_loss.detach(),
+            "probe_accuracy": (logits.argmax(1) == both).float().mean(),
+        }
+        return StepOutput(objective + probe_loss, logs, z1.detach(), (z1.detach(), t2))
+
+    @torch.no_grad()
+    def _targets(self, images: Views, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+        if self.target is None:
+            return z1.detach(), z2.detach()
+        return self.target(images.first)[1], self.target(images.second)[1]
+
+    @torch.no_grad()
+    def after_step(self, epoch: float) -> None:
+        """Move the target network; the share that it keeps rises to 1 by half a cosine."""
+        for online, target in self.followed():
+            kept = 1 - (1 - self.config.ema) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+            torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - kept)
+
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of the online network."""
+        return dict(zip(("backbone", "projector"), self.online(images), strict=True))
+
+    def branches(self, first: Tensor, second: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Features of the first view by the online network and of the second by the target network."""
+        (h1, z1), (h2, z2) = self.online(first), (self.target or self.online)(second)
+        return {"backbone": (h1, h2), "projector": (z1, z2)}
+
+    @torch.no_grad()
+    def measure(self, dataset, autocast: Callable[[], AbstractContextManager]) -> Measurements:
+        """Information between the branches on two fixed views of held-out images, and kNN accuracy."""
+        limit = self.run.rank_images
+
+        def encode(images: Tensor) -> dict[str, Tensor]:
+            with autocast():
+                return self.encode(images)
+
+        with autocast():
+            branches = self.branches(*dataset.evaluation_views(self.measured_views, limit))
+        bank, bank_labels = extract(encode, dataset, "train", self.config.knn_images)
+        query, query_labels = extract(encode, dataset, "test", limit)
+        return {
+            name: {
+                **shared_information(*pair),
+                **divergences(*pair),
+                **reconstruction_bound(*pair),
+                "knn_accuracy": knn_accuracy(
+                    bank[name], bank_labels, query[name], query_labels, dataset.classes
+                ),
+            }
+            for name, pair in branches.items()
+        }
+
+    def summarize(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """The measurements before the first step, to compare with the final ones."""
+        measured = [r for r in records if r["kind"] == "eval"]
+        return {"untrained": {k: v for k, v in measured[0].items() if k not in ("kind", "step", "epoch")}}
+
+    def draw_pictures(self, dataset, config, records: list[dict[str, Any]], folder: Path) -> None:
+        """Views of training images; loss, accuracy and information during training."""
+        draw_views(self, dataset, config.run.seed, folder / "views.png")
+        draw_training(records, f"{config.label()}, {config.data.data}", folder / "training.png")

@@ -1,0 +1,42 @@
+"""The information that two branches share, from the correlation matrices of their features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from matinfo import correlation, joint_entropy, matrix_js, mutual_information, spectrum_js
+from matinfo.losses import sphere_entropy, sphere_reconstruction
+
+
+@torch.no_grad()
+def shared_information(features1: Tensor, features2: Tensor) -> dict[str, float]:
+    """Mutual information and joint entropy (order 1, nats) of the column-normalised correlation matrices."""
+    K1, K2 = correlation(features1), correlation(features2)
+    return {
+        "mutual_information": float(mutual_information(K1, K2)),
+        "joint_entropy": float(joint_entropy(K1, K2)),
+    }
+
+
+@torch.no_grad()
+def divergences(features1: Tensor, features2: Tensor) -> dict[str, float]:
+    """Jensen-Shannon divergences of the same matrices: of the matrices, and of their sorted spectra."""
+    K1, K2 = correlation(features1), correlation(features2)
+    return {"matrix_js": float(matrix_js(K1, K2)), "spectrum_js": float(spectrum_js(K1, K2))}
+
+
+@torch.no_grad()
+def reconstruction_bound(features1: Tensor, features2: Tensor) -> dict[str, float]:
+    """The two parts of the entropy-reconstruction bound on the sphere at kappa = 10: entropy minus reconstruction."""
+    return {
+        "sphere_entropy": float(sphere_entropy(features2)),
+        "sphere_reconstruction": float(sphere_reconstruction(features1, features2)),
+    }
+
+
+def batch_information(config, output) -> dict[str, float]:
+    """What each line of the training log says of the two projections that entered the loss."""
+    if not config.method.instrument:
+        return {}
+    return {f"batch_{name}": value for name, value in shared_information(*output.views).items()}

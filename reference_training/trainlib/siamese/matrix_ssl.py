@@ -1,0 +1,28 @@
+"""Matrix-SSL (Zhang et al. 2024): matrix cross-entropies of the views' covariances, with predictor and target network."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from matinfo.losses import matrix_ssl_loss
+from trainlib.siamese.base import Projections, SiameseMethod
+from trainlib.siamese.networks import mlp
+from trainlib.siamese.optimizers import Rates
+
+
+class MatrixSSL(SiameseMethod):
+    label = "Matrix-SSL"
+    augmentation = "symmetric"
+    options = {"ema": 0.99, "gamma": 1.0}
+    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.5, 1e-5)}
+
+    def __init__(self, config, channels: int, classes: int) -> None:
+        super().__init__(config, channels, classes)
+        width = config.model.projector_width
+        self.predictor = mlp([width, config.model.projector_hidden, width])
+
+    def loss(self, batch: Projections) -> Tensor:
+        """The mean of both directions."""
+        (p1, p2), (t1, t2) = (self.predictor(z) for z in batch.online), batch.target
+        gamma = self.config.gamma
+        return (matrix_ssl_loss(p1, t2, gamma=gamma) + matrix_ssl_loss(p2, t1, gamma=gamma)) / 2

@@ -1,0 +1,1 @@
+"""The statements of the theory section, evaluated on the features of real training."""

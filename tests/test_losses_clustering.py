@@ -1,0 +1,414 @@
+"""Losses against cluster assignments: Sinkhorn codes, SwAV, DeepCluster."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import matrices
+import numpy as np
+import oracles
+import pytest
+import torch
+from helpers import t
+from hypothesis import given
+from hypothesis import strategies as st
+from tolerances import EPS32, close
+from torch.autograd import gradcheck
+
+from matinfo.losses import deepcluster_loss, sinkhorn, swav_loss
+
+
+def scores(n=8, k=5, seed=0, dtype=torch.float64):
+    """Cosines of random features and prototypes."""
+    rows = oracles.unit_rows(matrices.features(n, 6, seed))
+    return t(rows @ oracles.unit_rows(matrices.features(k, 6, 99)).T, dtype)
+
+
+# --- definitions, one entry at a time --------------------------------------------------------------------------
+
+
+def sinkhorn_oracle(s, epsilon=0.05, iterations=3):
+    Q = [[math.exp(x / epsilon) for x in row] for row in np.asarray(s)]
+    for _ in range(iterations):
+        sums = [sum(column) for column in zip(*Q, strict=True)]
+        Q = [[x / total for x, total in zip(row, sums, strict=True)] for row in Q]
+        Q = [[x / sum(row) for x in row] for row in Q]
+    return np.array(Q)
+
+
+def negative_log_softmax(row, index, temperature):
+    return math.log(sum(math.exp(x / temperature) for x in row)) - row[index] / temperature
+
+
+def swav_oracle(s1, s2, temperature=0.1, epsilon=0.05, iterations=3, queue1=None, queue2=None):
+    s1, s2 = np.asarray(s1), np.asarray(s2)
+    total, (n, k) = 0.0, s1.shape
+    for own, other, queue in ((s1, s2, queue1), (s2, s1, queue2)):
+        pool = own if queue is None else np.concatenate([own, queue])
+        codes = sinkhorn_oracle(pool, epsilon, iterations)[:n]
+        for b in range(n):
+            total += sum(codes[b, j] * negative_log_softmax(other[b], j, temperature) for j in range(k))
+    return total / (2 * n)
+
+
+def deepcluster_oracle(s, assignments, temperature):
+    heads = []
+    for head, labels in zip(np.atleast_3d(s), np.atleast_2d(assignments), strict=True):
+        terms = [
+            negative_log_softmax(row, a, temperature) for row, a in zip(head, labels, strict=True) if a >= 0
+        ]
+        heads.append(sum(terms) / len(terms) if terms else 0.0)
+    return sum(heads) / len(heads)
+
+
+@pytest.mark.parametrize(("epsilon", "iterations"), [(0.05, 3), (0.5, 1), (1.0, 10)])
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (1, 4), (4, 1)])
+def test_sinkhorn_equals_its_definition(shape, epsilon, iterations):
+    s = scores(*shape)
+    codes = sinkhorn(s, epsilon=epsilon, iterations=iterations)
+    assert np.abs(codes.numpy() - sinkhorn_oracle(s, epsilon, iterations)).max() < 1e-13
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.5, "epsilon": 0.2, "iterations": 7}])
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (1, 4)])
+def test_swav_loss_equals_its_definition(shape, settings):
+    s1, s2 = scores(*shape), scores(*shape, seed=1)
+    expected = swav_oracle(s1, s2, **settings)
+    close(swav_loss(s1, s2, **settings), expected, 1e-13 * (1 + expected))
+
+
+@pytest.mark.parametrize("queues", [(True, True), (True, False), (False, True)])
+def test_swav_loss_with_queues_equals_its_definition(queues):
+    s1, s2 = scores(), scores(seed=1)
+    queue1, queue2 = (scores(11, seed=2 + i) if given else None for i, given in enumerate(queues))
+    expected = swav_oracle(s1, s2, queue1=queue1, queue2=queue2)
+    close(swav_loss(s1, s2, queue1=queue1, queue2=queue2), expected, 1e-13 * (1 + expected))
+    assert abs(expected - swav_oracle(s1, s2)) > 1e-3
+
+
+def test_defaults_are_those_of_the_documentation():
+    s1, s2 = scores(), scores(seed=1)
+    assert swav_loss(s1, s2) == swav_loss(s1, s2, temperature=0.1, epsilon=0.05, iterations=3)
+    assert torch.equal(sinkhorn(s1), sinkhorn(s1, epsilon=0.05, iterations=3))
+    labels = torch.zeros(8, dtype=torch.int64)
+    assert deepcluster_loss(s1, labels) == deepcluster_loss(s1, labels, temperature=0.1)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_deepcluster_loss_equals_its_definition(heads, temperature):
+    s = torch.stack([scores(seed=h) for h in range(heads)])
+    assignments = np.random.default_rng(0).integers(-1, 5, (heads, 8))
+    assert (assignments == -1).any()
+    expected = deepcluster_oracle(s.numpy(), assignments, temperature)
+    close(
+        deepcluster_loss(s, torch.as_tensor(assignments), temperature=temperature),
+        expected,
+        1e-13 * (1 + expected),
+    )
+    if heads == 1:
+        close(
+            deepcluster_loss(s[0], torch.as_tensor(assignments[0]), temperature=temperature), expected, 1e-13
+        )
+
+
+def test_deepcluster_loss_is_the_mean_of_the_cross_entropies_of_torch():
+    s = torch.stack([scores(seed=h) for h in range(3)])
+    assignments = torch.as_tensor(np.random.default_rng(1).integers(-1, 5, (3, 8)))
+    heads = [
+        torch.nn.functional.cross_entropy(x / 0.1, a, ignore_index=-1)
+        for x, a in zip(s, assignments, strict=True)
+    ]
+    close(deepcluster_loss(s, assignments), sum(heads) / 3, 1e-14)
+
+
+# --- against lightly -------------------------------------------------------------------------------------------
+
+
+def lightly_loss(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(pytest.importorskip("lightly.loss"), name)
+
+
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("shape", [(16, 12), (12, 30)])
+def test_swav_loss_equals_that_of_lightly(shape, queued):
+    s1, s2 = scores(*shape), scores(*shape, seed=1)
+    queues = [scores(40, shape[1], seed=2 + i) for i in range(2)] if queued else None
+    theirs = float(lightly_loss("SwaVLoss")()([s1, s2], [], queues))
+    ours = swav_loss(s1, s2, **(dict(zip(("queue1", "queue2"), queues, strict=True)) if queued else {}))
+    close(ours, theirs, 1e-13 * (1 + theirs))
+
+
+# --- closed forms and limits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
+def test_sinkhorn_rows_sum_to_one_and_columns_share_the_batch_in_the_limit(shape):
+    codes = sinkhorn(scores(*shape), epsilon=0.5, iterations=200)
+    assert (codes >= 0).all()
+    assert (codes.sum(-1) - 1).abs().max() < 1e-14
+    assert (codes.sum(-2) - shape[0] / shape[1]).abs().max() < 1e-12
+    assert (sinkhorn(scores(*shape), epsilon=0.5).sum(-2) - shape[0] / shape[1]).abs().max() > 1e-6
+
+
+def test_sinkhorn_of_equal_scores_is_uniform_and_of_clear_ones_is_hard():
+    assert (sinkhorn(torch.full((6, 4), 0.3)) - 0.25).abs().max() < 4 * EPS32
+    assert torch.equal(sinkhorn(torch.eye(4), epsilon=1e-3), torch.eye(4))
+
+
+def test_sinkhorn_has_no_gradient():
+    assert not sinkhorn(scores().requires_grad_()).requires_grad
+
+
+@given(seed=matrices.seeds, shift=st.floats(-3, 3))
+def test_sinkhorn_does_not_depend_on_a_shift_of_a_prototype_nor_on_the_order_of_samples(seed, shift):
+    # The first step divides each column by its sum.
+    s = scores(seed=seed % 1000)
+    rng = np.random.default_rng(seed)
+    order, shifts = torch.as_tensor(rng.permutation(8)), shift * t(rng.standard_normal(5))
+    assert (sinkhorn(s[order] + shifts) - sinkhorn(s)[order]).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("k", [2, 9])
+def test_swav_and_deepcluster_loss_of_collapsed_scores_are_log_k(k):
+    same = torch.full((6, k), 0.4, dtype=torch.float64)
+    close(swav_loss(same, same), math.log(k), 1e-14)
+    close(deepcluster_loss(same, torch.arange(6) % k), math.log(k), 1e-14)
+
+
+def test_swav_and_deepcluster_loss_of_clear_assignments_are_zero():
+    sharp = 100 * torch.eye(4)
+    assert swav_loss(sharp, sharp) == 0
+    assert deepcluster_loss(sharp, torch.arange(4)) == 0
+
+
+def test_swav_loss_compares_the_codes_with_the_other_view():
+    s1, s2 = scores(), scores(seed=1)
+    close(swav_loss(s1, s2), swav_loss(s2, s1), 1e-14)
+    assert abs(swav_loss(s1, s2) - (swav_loss(s1, s1) + swav_loss(s2, s2)) / 2) > 1e-2
+
+
+def test_sinkhorn_and_swav_loss_keep_batch_dimensions():
+    s1, s2 = (torch.stack([scores(seed=i + 10 * s) for s in range(3)]) for i in range(2))
+    queue = torch.stack([scores(6, seed=20 + s) for s in range(3)])
+    assert sinkhorn(s1).shape == (3, 8, 5)
+    assert (sinkhorn(s1)[1] - sinkhorn(s1[1])).abs().max() < 1e-15
+    values = swav_loss(s1, s2, queue1=queue)
+    assert values.shape == (3,)
+    close(values[2], swav_loss(s1[2], s2[2], queue1=queue[2]), 1e-14 * 10)
+
+
+def test_deepcluster_loss_ignores_samples_without_an_assignment():
+    s = scores().requires_grad_()
+    assignments = torch.tensor([0, -1, 2, -1, 4, 1, -1, 3])
+    kept = assignments >= 0
+    value = deepcluster_loss(s, assignments)
+    close(value, deepcluster_loss(s[kept], assignments[kept]), 1e-14)
+    (gradient,) = torch.autograd.grad(value, s)
+    assert (gradient[~kept] == 0).all()
+    assert (gradient[kept].norm(dim=-1) > 0).all()
+
+
+def test_deepcluster_loss_is_zero_with_zero_gradient_where_nothing_is_assigned():
+    s = torch.stack([scores(), scores(seed=1)]).requires_grad_()
+    nothing = torch.full((2, 8), -1)
+    value = deepcluster_loss(s, nothing)
+    assert value == 0
+    assert (torch.autograd.grad(value, s)[0] == 0).all()
+    nothing[0] = 1
+    one_head = deepcluster_loss(s, nothing)
+    close(one_head, deepcluster_loss(s[0], nothing[0]) / 2, 1e-14)
+    assert (torch.autograd.grad(one_head, s)[0][1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32])
+def test_deepcluster_loss_takes_any_integers(dtype):
+    assignments = torch.tensor([0, -1, 2, -1, 4, 1, -1, 3])
+    assert deepcluster_loss(scores(), assignments.to(dtype)) == deepcluster_loss(scores(), assignments)
+
+
+def test_losses_of_numpy_return_numpy():
+    s1, s2, queue = scores(), scores(seed=1), scores(6, seed=2)
+    value = swav_loss(s1.numpy(), s2.numpy(), queue1=queue.numpy())
+    assert isinstance(value, np.ndarray | np.float64)
+    close(value, swav_loss(s1, s2, queue1=queue), 1e-15)
+    close(deepcluster_loss(s1.numpy(), np.arange(8) % 5), deepcluster_loss(s1, torch.arange(8) % 5), 0.0)
+
+
+# --- gradients -------------------------------------------------------------------------------------------------
+
+
+def test_swav_loss_has_the_gradient_of_fixed_codes_and_none_to_the_queue():
+    s1, s2, queue = (
+        scores().requires_grad_(),
+        scores(seed=1).requires_grad_(),
+        scores(6, seed=2).requires_grad_(),
+    )
+    value = swav_loss(s1, s2, queue1=queue, queue2=queue)
+    gradients = torch.autograd.grad(value, (s1, s2, queue), allow_unused=True)
+    assert gradients[2] is None
+    for s, other, gradient in ((s1, s2, gradients[0]), (s2, s1, gradients[1])):
+        codes = sinkhorn(torch.cat([other, queue]))[:8]
+        expected = ((s / 0.1).softmax(-1) - codes) / (2 * 8 * 0.1)
+        assert (gradient - expected).abs().max() < 1e-14
+
+
+def test_deepcluster_loss_gradient_is_exact():
+    s = torch.stack([scores(4, 3), scores(4, 3, seed=1)]).requires_grad_()
+    assignments = torch.tensor([[0, 1, -1, 2], [2, -1, -1, 0]])
+    assert gradcheck(lambda x: deepcluster_loss(x, assignments), s)
+
+
+HARD = {
+    "zero": np.zeros((6, 4)),
+    "collapsed": np.ones((6, 4)),
+    "one_prototype_wins": np.outer(np.ones(6), [1e18, 0, 0, 0]),
+    "one_sample_dominates": np.outer([1e18, 0, 0, 0, 0, 0], np.ones(4)),
+    "huge": 1e18 * matrices.features(6, 4),
+    "huger": 1e37 * matrices.features(6, 4),
+    "tiny": 1e-30 * matrices.features(6, 4),
+    "one_sample": matrices.features(1, 4),
+    "one_prototype": matrices.features(6, 1),
+}
+every_hard_case = pytest.mark.parametrize("case", HARD)
+both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+@every_hard_case
+@both_dtypes
+def test_sinkhorn_is_finite_with_rows_that_sum_to_one_on_hard_scores(case, dtype):
+    codes = sinkhorn(t(HARD[case], dtype))
+    assert codes.isfinite().all()
+    assert (codes.sum(-1) - 1).abs().max() < 8 * torch.finfo(dtype).eps
+
+
+@every_hard_case
+@both_dtypes
+def test_swav_loss_and_gradient_are_finite_on_hard_scores(case, dtype):
+    hard = t(HARD[case], dtype)
+    for other in (hard, t(matrices.features(*hard.shape, 9), dtype)):
+        s1, s2 = hard.clone().requires_grad_(), other.clone().requires_grad_()
+        value = swav_loss(s1, s2, queue1=hard)
+        assert value.isfinite()
+        assert all(g.isfinite().all() for g in torch.autograd.grad(value, (s1, s2)))
+
+
+@every_hard_case
+@both_dtypes
+def test_deepcluster_loss_and_gradient_are_finite_on_hard_scores(case, dtype):
+    s = t(HARD[case], dtype).requires_grad_()
+    value = deepcluster_loss(s, torch.arange(len(s)) % s.shape[1])
+    assert value.isfinite()
+    assert torch.autograd.grad(value, s)[0].isfinite().all()
+
+
+def test_a_huge_tie_is_shared_in_float32():
+    # Subtracting max + log 2 at once would lose the log 2 beside 1e18, and rows would sum to 2.
+    codes = sinkhorn(1e18 * torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]]))
+    assert torch.equal(codes, torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]))
+
+
+# --- precision -------------------------------------------------------------------------------------------------
+
+
+LABELS = torch.arange(32) % 16
+CALLS = {
+    "sinkhorn": lambda dtype: (sinkhorn, [scores(32, 16, dtype=dtype)]),
+    "swav": lambda dtype: (swav_loss, [scores(32, 16, i, dtype) for i in range(2)]),
+    "deepcluster": lambda dtype: (lambda s: deepcluster_loss(s, LABELS), [scores(32, 16, dtype=dtype)]),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+@every_call
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_function_of_half_precision_is_computed_in_float32(call, dtype):
+    function, arguments = call(dtype)
+    assert function(*arguments).dtype == torch.float32
+    assert torch.equal(function(*arguments), function(*(x.float() for x in arguments)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_swav_loss_keeps_the_precision_of_a_queue_of_another_dtype(dtype):
+    s1, s2, queue = scores().to(dtype), scores(seed=1).to(dtype), scores(6, seed=2, dtype=torch.float32)
+    wide = [s.to(dtype if dtype == torch.float64 else torch.float32) for s in (s1, s2)]
+    assert swav_loss(s1, s2, queue1=queue) == swav_loss(*wide, queue1=queue.to(wide[0].dtype))
+
+
+@every_call
+def test_function_is_not_touched_by_autocast(call):
+    function, arguments = call(torch.float32)
+    outside = function(*arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(function(*arguments), outside)
+
+
+@every_call
+def test_function_of_float32_is_correct_to_float32_rounding(call):
+    function, arguments = call(torch.float32)
+    expected = function(*(x.double() for x in arguments))
+    # Exponents are up to 2/0.05 = 40, and every one of the six normalisations rounds.
+    error = (function(*arguments) - expected).abs().max()
+    assert error < 40 * EPS32 * (1 + expected.abs().max())
+
+
+# --- errors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function", [sinkhorn, lambda s, **kw: swav_loss(s, s, **kw)], ids=["sinkhorn", "swav"]
+)
+def test_codes_reject_settings_out_of_range(function):
+    with pytest.raises(ValueError, match="epsilon > 0"):
+        function(scores(), epsilon=0.0)
+    with pytest.raises(ValueError, match="iterations >= 1, got 0"):
+        function(scores(), iterations=0)
+    with pytest.raises(TypeError, match="iterations to be an integer, got float"):
+        function(scores(), iterations=3.0)
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        function(torch.randn(5))
+    with pytest.raises(TypeError, match="int64"):
+        function(torch.ones(4, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_losses_reject_temperatures_that_are_not_positive(value):
+    with pytest.raises(ValueError, match="temperature > 0"):
+        swav_loss(scores(), scores(), temperature=value)
+    with pytest.raises(ValueError, match="temperature > 0"):
+        deepcluster_loss(scores(), torch.zeros(8, dtype=torch.int64), temperature=value)
+
+
+def test_swav_loss_names_the_shapes_that_do_not_match():
+    with pytest.raises(ValueError, match=r"scores1 and scores2.*\(8, 5\).*\(7, 5\)"):
+        swav_loss(scores(), scores(7))
+    with pytest.raises(ValueError, match=r"queue2 of shape \('?Q'?, 5\), got \(6, 4\)"):
+        swav_loss(scores(), scores(), queue2=torch.randn(6, 4))
+    with pytest.raises(TypeError, match="queue1.*list"):
+        swav_loss(scores(), scores(), queue1=[[1.0] * 5])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "error", "message"),
+    [
+        (torch.zeros(7, dtype=torch.int64), ValueError, r"assignments of shape \(8,\), got \(7,\)"),
+        (torch.zeros(1, 8, dtype=torch.int64), ValueError, r"assignments of shape \(8,\), got \(1, 8\)"),
+        (torch.full((8,), 5), ValueError, r"-1, \.\.\., 4, got values from 5 to 5"),
+        (torch.full((8,), -2), ValueError, r"-1, \.\.\., 4, got values from -2 to -2"),
+        (torch.zeros(8), TypeError, r"integer assignments, got torch\.float32"),
+        (torch.zeros(8, dtype=torch.bool), TypeError, r"integer assignments, got torch\.bool"),
+        ([0] * 8, TypeError, "assignments.*list"),
+    ],
+)
+def test_deepcluster_loss_rejects_assignments_that_do_not_fit(assignments, error, message):
+    with pytest.raises(error, match=message):
+        deepcluster_loss(scores(), assignments)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (0, 4, 5)])
+def test_deepcluster_loss_rejects_scores_of_other_shapes(shape):
+    with pytest.raises(ValueError, match=r"\(H, B, K\) or \(B, K\)"):
+        deepcluster_loss(torch.randn(shape), torch.zeros(shape[:-1], dtype=torch.int64))

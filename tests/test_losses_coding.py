@@ -1,0 +1,600 @@
+"""Losses on coding rates and matrix entropies: MCR², EMP-SSL, MEC, Matrix-SSL, VNE."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import matrices
+import numpy as np
+import oracles
+import pytest
+import scipy.linalg
+import torch
+from helpers import t
+from hypothesis import given
+from hypothesis import strategies as st
+from tolerances import EPS32, close, relative_error
+from torch.autograd import gradcheck, gradgradcheck
+
+from matinfo import coding_rate, effective_rank, explain, rate_reduction, von_neumann_entropy
+from matinfo.losses import emp_ssl_loss, matrix_ssl_loss, mcr2_loss, mec_loss, vne_loss
+
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+def labelled(features):
+    return mcr2_loss(features, LABELS[: features.shape[-2]])
+
+
+# Each as a function of one batch, and of two views.
+SINGLE = {"mcr2": labelled, "vne": vne_loss, "emp_ssl": lambda Z: emp_ssl_loss(Z[..., None, :, :])}
+PAIRED = {
+    "mec": mec_loss,
+    "mec_paper": lambda a, b: mec_loss(a, b, eps2=2.0, scale="paper"),
+    "mec_taylor": lambda a, b: mec_loss(a, b, taylor=4),
+    "matrix_ssl": matrix_ssl_loss,
+    "matrix_ssl_paper": lambda a, b: matrix_ssl_loss(a, b, form="paper", mu=0.1),
+    "matrix_ssl_taylor": lambda a, b: matrix_ssl_loss(a, b, taylor=4),
+    "emp_ssl": lambda a, b: emp_ssl_loss(torch.stack([a, b], -3)),
+}
+single_losses = pytest.mark.parametrize("loss", SINGLE.values(), ids=SINGLE)
+paired_losses = pytest.mark.parametrize("loss", PAIRED.values(), ids=PAIRED)
+
+
+def views(n=8, d=5, noise=0.5, seed=0):
+    first = matrices.features(n, d, seed) + 0.3
+    return first, first + noise * matrices.features(n, d, seed + 1)
+
+
+def reflected(Z, vector=None):
+    """Z mirrored along a vector: Z @ R @ Z^T is symmetric and indefinite, and rows keep their length."""
+    v = np.arange(1.0, Z.shape[1] + 1) if vector is None else vector
+    return Z - 2 * np.outer(Z @ v, v) / (v @ v)
+
+
+# --- definitions ---------------------------------------------------------------------------------------------
+
+
+def continued_log(x, floor):
+    return math.log(x) if x >= floor else math.log(floor) + (x - floor) / floor
+
+
+def mec_weight(n, d, lambda_, scale):
+    return 1 / (lambda_ * n) if scale == "code" else (n + d) / (2 * n)
+
+
+def mec_oracle(Z1, Z2, eps2, scale):
+    a, b = oracles.unit_rows(Z1), oracles.unit_rows(Z2)
+    n, d = a.shape
+    lambda_ = d / (n * eps2)
+    S = np.array([[(a[i] @ b[j] + a[j] @ b[i]) / 2 for j in range(n)] for i in range(n)])
+    values = 1 + lambda_ * np.linalg.eigvalsh(S)
+    return -mec_weight(n, d, lambda_, scale) * sum(continued_log(x, 0.01) for x in values)
+
+
+def mec_taylor_oracle(Z1, Z2, eps2, scale, order):
+    a, b = oracles.unit_rows(Z1), oracles.unit_rows(Z2)
+    n, d = a.shape
+    lambda_ = d / (n * eps2)
+    C, power, total = lambda_ * (a @ b.T), np.eye(n), 0.0
+    for k in range(1, order + 1):
+        power = power @ C
+        total += (-1) ** (k + 1) * np.trace(power) / k
+    return -mec_weight(n, d, lambda_, scale) * total
+
+
+def covariances(Z1, Z2):
+    a, b = oracles.unit_rows(Z1), oracles.unit_rows(Z2)
+    n = len(a)
+    J = np.eye(n) - np.ones((n, n)) / n
+    return a.T @ J @ b / n, a.T @ J @ a / n, b.T @ J @ b / n
+
+
+def taylor_logm(Q, order):
+    X, power, total = Q - np.eye(len(Q)), np.eye(len(Q)), np.zeros_like(Q)
+    for k in range(1, order + 1):
+        power = power @ X
+        total += (-1) ** (k + 1) * power / k
+    return total
+
+
+def matrix_ssl_oracle(Z1, Z2, gamma, lambda_, mu, form, order=None):
+    cross, online, teacher = covariances(Z1, Z2)
+    d = len(cross)
+    ridge = mu * np.eye(d)
+    P, Q = teacher + ridge, online + ridge
+    if order is None:
+        values = mu + np.linalg.eigvalsh((cross + cross.T) / 2)
+        log_trace = sum(continued_log(x, mu / 100) for x in values)
+        log_Q = scipy.linalg.logm(Q)
+    else:
+        log_trace = np.trace(taylor_logm(cross + ridge, order))
+        log_Q = taylor_logm(Q, order)
+    alignment = -np.trace(P @ log_Q)
+    if form == "code":
+        return -lambda_ * log_trace + gamma * alignment
+    uniformity = -(1 / d + mu) * log_trace + np.trace(cross) + d * mu
+    return uniformity + gamma * (alignment + np.trace(Q))
+
+
+def emp_ssl_oracle(Z, eps2, invariance):
+    unit = np.array([oracles.unit_rows(view) for view in Z])
+    mean = unit.mean(0)
+    crops, n, _ = unit.shape
+    cosine = sum(
+        unit[v, i] @ mean[i] / math.sqrt(mean[i] @ mean[i]) for v in range(crops) for i in range(n)
+    ) / (crops * n)
+    rate = sum(float(oracles.coding_rate_mp(view, math.sqrt(eps2))) for view in unit) / crops
+    return -invariance * cosine - rate
+
+
+# --- against the definitions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eps2", [0.5, 0.01, 3.0])
+@pytest.mark.parametrize("shape", [(12, 5), (6, 9)])
+def test_mcr2_loss_equals_its_definition(shape, eps2):
+    Z, labels = matrices.features(*shape), np.arange(shape[0]) % 3
+    expected = -float(oracles.rate_reduction_mp(oracles.unit_rows(Z), np.eye(3)[labels], math.sqrt(eps2)))
+    close(mcr2_loss(t(Z), torch.as_tensor(labels), eps2=eps2), expected, 1e-12)
+
+
+def test_mcr2_loss_of_memberships_equals_its_definition():
+    Z = matrices.features(7, 4)
+    weights = np.random.default_rng(1).dirichlet(np.ones(3), 7)
+    expected = -float(oracles.rate_reduction_mp(oracles.unit_rows(Z), weights, math.sqrt(0.5)))
+    close(mcr2_loss(t(Z), t(weights)), expected, 1e-12)
+
+
+def test_eps2_is_the_square_of_the_distortion():
+    Z = t(oracles.unit_rows(matrices.features(8, 4)))
+    close(mcr2_loss(Z, LABELS, eps2=0.09), -rate_reduction(Z, LABELS, eps=0.3), 1e-14)
+    close(emp_ssl_loss(Z[None], eps2=0.09, invariance=1.0), -1 - coding_rate(Z, eps=0.3), 1e-13)
+
+
+@pytest.mark.parametrize("invariance", [200.0, 0.5])
+@pytest.mark.parametrize("shape", [(3, 6, 4), (4, 4, 7), (1, 5, 5)])
+def test_emp_ssl_loss_equals_its_definition(shape, invariance):
+    Z = np.random.default_rng(0).standard_normal(shape) + 0.4
+    expected = emp_ssl_oracle(Z, 0.2, invariance)
+    close(emp_ssl_loss(t(Z), invariance=invariance), expected, 1e-12 * abs(expected))
+
+
+@pytest.mark.parametrize("scale", ["code", "paper"])
+@pytest.mark.parametrize("eps2", [64.0, 4.0, 0.3, 0.02])
+@pytest.mark.parametrize("shape", [(8, 5), (5, 8), (6, 6), (1, 3)])
+def test_mec_loss_equals_its_definition(shape, eps2, scale):
+    # From eps2 = 0.3 down some eigenvalues of I + lambda S fall below the floor.
+    Z1, Z2 = views(*shape)
+    expected = mec_oracle(Z1, Z2, eps2, scale)
+    close(mec_loss(t(Z1), t(Z2), eps2=eps2, scale=scale), expected, 1e-11 * (1 + abs(expected)))
+
+
+@pytest.mark.parametrize("order", [1, 2, 4, 7])
+@pytest.mark.parametrize("scale", ["code", "paper"])
+@pytest.mark.parametrize("shape", [(8, 5), (5, 8)])
+def test_mec_loss_with_taylor_is_that_of_the_released_code(shape, scale, order):
+    Z1, Z2 = views(*shape)
+    expected = mec_taylor_oracle(Z1, Z2, 4.0, scale, order)
+    close(mec_loss(t(Z1), t(Z2), eps2=4.0, scale=scale, taylor=order), expected, 1e-13 * (1 + abs(expected)))
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+@pytest.mark.parametrize(("gamma", "lambda_", "mu"), [(1.0, 0.5, 0.5), (0.3, 1.0, 1.0), (2.0, 0.7, 0.02)])
+@pytest.mark.parametrize("shape", [(12, 4), (4, 6), (1, 3)])
+def test_matrix_ssl_loss_equals_its_definition(shape, gamma, lambda_, mu, form):
+    # At mu = 0.02 eigenvalues of S + mu I fall below the floor.
+    Z1, Z2 = views(*shape, noise=2.0)
+    expected = matrix_ssl_oracle(Z1, Z2, gamma, lambda_, mu, form)
+    value = matrix_ssl_loss(t(Z1), t(Z2), gamma=gamma, lambda_=lambda_, mu=mu, form=form)
+    close(value, expected, 1e-11 * (1 + abs(expected)))
+
+
+@pytest.mark.parametrize("order", [1, 4, 5])
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_matrix_ssl_loss_with_taylor_is_that_of_the_released_code(form, order):
+    Z1, Z2 = views(10, 4)
+    expected = matrix_ssl_oracle(Z1, Z2, 0.8, 0.5, 0.5, form, order)
+    close(matrix_ssl_loss(t(Z1), t(Z2), gamma=0.8, form=form, taylor=order), expected, 1e-13)
+
+
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9)])
+def test_vne_loss_equals_its_definition(shape):
+    unit = oracles.unit_rows(matrices.features(*shape))
+    expected = -float(oracles.renyi_entropy_mp(unit.T @ unit / len(unit), zero=1e-14))
+    close(vne_loss(t(matrices.features(*shape))), expected, 1e-12)
+
+
+def test_defaults_are_those_of_the_documentation():
+    Z1, Z2 = map(t, views())
+    close(mcr2_loss(Z1, LABELS), mcr2_loss(Z1, LABELS, eps2=0.5), 0.0)
+    close(emp_ssl_loss(Z1[None]), emp_ssl_loss(Z1[None], eps2=0.2, invariance=200.0), 0.0)
+    close(mec_loss(Z1, Z2), mec_loss(Z1, Z2, eps2=64.0, scale="code", taylor=None), 0.0)
+    close(
+        matrix_ssl_loss(Z1, Z2),
+        matrix_ssl_loss(Z1, Z2, gamma=1.0, lambda_=0.5, mu=0.5, form="code", taylor=None),
+        0.0,
+    )
+
+
+# --- exact form and series -----------------------------------------------------------------------------------
+
+
+def test_mec_series_converges_to_the_exact_loss_where_it_converges():
+    # Mirrored views: F1 F2^T is symmetric with eigenvalues of both signs; d/eps2 = 0.7 bounds its spectral radius.
+    Z = matrices.features(8, 5)
+    Z1, Z2 = t(Z), t(reflected(Z))
+    assert np.linalg.eigvalsh(oracles.unit_rows(Z) @ oracles.unit_rows(reflected(Z)).T)[0] < -0.1
+    exact = mec_loss(Z1, Z2, eps2=5 / 0.7)
+    errors = [abs(float(mec_loss(Z1, Z2, eps2=5 / 0.7, taylor=k) - exact)) for k in (1, 2, 4, 8, 16, 32, 100)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 1e-14
+
+
+def test_matrix_ssl_series_converges_to_the_exact_loss_where_it_converges():
+    Z = matrices.features(12, 4)
+    Q = np.linalg.eigh(covariances(Z, Z)[1])[1]
+    mirrored = reflected(
+        Z, Q[:, 0]
+    )  # along an eigenvector, so that C_12 is symmetric with one negative eigenvalue
+    cross = covariances(Z, mirrored)[0]
+    assert np.abs(cross - cross.T).max() < 1e-15
+    assert np.linalg.eigvalsh(cross)[0] < -0.03
+    for form in ("code", "paper"):
+        exact = matrix_ssl_loss(t(Z), t(mirrored), form=form)
+        close(matrix_ssl_loss(t(Z), t(mirrored), form=form, taylor=400), exact, 1e-13)
+        assert abs(matrix_ssl_loss(t(Z), t(mirrored), form=form, taylor=4) - exact) > 1e-3
+
+
+@given(seed=matrices.seeds, noise=st.floats(0, 3))
+def test_exact_mec_loss_is_an_upper_bound_of_the_printed_one(seed, noise):
+    # Ostrowski and Taussky: |det A| >= det of the symmetric part, where that is positive definite.
+    Z1, Z2 = views(6, 4, noise, seed % 1000)
+    a, b = oracles.unit_rows(Z1), oracles.unit_rows(Z2)
+    lambda_ = 4 / (6 * 5.0)
+    printed = -np.linalg.slogdet(np.eye(6) + lambda_ * a @ b.T)[1] / (lambda_ * 6)
+    assert mec_loss(t(Z1), t(Z2), eps2=5.0) >= printed - 1e-13
+
+
+def test_mec_loss_tends_to_minus_the_mean_cosine_at_large_distortion():
+    Z1, Z2 = views()
+    a, b = oracles.unit_rows(Z1), oracles.unit_rows(Z2)
+    for taylor in (None, 4):
+        close(mec_loss(t(Z1), t(Z2), eps2=1e6, taylor=taylor), -(a * b).sum(1).mean(), 1e-5)
+
+
+# --- closed forms --------------------------------------------------------------------------------------------
+
+
+def test_mcr2_loss_of_orthogonal_classes_is_closed_form():
+    # Two classes of n/2 equal rows: R = log(1 + 1/eps2) (d = 2), R_c = log(1 + 2/eps2)/2.
+    Z = torch.eye(2, dtype=torch.float64).repeat_interleave(4, 0)
+    expected = -(math.log(1 + 1 / 0.5) - math.log(1 + 2 / 0.5) / 2)
+    close(mcr2_loss(Z, torch.arange(8) // 4), expected, 1e-14)
+
+
+def test_collapsed_features_have_closed_forms():
+    same = torch.ones(8, 3, dtype=torch.float64)
+    close(mcr2_loss(same, LABELS), 0.0, 1e-14)
+    close(vne_loss(same), 0.0, 1e-14)
+    close(emp_ssl_loss(same.expand(2, 8, 3)), -200 - 0.5 * math.log(1 + 3 / 0.2), 1e-12)
+    close(mec_loss(same, same, eps2=2.0), -math.log(1 + 3 / 2) * 2 / 3, 1e-14)
+    close(mec_loss(same, same, eps2=2.0, scale="paper"), -math.log(1 + 3 / 2) * 11 / 16, 1e-14)
+    close(matrix_ssl_loss(same, same, mu=0.7), -3 * (0.5 + 0.7) * math.log(0.7), 1e-13)
+
+
+@pytest.mark.parametrize("eps2", [6.0, 2.0, 0.5, 1e-3])
+def test_opposite_collapsed_views_have_a_closed_form_on_both_sides_of_the_floor(eps2):
+    same = torch.ones(8, 3, dtype=torch.float64)
+    value = mec_loss(same, -same, eps2=eps2)
+    close(value, -continued_log(1 - 3 / eps2, 0.01) * eps2 / 3, 1e-10)
+
+
+def test_isotropic_features_have_closed_forms():
+    Z = torch.cat([torch.eye(4), -torch.eye(4)]).double()  # mean 0, covariance I/4
+    close(vne_loss(Z), -math.log(4), 1e-14)
+    x = 1 / 4 + 0.5
+    close(matrix_ssl_loss(Z, Z), -4 * 0.5 * math.log(x) - 4 * x * math.log(x), 1e-13)
+    close(matrix_ssl_loss(Z, Z, form="paper"), 2 * (4 * x - 4 * x * math.log(x)), 1e-13)
+    close(mec_loss(Z[:4], Z[:4], eps2=2.0), -2.0 * math.log(1.5), 1e-13)
+
+
+def test_loss_falls_smoothly_as_opposite_views_turn_to_agree():
+    # Through the floor and the point where det(I + lambda F1 F2^T) = 0, which makes the printed loss infinite.
+    base = torch.ones(8, 2, dtype=torch.float64) * t([1.0, 0.0])
+    values = []
+    for angle in np.linspace(math.pi, 0, 50):
+        turned = torch.ones(8, 2, dtype=torch.float64) * t([math.cos(angle), math.sin(angle)])
+        values.append(float(mec_loss(base, turned, eps2=1.0)))
+    assert all(later < earlier for earlier, later in pairwise(values))
+
+
+@given(seed=matrices.seeds)
+def test_paper_form_of_matrix_ssl_is_least_where_teacher_and_student_are_isotropic(seed):
+    isotropic = torch.cat([torch.eye(4), -torch.eye(4)]).double()
+    least = float(matrix_ssl_loss(isotropic, isotropic, form="paper", mu=0.1))
+    Z = isotropic + 0.3 * t(matrices.features(8, 4, seed))
+    assert matrix_ssl_loss(Z, isotropic, form="paper", mu=0.1) >= least - 1e-13
+
+
+# --- identities, invariances, batches ------------------------------------------------------------------------
+
+
+def test_vne_loss_is_minus_the_entropy_of_gram_and_of_covariance():
+    unit = t(oracles.unit_rows(matrices.features(9, 4)))
+    close(vne_loss(unit), -von_neumann_entropy(unit @ unit.T), 1e-13)
+    close(vne_loss(unit), -von_neumann_entropy(unit.T @ unit), 1e-13)
+    close(vne_loss(unit).neg().exp(), effective_rank(unit.T @ unit), 1e-12)
+
+
+@paired_losses
+@given(seed=matrices.seeds)
+def test_loss_depends_neither_on_order_nor_lengths_nor_basis(loss, seed):
+    Z1, Z2 = views()
+    rng = np.random.default_rng(seed)
+    lengths, order = 10.0 ** rng.uniform(-3, 3, (2, len(Z1), 1)), rng.permutation(len(Z1))
+    Q, value = matrices.orthogonal(5, seed), float(loss(t(Z1), t(Z2)))
+    moved = [(length * Z)[order] @ Q for length, Z in zip(lengths, (Z1, Z2), strict=True)]
+    close(loss(*map(t, moved)), value, 1e-12 * (1 + abs(value)))
+
+
+@paired_losses
+def test_loss_keeps_batch_dimensions(loss):
+    pairs = [views(6, 4, seed=s) for s in range(6)]
+    stacked = [t(np.stack(column)).reshape(2, 3, 6, 4) for column in zip(*pairs, strict=True)]
+    values = loss(*stacked)
+    assert values.shape == (2, 3)
+    singles = [float(loss(t(a), t(b))) for a, b in pairs]
+    assert relative_error(values.flatten(), singles) < 1e-12
+
+
+def test_loss_of_numpy_arrays_is_numpy():
+    Z1, Z2 = views()
+    for value, expected in (
+        (mec_loss(Z1, Z2), mec_loss(t(Z1), t(Z2))),
+        (matrix_ssl_loss(Z1, Z2), matrix_ssl_loss(t(Z1), t(Z2))),
+        (emp_ssl_loss(Z1[None]), emp_ssl_loss(t(Z1)[None])),
+        (mcr2_loss(Z1, LABELS.numpy()), mcr2_loss(t(Z1), LABELS)),
+    ):
+        assert isinstance(value, np.float64)
+        close(value, expected, 0.0)
+
+
+# --- routes --------------------------------------------------------------------------------------------------
+
+
+def test_mec_loss_decomposes_only_where_the_logarithm_is_continued():
+    Z1, Z2 = map(t, views())
+    with explain() as log:
+        mec_loss(Z1, Z2)  # d < eps2: certain
+        mec_loss(Z1, Z2, eps2=1.0)  # tried, and positive definite
+        mec_loss(Z1, -Z2, eps2=0.5)
+    assert [step.route for step in log.steps] == ["cholesky", "cholesky", "eigvalsh"]
+
+
+def test_both_routes_of_the_continued_logarithm_agree():
+    from matinfo.spectral.functions import ContinuedLog
+    from matinfo.spectral.logarithm import FLOOR, continued_logdet
+    from matinfo.spectral.trace_function import Noise, trace_function
+
+    S = t(matrices.from_spectrum(np.linspace(-0.45, 0.9, 7))).requires_grad_()
+    by_cholesky = continued_logdet(S, 0.5, bound=1.0, side="matrix")
+    noise = Noise.of(7, torch.float64, torch.float64)
+    shifted = S + torch.eye(7, dtype=torch.float64)
+    by_eigenvalues = trace_function(shifted, ContinuedLog(-0.5, 0.5 * FLOOR), noise=noise, side="matrix")
+    close(by_cholesky, by_eigenvalues, 1e-13)
+    gradients = [torch.autograd.grad(value, S)[0] for value in (by_cholesky, by_eigenvalues)]
+    assert relative_error(*gradients) < 1e-13
+
+
+# --- gradients -----------------------------------------------------------------------------------------------
+
+
+@single_losses
+def test_derivatives_of_losses_of_one_batch_are_exact(loss):
+    Z = t(matrices.features(5, 3)).requires_grad_()
+    assert gradcheck(loss, (Z,))
+    assert gradgradcheck(loss, (Z,))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        mec_loss,
+        lambda a, b: mec_loss(a, b, eps2=0.1),
+        lambda a, b: mec_loss(a, b, taylor=4),
+        matrix_ssl_loss,
+        lambda a, b: matrix_ssl_loss(a, b, mu=0.02, form="paper"),
+        lambda a, b: matrix_ssl_loss(a, b, taylor=4),
+    ],
+    ids=["mec", "mec_continued", "mec_taylor", "matrix_ssl", "matrix_ssl_continued", "matrix_ssl_taylor"],
+)
+def test_derivatives_of_losses_of_two_views_are_exact(loss):
+    Z1, Z2 = views(5, 3, noise=2.0)
+    Z1, Z2 = t(Z1).requires_grad_(), t(Z2)
+    assert gradcheck(lambda Z: loss(Z, Z2), (Z1,))
+    assert gradgradcheck(lambda Z: loss(Z, Z2), (Z1,))
+
+
+def test_emp_ssl_gradient_reaches_every_crop_and_the_mean():
+    Z = t(np.random.default_rng(0).standard_normal((3, 4, 3))).requires_grad_()
+    assert gradcheck(lambda Z: emp_ssl_loss(Z, invariance=3.0), (Z,))
+
+
+def test_soft_memberships_have_exact_derivatives():
+    Z = t(matrices.features(5, 3)).requires_grad_()
+    logits = t(matrices.features(5, 2, 1)).requires_grad_()
+    assert gradcheck(lambda Z, logits: mcr2_loss(Z, logits.softmax(-1)), (Z, logits))
+
+
+@pytest.mark.parametrize("name", [name for name in PAIRED if name != "emp_ssl"])
+def test_teacher_gets_no_gradient(name):
+    Z1, Z2 = (t(Z).requires_grad_() for Z in views())
+    first, second = torch.autograd.grad(PAIRED[name](Z1, Z2), (Z1, Z2), allow_unused=True)
+    assert first.norm() > 1e-3
+    assert second is None
+
+
+HARD = {
+    "zero": np.zeros((6, 4)),
+    "collapsed": np.ones((6, 4)),
+    "one_zero_row_and_column": np.pad(matrices.features(5, 3), ((0, 1), (0, 1))),
+    "huge": 1e18 * matrices.features(6, 4),
+    "tiny": 1e-30 * matrices.features(6, 4),
+    "one_sample": matrices.features(1, 4),
+    "one_feature": matrices.features(6, 1),
+}
+
+
+@single_losses
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", HARD)
+def test_loss_and_gradient_are_finite_on_hard_features(loss, case, dtype):
+    Z = t(HARD[case], dtype).requires_grad_()
+    value = loss(Z)
+    assert value.isfinite()
+    assert torch.autograd.grad(value, Z)[0].isfinite().all()
+
+
+@paired_losses
+@pytest.mark.parametrize("case", HARD)
+def test_loss_and_gradient_are_finite_on_hard_views(loss, case):
+    Z1 = t(HARD[case], torch.float32).requires_grad_()
+    for other in (HARD[case], -HARD[case], matrices.features(*HARD[case].shape, 9)):
+        value = loss(Z1, t(other, torch.float32))
+        assert value.isfinite()
+        assert torch.autograd.grad(value, Z1)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("eps2", [4.0, 4.0 / 0.99, 4.0 / 0.98])
+def test_mec_loss_is_finite_where_the_printed_determinant_vanishes(eps2):
+    # d = 4: opposite collapsed views give I - 11^T/4 * 4/eps2, singular at eps2 = 4.
+    Z = torch.ones(4, 4).requires_grad_()
+    value = mec_loss(Z, -torch.ones(4, 4), eps2=eps2)
+    assert value.isfinite()
+    assert torch.autograd.grad(value, Z)[0].isfinite().all()
+
+
+def test_a_value_that_is_not_finite_in_the_features_shows_in_the_loss():
+    Z = matrices.features(6, 4)
+    Z[2, 1] = math.nan
+    for value in (vne_loss(t(Z)), mec_loss(t(Z), t(Z)), labelled(t(Z)), emp_ssl_loss(t(Z)[None])):
+        assert value.isnan()
+    assert not matrix_ssl_loss(t(Z), t(Z)).isfinite()
+
+
+@single_losses
+def test_a_descent_step_spreads_the_features(loss):
+    # lightly's EMP-SSL returns +TCR: minimising it collapses.
+    Z = t(matrices.collapsed_features(8, 6, clusters=2, noise=0.1)).requires_grad_()
+    value = loss(Z)
+    (gradient,) = torch.autograd.grad(value, Z)
+    with torch.no_grad():
+        moved = Z - 1e-2 * gradient
+        assert loss(moved) < value
+        assert coding_rate(moved / moved.norm(dim=1, keepdim=True)) > coding_rate(Z)
+
+
+@paired_losses
+def test_a_descent_step_lowers_the_loss(loss):
+    Z1, Z2 = (t(Z).requires_grad_() for Z in views())
+    value = loss(Z1, Z2)
+    (gradient,) = torch.autograd.grad(value, Z1)
+    with torch.no_grad():
+        assert loss(Z1 - 1e-3 * gradient, Z2) < value
+
+
+# --- precision -----------------------------------------------------------------------------------------------
+
+
+@paired_losses
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_loss_of_half_precision_is_that_of_the_values_in_float32(loss, dtype):
+    Z1, Z2 = (t(Z, dtype) for Z in views(8, 16))
+    assert loss(Z1, Z2).dtype == torch.float32
+    close(loss(Z1, Z2), loss(Z1.float(), Z2.float()), 0.0)
+
+
+@paired_losses
+def test_loss_is_not_touched_by_autocast(loss):
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(8, 16))
+    outside = loss(Z1, Z2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = loss(Z1, Z2)
+    assert inside.dtype == torch.float32
+    close(inside, outside, 0.0)
+
+
+@paired_losses
+def test_loss_of_float32_features_is_rounded_only_once(loss):
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(32, 16))
+    expected = float(loss(Z1.double(), Z2.double()))
+    close(loss(Z1, Z2), expected, EPS32 * abs(expected))
+
+
+# --- errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [mec_loss, matrix_ssl_loss])
+def test_losses_name_the_shapes_that_do_not_match(loss):
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(4, 2\)"):
+        loss(torch.randn(4, 3), torch.randn(4, 2))
+
+
+@paired_losses
+def test_losses_reject_features_that_are_not_a_float_batch(loss):
+    with pytest.raises(ValueError, match=r"\(5,\)|\(2, 5\)"):
+        loss(torch.randn(5), torch.randn(5)) if loss is not PAIRED["emp_ssl"] else emp_ssl_loss(
+            torch.randn(2, 5)
+        )
+    with pytest.raises(TypeError, match="int64"):
+        loss(torch.ones(4, 3, dtype=torch.int64), torch.ones(4, 3, dtype=torch.int64))
+
+
+def test_emp_ssl_loss_rejects_empty_views():
+    for shape in ((0, 4, 3), (2, 0, 3), (2, 4, 0)):
+        with pytest.raises(ValueError, match=r"at least (one|1)"):
+            emp_ssl_loss(torch.ones(shape))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_losses_reject_numbers_that_are_not_positive(value):
+    Z = torch.randn(8, 3)
+    calls = {
+        "eps2": [
+            lambda: mcr2_loss(Z, LABELS, eps2=value),
+            lambda: emp_ssl_loss(Z[None], eps2=value),
+            lambda: mec_loss(Z, Z, eps2=value),
+        ],
+        "invariance": [lambda: emp_ssl_loss(Z[None], invariance=value)],
+        "gamma": [lambda: matrix_ssl_loss(Z, Z, gamma=value)],
+        "lambda_": [lambda: matrix_ssl_loss(Z, Z, lambda_=value)],
+        "mu": [lambda: matrix_ssl_loss(Z, Z, mu=value)],
+    }
+    for name, functions in calls.items():
+        for call in functions:
+            with pytest.raises(ValueError, match=f"{name} > 0"):
+                call()
+
+
+@pytest.mark.parametrize("loss", [mec_loss, matrix_ssl_loss])
+def test_losses_reject_a_number_of_terms_that_is_none(loss):
+    Z = torch.randn(4, 3)
+    with pytest.raises(ValueError, match="taylor >= 1, got 0"):
+        loss(Z, Z, taylor=0)
+    with pytest.raises(TypeError, match="taylor to be an integer, got float"):
+        loss(Z, Z, taylor=4.0)
+
+
+def test_losses_list_the_choices():
+    Z = torch.randn(4, 3)
+    with pytest.raises(ValueError, match=r"scale.*code.*paper"):
+        mec_loss(Z, Z, scale="other")
+    with pytest.raises(ValueError, match=r"form.*code.*paper"):
+        matrix_ssl_loss(Z, Z, form="other")
+
+
+def test_mcr2_loss_rejects_labels_of_another_length():
+    with pytest.raises(ValueError, match=r"\(5,\).*\(4,\)"):
+        mcr2_loss(torch.randn(5, 3), torch.zeros(4, dtype=torch.int64))

@@ -1,0 +1,260 @@
+"""VICReg. (Barlow Twins is in test_losses_siamese.py.)"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import matrices
+import numpy as np
+import pytest
+import torch
+from helpers import t
+from hypothesis import given
+from hypothesis import strategies as st
+from tolerances import EPS32, close
+from torch.autograd import gradcheck, gradgradcheck
+
+from matinfo.losses import vicreg_loss
+
+FORMS = ("paper", "code")
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+def views(n=8, d=5, noise=0.5, seed=0, scale=0.6):
+    """Standard deviations on both sides of the hinge's kink at 1, and a mean."""
+    first = scale * matrices.features(n, d, seed) * np.linspace(0.5, 2.5, d) + 0.3
+    return first, first + noise * matrices.features(n, d, seed + 1)
+
+
+# --- the definition, one entry at a time -----------------------------------------------------------------------
+
+
+def covariance(Z, i, j):
+    n = len(Z)
+    means = [sum(Z[:, k]) / n for k in (i, j)]
+    return sum((Z[b, i] - means[0]) * (Z[b, j] - means[1]) for b in range(n)) / (n - 1)
+
+
+def vicreg_terms(Z1, Z2):
+    """Invariance, the hinges of both views, the covariances of both views."""
+    n, d = Z1.shape
+    distance = sum((Z1[b, j] - Z2[b, j]) ** 2 for b in range(n) for j in range(d)) / (n * d)
+    hinges = [sum(max(0, 1 - math.sqrt(covariance(Z, j, j) + 1e-4)) for j in range(d)) / d for Z in (Z1, Z2)]
+    redundancies = [
+        sum(covariance(Z, i, j) ** 2 for i in range(d) for j in range(d) if i != j) / d for Z in (Z1, Z2)
+    ]
+    return distance, hinges, redundancies
+
+
+@every_form
+@pytest.mark.parametrize("weights", [(25.0, 25.0, 1.0), (1.0, 0.01, 7.0), (0.3, 40.0, 0.2)])
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (2, 3), (6, 1)])
+def test_vicreg_loss_equals_its_definition(shape, weights, form):
+    Z1, Z2 = views(*shape)
+    distance, hinges, redundancies = vicreg_terms(Z1, Z2)
+    halved = sum(hinges) / (2 if form == "code" else 1)
+    expected = weights[0] * distance + weights[1] * halved + weights[2] * sum(redundancies)
+    names = ("invariance", "variance", "covariance")
+    value = vicreg_loss(t(Z1), t(Z2), form=form, **dict(zip(names, weights, strict=True)))
+    close(value, expected, 1e-13 * (1 + expected))
+
+
+def test_the_inputs_of_these_tests_reach_both_sides_of_the_hinge():
+    _, hinges, redundancies = vicreg_terms(*views())
+    assert all(h > 0.01 for h in hinges)
+    assert all(r > 0.01 for r in redundancies)
+    assert views()[0].std(0, ddof=1).max() > 1
+
+
+def test_defaults_are_those_of_the_documentation():
+    Z1, Z2 = map(t, views())
+    stated = vicreg_loss(Z1, Z2, invariance=25.0, variance=25.0, covariance=1.0, form="paper")
+    assert vicreg_loss(Z1, Z2) == stated
+
+
+# --- against lightly -------------------------------------------------------------------------------------------
+
+
+def lightly_loss(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(pytest.importorskip("lightly.loss"), name)
+
+
+@pytest.mark.parametrize("shape", [(64, 16), (16, 64)])
+def test_vicreg_loss_equals_that_of_lightly_which_halves_the_hinges(shape):
+    Z1, Z2 = map(t, views(*shape))
+    theirs = float(lightly_loss("VICRegLoss")()(Z1, Z2))
+    close(vicreg_loss(Z1, Z2, form="code"), theirs, 1e-13 * theirs)
+    doubled = float(lightly_loss("VICRegLoss")(mu_param=50.0)(Z1, Z2))
+    close(vicreg_loss(Z1, Z2, form="paper"), doubled, 1e-13 * doubled)
+    assert doubled - theirs > 0.1
+
+
+# --- closed forms ----------------------------------------------------------------------------------------------
+
+
+@every_form
+def test_vicreg_loss_is_zero_for_equal_uncorrelated_views_of_variance_one(form):
+    columns = t([[1, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]])  # orthogonal, of mean 0, variance 4/3
+    assert vicreg_loss(columns + 5, columns + 5, form=form) == 0
+
+
+def test_collapsed_views_have_closed_forms():
+    same = torch.full((6, 3), 0.7, dtype=torch.float64)
+    close(vicreg_loss(same, same), 25 * 2 * 0.99, 1e-13)
+    close(vicreg_loss(same, same, form="code"), 25 * 0.99, 1e-13)
+    close(vicreg_loss(same, same + 2), 25 * 2 * 0.99 + 25 * 4, 1e-12)
+
+
+def test_redundant_views_have_a_closed_form():
+    column = t([[1.0], [-1.0], [1.0], [-1.0]])  # variance 4/3
+    same = column.expand(4, 5)
+    close(vicreg_loss(same, same, covariance=0.5), 0.5 * 2 * 4 * (4 / 3) ** 2, 1e-13)
+
+
+# --- invariances -----------------------------------------------------------------------------------------------
+
+
+@every_form
+@given(seed=matrices.seeds, shift=st.floats(-10, 10))
+def test_vicreg_loss_does_not_depend_on_order_signs_or_a_common_shift(form, seed, shift):
+    Z1, Z2 = views(seed=seed % 1000)
+    rng = np.random.default_rng(seed)
+    rows, columns, signs = rng.permutation(8), rng.permutation(5), rng.choice([-1.0, 1.0], 5)
+    value = float(vicreg_loss(t(Z1), t(Z2), form=form))
+    close(vicreg_loss(t(Z2), t(Z1), form=form), value, 1e-13 * (1 + value))
+    moved = [(signs * Z + shift)[rows][:, columns] for Z in (Z1, Z2)]
+    close(vicreg_loss(t(moved[0]), t(moved[1]), form=form), value, 1e-12 * (1 + value))
+
+
+@every_form
+def test_vicreg_loss_keeps_batch_dimensions(form):
+    pairs = [views(seed=10 * s) for s in range(6)]
+    first, second = (t(np.stack(Z)).reshape(2, 3, 8, 5) for Z in zip(*pairs, strict=True))
+    values = vicreg_loss(first, second, form=form)
+    assert values.shape == (2, 3)
+    for value, (Z1, Z2) in zip(values.flatten(), pairs, strict=True):
+        close(value, vicreg_loss(t(Z1), t(Z2), form=form), 1e-13 * (1 + float(value)))
+
+
+# --- gradients -------------------------------------------------------------------------------------------------
+
+
+@every_form
+def test_vicreg_loss_derivatives_are_exact(form):
+    Z1, Z2 = (t(Z).requires_grad_() for Z in views(5, 3))
+    assert gradcheck(lambda a, b: vicreg_loss(a, b, form=form), (Z1, Z2))
+    assert gradgradcheck(lambda a, b: vicreg_loss(a, b, form=form), (Z1, Z2))
+
+
+HARD = {
+    "zero": np.zeros((6, 4)),
+    "collapsed": np.ones((6, 4)),
+    "collapsed_far_from_zero": np.full((6, 4), 0.1) + 1e4,
+    "one_constant_row_and_column": np.pad(matrices.features(5, 3), ((0, 1), (0, 1))),
+    "large": 1e8 * matrices.features(6, 4),
+    "tiny": 1e-30 * matrices.features(6, 4),
+    "two_samples": matrices.features(2, 4),
+    "one_feature_huge": 1e18 * matrices.features(6, 1),
+}
+
+
+@every_form
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("other", ["same", "generic"])
+@pytest.mark.parametrize("case", HARD)
+def test_vicreg_loss_and_gradient_are_finite_on_hard_features(case, other, dtype, form):
+    Z1 = t(HARD[case], dtype).requires_grad_()
+    Z2 = t(HARD[case] if other == "same" else matrices.features(*HARD[case].shape, 9), dtype).requires_grad_()
+    value = vicreg_loss(Z1, Z2, form=form)
+    assert value.isfinite()
+    for gradient in torch.autograd.grad(value, (Z1, Z2)):
+        assert gradient.isfinite().all()
+
+
+def test_vicreg_loss_has_no_gradient_at_collapse():
+    same = torch.full((6, 3), 0.7, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(vicreg_loss(same, same), same)
+    assert gradient.abs().max() < 1e-12
+
+
+def test_vicreg_loss_of_large_features_is_as_good_as_float64():
+    # Above 1e4 the covariance is formed from scaled features.
+    Z1, Z2 = (t(1e6 * Z, torch.float32) for Z in views(32, 16))
+    expected = float(vicreg_loss(Z1.double(), Z2.double()))
+    close(vicreg_loss(Z1, Z2), expected, 64 * EPS32 * expected)
+
+
+@pytest.mark.parametrize("size", [1e12, 1e18, 1e37])
+def test_vicreg_loss_beyond_the_range_of_float32_is_infinite_not_nan(size):
+    # The covariance term is of the fourth power: about 1e72 at 1e18, which float32 does not have.
+    Z1, Z2 = views()
+    assert vicreg_loss(t(size * Z1, torch.float32), t(size * Z2, torch.float32)) == math.inf
+    assert vicreg_loss(t(size * Z1), t(size * Z2)).isfinite()
+
+
+@every_form
+def test_a_descent_step_lowers_the_vicreg_loss(form):
+    Z1, Z2 = (t(Z).requires_grad_() for Z in views())
+    value = vicreg_loss(Z1, Z2, form=form)
+    gradients = torch.autograd.grad(value, (Z1, Z2))
+    with torch.no_grad():
+        moved = [Z - 1e-4 * g for Z, g in zip((Z1, Z2), gradients, strict=True)]
+        assert vicreg_loss(*moved, form=form) < value
+
+
+# --- precision -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_vicreg_loss_of_half_precision_is_computed_in_float32(dtype):
+    Z1, Z2 = (t(Z, dtype) for Z in views(32, 16))
+    assert vicreg_loss(Z1, Z2).dtype == torch.float32
+    assert vicreg_loss(Z1, Z2) == vicreg_loss(Z1.float(), Z2.float())
+
+
+def test_vicreg_loss_is_not_touched_by_autocast():
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(32, 16))
+    outside = vicreg_loss(Z1, Z2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert vicreg_loss(Z1, Z2) == outside
+
+
+def test_vicreg_loss_of_float32_features_is_correct_to_float32_rounding():
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(64, 32))
+    expected = float(vicreg_loss(Z1.double(), Z2.double()))
+    close(vicreg_loss(Z1, Z2), expected, 32 * EPS32 * (1 + expected))
+
+
+# --- errors ----------------------------------------------------------------------------------------------------
+
+
+def test_vicreg_loss_names_the_shapes_that_do_not_match():
+    with pytest.raises(ValueError, match=r"features1 and features2.*\(4, 3\).*\(4, 2\)"):
+        vicreg_loss(torch.randn(4, 3), torch.randn(4, 2))
+
+
+def test_vicreg_loss_rejects_features_that_are_not_a_float_batch():
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        vicreg_loss(torch.randn(5), torch.randn(5))
+    with pytest.raises(TypeError, match="features2.*int64"):
+        vicreg_loss(torch.ones(4, 3), torch.ones(4, 3, dtype=torch.int64))
+
+
+def test_vicreg_loss_rejects_one_sample_which_has_no_variance():
+    with pytest.raises(ValueError, match="two samples, got one"):
+        vicreg_loss(torch.randn(1, 3), torch.randn(1, 3))
+
+
+@pytest.mark.parametrize("name", ["invariance", "variance", "covariance"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_vicreg_loss_rejects_weights_that_are_not_positive(name, value):
+    with pytest.raises(ValueError, match=f"Expected {name} > 0"):
+        vicreg_loss(torch.randn(4, 3), torch.randn(4, 3), **{name: value})
+
+
+def test_vicreg_loss_lists_the_forms():
+    with pytest.raises(ValueError, match=r"form.*paper.*code.*'half'"):
+        vicreg_loss(torch.randn(4, 3), torch.randn(4, 3), form="half")

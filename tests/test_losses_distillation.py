@@ -1,0 +1,473 @@
+"""Self-distillation losses: BYOL, SimSiam, DINO and its centre."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import matrices
+import numpy as np
+import oracles
+import pytest
+import torch
+from helpers import t
+from hypothesis import given
+from tolerances import EPS32, close
+from torch.autograd import gradcheck
+
+from matinfo.losses import DINOCenter, byol_loss, dino_loss, simsiam_loss
+
+SIAMESE = {"byol": byol_loss, "simsiam": simsiam_loss}
+every_siamese = pytest.mark.parametrize("loss", SIAMESE.values(), ids=SIAMESE)
+STUDENTS_TEACHERS = ((2, 2), (5, 2), (3, 1), (3, 3))
+
+
+def four(n=8, d=5, seed=0, dtype=torch.float64):
+    """Predictions and targets of two views."""
+    return [t(matrices.features(n, d, seed + i) + 0.2, dtype) for i in range(4)]
+
+
+def outputs(views=4, teachers=2, n=6, k=7, seed=0, dtype=torch.float64):
+    """Outputs of student and teacher, and a centre."""
+    rng = np.random.default_rng(seed)
+    shapes = ((views, n, k), (teachers, n, k), (k,))
+    return [
+        t(scale * rng.standard_normal(s), dtype) for scale, s in zip((0.3, 0.1, 0.05), shapes, strict=True)
+    ]
+
+
+# --- definitions, one sample at a time -------------------------------------------------------------------------
+
+
+def cosine_sums(p1, p2, t1, t2):
+    p1, p2, t1, t2 = map(oracles.unit_rows, (p1, p2, t1, t2))
+    return [sum(p1[b] * t2[b]) + sum(p2[b] * t1[b]) for b in range(len(p1))]
+
+
+def byol_oracle(*rows):
+    sums = cosine_sums(*rows)
+    return sum(4 - 2 * c for c in sums) / len(sums)
+
+
+def simsiam_oracle(*rows):
+    sums = cosine_sums(*rows)
+    return sum(-c / 2 for c in sums) / len(sums)
+
+
+ORACLES = {byol_loss: byol_oracle, simsiam_loss: simsiam_oracle}
+
+
+def softmax(logits):
+    weights = [math.exp(x) for x in logits]
+    return [w / sum(weights) for w in weights]
+
+
+def dino_oracle(students, teachers, center, student_temperature, teacher_temperature):
+    terms = []
+    for i, teacher in enumerate(teachers):
+        for v, student in enumerate(students):
+            if i == v:
+                continue
+            for b in range(len(student)):
+                p = softmax((teacher[b] - center) / teacher_temperature)
+                q = softmax(student[b] / student_temperature)
+                terms.append(-sum(x * math.log(y) for x, y in zip(p, q, strict=True)))
+    return sum(terms) / len(terms)
+
+
+@every_siamese
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (1, 4), (4, 1)])
+def test_siamese_loss_equals_its_definition(loss, shape):
+    rows = four(*shape)
+    close(loss(*rows), ORACLES[loss](*rows), 1e-14 * 8)
+
+
+@pytest.mark.parametrize("temperatures", [(0.1, 0.04), (1.0, 0.5)])
+@pytest.mark.parametrize(("views", "teachers"), STUDENTS_TEACHERS)
+def test_dino_loss_equals_its_definition(views, teachers, temperatures):
+    students, teacher, center = outputs(views, teachers)
+    expected = dino_oracle(students.numpy(), teacher.numpy(), center.numpy(), *temperatures)
+    value = dino_loss(
+        students, teacher, center, student_temperature=temperatures[0], teacher_temperature=temperatures[1]
+    )
+    close(value, expected, 1e-13 * (1 + expected))
+
+
+def test_dino_loss_defaults_are_those_of_the_documentation():
+    arguments = outputs()
+    stated = dino_loss(*arguments, student_temperature=0.1, teacher_temperature=0.04)
+    assert dino_loss(*arguments) == stated
+
+
+# --- against lightly -------------------------------------------------------------------------------------------
+
+
+def lightly_loss(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(pytest.importorskip("lightly.loss"), name)
+
+
+def test_siamese_losses_are_those_of_lightly():
+    # Theirs is the negative cosine of one direction. It divides by at least 1e-8, which the tiny rows below show.
+    p1, p2, t1, t2 = four(32, 16)
+    negative_cosine = lightly_loss("NegativeCosineSimilarity")()
+    one, other = float(negative_cosine(p1, t2)), float(negative_cosine(p2, t1))
+    close(simsiam_loss(p1, p2, t1, t2), (one + other) / 2, 1e-14)
+    close(byol_loss(p1, p2, t1, t2), (2 + 2 * one) + (2 + 2 * other), 1e-14)
+    tiny = 1e-30 * p1.float()
+    assert abs(float(negative_cosine(tiny, tiny))) < 1e-6
+    close(simsiam_loss(tiny, tiny, tiny, tiny), -1.0, 4 * EPS32)
+
+
+@pytest.mark.parametrize(("views", "teachers"), STUDENTS_TEACHERS)
+def test_dino_loss_and_centre_are_those_of_lightly(views, teachers):
+    students, teacher, center = outputs(views, teachers, n=16, k=12)
+    # They keep the teacher's temperature in float32, which holds 1/16 exactly.
+    theirs = lightly_loss("DINOLoss")(12, teacher_temp=1 / 16, center_momentum=0.8).double()
+    theirs.center.copy_(center)
+    expected = float(theirs(list(teacher), list(students)))  # which moves their centre
+    value = dino_loss(students, teacher, center, teacher_temperature=1 / 16)
+    close(value, expected, 1e-13 * (1 + expected))
+    ours = DINOCenter(12, momentum=0.8).double()
+    ours.center.copy_(center)
+    ours.update(teacher)
+    assert (ours.center - theirs.center.flatten()).abs().max() < 1e-15
+
+
+# --- closed forms and invariances ------------------------------------------------------------------------------
+
+
+def test_siamese_losses_reach_the_ends_of_their_range():
+    identity = torch.eye(4, dtype=torch.float64)
+    assert byol_loss(identity, 3 * identity, 5 * identity, identity) == 0
+    assert byol_loss(identity, identity, -identity, -2 * identity) == 8
+    assert simsiam_loss(identity, 3 * identity, 5 * identity, identity) == -1
+    assert simsiam_loss(identity, identity, -identity, -2 * identity) == 1
+    zero = torch.zeros_like(identity)
+    assert byol_loss(zero, identity, zero, identity) == 4
+    assert simsiam_loss(identity, zero, identity, zero) == 0
+
+
+@every_siamese
+def test_siamese_loss_compares_each_prediction_with_the_other_view(loss):
+    p1, p2, t1, t2 = four()
+    assert abs(loss(p1, p2, t1, t2) - loss(p1, p2, t2, t1)) > 1e-2
+
+
+@given(seed=matrices.seeds)
+def test_byol_loss_is_four_times_the_simsiam_loss_plus_four(seed):
+    rows = four(seed=seed % 1000)
+    close(byol_loss(*rows), 4 * simsiam_loss(*rows) + 4, 1e-14)
+
+
+@every_siamese
+@given(seed=matrices.seeds)
+def test_siamese_loss_does_not_depend_on_views_order_lengths_or_basis(loss, seed):
+    p1, p2, t1, t2 = four(seed=seed % 1000)
+    value = float(loss(p1, p2, t1, t2))
+    close(loss(p2, p1, t2, t1), value, 1e-14)
+    rng = np.random.default_rng(seed)
+    lengths, Q = t(10.0 ** rng.uniform(-3, 3, (4, 8, 1))), t(matrices.orthogonal(5, seed))
+    order = torch.as_tensor(rng.permutation(8))
+    moved = [(lengths[i] * x @ Q)[order] for i, x in enumerate((p1, p2, t1, t2))]
+    close(loss(*moved), value, 1e-13)
+
+
+@every_siamese
+def test_siamese_loss_keeps_batch_dimensions(loss):
+    rows = [torch.stack([four(seed=10 * s)[i] for s in range(3)]) for i in range(4)]
+    values = loss(*rows)
+    assert values.shape == (3,)
+    for s in range(3):
+        close(values[s], loss(*four(seed=10 * s)), 1e-14)
+
+
+@pytest.mark.parametrize("k", [1, 2, 9])
+def test_dino_loss_of_uniform_outputs_is_log_k(k):
+    same = torch.ones(3, 5, k, dtype=torch.float64)
+    close(dino_loss(same, 4 * same[:2], torch.zeros(k, dtype=torch.float64)), math.log(k), 1e-14)
+
+
+def test_dino_loss_of_sharp_equal_outputs_is_zero_and_of_sharp_different_ones_is_their_gap():
+    sharp = 1e18 * torch.eye(4).expand(2, 4, 4)
+    assert dino_loss(sharp, sharp, torch.zeros(4)) == 0
+    close(dino_loss(sharp.roll(1, -1), sharp, torch.zeros(4)), 1e19, 4 * EPS32 * 1e19)
+
+
+def test_dino_loss_depends_on_the_centre_but_not_on_a_common_shift():
+    students, teachers, center = outputs()
+    value = float(dino_loss(students, teachers, center))
+    close(dino_loss(students + 3, teachers - 2, center + 1), value, 1e-13)
+    close(dino_loss(students, teachers + center, 2 * center), value, 1e-13)
+    assert abs(dino_loss(students, teachers, 3 * center) - value) > 1e-3
+
+
+def test_dino_loss_leaves_out_the_pairs_of_one_view():
+    students, teachers, center = outputs(3, 1)
+    students.requires_grad_()
+    (gradient,) = torch.autograd.grad(dino_loss(students, teachers, center), students)
+    assert (gradient[0] == 0).all()
+    assert (gradient[1:].abs().amax((-2, -1)) > 0).all()
+
+
+def test_dino_loss_keeps_batch_dimensions():
+    parts = [outputs(seed=s) for s in range(3)]
+    center = parts[0][2]
+    values = dino_loss(torch.stack([p[0] for p in parts]), torch.stack([p[1] for p in parts]), center)
+    assert values.shape == (3,)
+    for value, (students, teachers, _) in zip(values, parts, strict=True):
+        close(value, dino_loss(students, teachers, center), 1e-14 * (1 + float(value)))
+
+
+# --- stop-gradient ---------------------------------------------------------------------------------------------
+
+
+@every_siamese
+def test_siamese_loss_stops_the_gradient_of_its_targets(loss):
+    p1, p2, t1, t2 = (x.requires_grad_() for x in four())
+    gradients = torch.autograd.grad(loss(p1, p2, t1, t2), (p1, p2, t1, t2), allow_unused=True)
+    assert gradients[2] is None
+    assert gradients[3] is None
+    assert all(g.norm() > 1e-3 for g in gradients[:2])
+
+
+@every_siamese
+def test_siamese_loss_of_a_shared_network_has_the_gradient_of_the_predictions_only(loss):
+    Z1, Z2 = (x.requires_grad_() for x in four()[:2])
+    shared = torch.autograd.grad(loss(Z1, Z2, Z1, Z2), (Z1, Z2))
+    constants = torch.autograd.grad(loss(Z1, Z2, *(Z.detach().clone() for Z in (Z1, Z2))), (Z1, Z2))
+    assert all(torch.equal(a, b) for a, b in zip(shared, constants, strict=True))
+
+
+def test_dino_loss_stops_the_gradient_of_teachers_and_centre():
+    students, teachers, center = (x.requires_grad_() for x in outputs())
+    gradients = torch.autograd.grad(
+        dino_loss(students, teachers, center), (students, teachers, center), allow_unused=True
+    )
+    assert gradients[1] is None
+    assert gradients[2] is None
+    assert gradients[0].norm() > 1e-3
+
+
+# --- gradients -------------------------------------------------------------------------------------------------
+
+
+@every_siamese
+def test_siamese_loss_gradient_is_exact(loss):
+    p1, p2, t1, t2 = four(4, 3)
+    assert gradcheck(lambda a, b: loss(a, b, t1, t2), (p1.requires_grad_(), p2.requires_grad_()))
+
+
+def test_dino_loss_gradient_is_exact():
+    students, teachers, center = outputs(3, 2, 2, 4)
+    assert gradcheck(lambda s: dino_loss(s, teachers, center), students.requires_grad_())
+
+
+HARD = {
+    "zero": np.zeros((6, 4)),
+    "collapsed": np.ones((6, 4)),
+    "one_zero_row": np.pad(matrices.features(5, 4), ((0, 1), (0, 0))),
+    "huge": 1e18 * matrices.features(6, 4),
+    "tiny": 1e-30 * matrices.features(6, 4),
+}
+
+
+@every_siamese
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("other", ["same", "generic"])
+@pytest.mark.parametrize("case", HARD)
+def test_siamese_loss_and_gradient_are_finite_on_hard_features(loss, case, other, dtype):
+    hard = t(HARD[case], dtype)
+    target = hard if other == "same" else t(matrices.features(6, 4, 9), dtype)
+    for predictions, targets in ((hard, target), (target, hard)):
+        p1, p2 = predictions.clone().requires_grad_(), predictions.clone().requires_grad_()
+        value = loss(p1, p2, targets, targets)
+        assert value.isfinite()
+        assert all(g.isfinite().all() for g in torch.autograd.grad(value, (p1, p2)))
+
+
+@every_siamese
+def test_siamese_loss_of_tiny_and_huge_features_is_that_of_ordinary_ones(loss):
+    rows = four(dtype=torch.float32)
+    for scale in (1e-30, 1e18):
+        close(loss(*(scale * x for x in rows)), loss(*rows), 16 * EPS32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("other", ["same", "generic"])
+@pytest.mark.parametrize("case", HARD)
+def test_dino_loss_and_gradient_are_finite_on_hard_outputs(case, other, dtype):
+    hard = t(HARD[case], dtype).expand(3, 6, 4)
+    generic = hard if other == "same" else t(matrices.features(6, 4, 9), dtype).expand(3, 6, 4)
+    for students, teachers in ((hard, generic), (generic, hard)):
+        s = students.clone().requires_grad_()
+        value = dino_loss(s, teachers[:2], teachers[0, 0])
+        assert value.isfinite()
+        assert torch.autograd.grad(value, s)[0].isfinite().all()
+
+
+def test_dino_loss_of_impossible_outputs_has_no_nan():
+    # 1e38 over a temperature of 0.1 overflows float32; 0 times -inf would be NaN.
+    students = 1e38 * torch.eye(4).expand(2, 4, 4)
+    assert not dino_loss(students, students.roll(1, -1), torch.zeros(4)).isnan()
+    assert dino_loss(students, students, torch.zeros(4)) == 0
+
+
+# --- the centre ------------------------------------------------------------------------------------------------
+
+
+def test_dino_center_is_the_exponential_moving_average_from_zero():
+    center, expected = DINOCenter(7, momentum=0.7), np.zeros(7)
+    for seed in range(4):
+        teachers = outputs(seed=seed)[1]
+        center.update(teachers.float())
+        expected = 0.7 * expected + 0.3 * teachers.numpy().mean((0, 1))
+    assert np.abs(center.center.numpy() - expected).max() < 1e-7
+    assert DINOCenter(7).momentum == 0.9
+
+
+def test_dino_center_is_a_buffer_updated_in_place_without_gradient():
+    center = DINOCenter(7)
+    alias = center.center
+    center.update(outputs(dtype=torch.float32)[1].requires_grad_())
+    assert center.center is alias
+    assert (alias != 0).all()
+    assert not alias.requires_grad
+    assert list(center.parameters()) == []
+    restored = DINOCenter(7)
+    restored.load_state_dict(center.state_dict())
+    assert torch.equal(restored.center, alias)
+
+
+def test_dino_center_may_be_updated_between_the_loss_and_its_gradient():
+    students, teachers, _ = outputs(dtype=torch.float32)
+    students.requires_grad_()
+    center = DINOCenter(7)
+    before = torch.autograd.grad(dino_loss(students, teachers, center.center), students)[0]
+    value = dino_loss(students, teachers, center.center)
+    center.update(teachers)
+    assert torch.equal(torch.autograd.grad(value, students)[0], before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dino_center_averages_half_precision_in_float32(dtype):
+    center, reference = DINOCenter(7), DINOCenter(7)
+    teachers = 100 * outputs()[1].to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        center.update(teachers)
+    reference.update(teachers.float())
+    assert center.center.dtype == torch.float32
+    assert torch.equal(center.center, reference.center)
+
+
+def test_dino_center_prints_its_settings():
+    assert repr(DINOCenter(3, 0.5)) == "DINOCenter(3, momentum=0.5)"
+
+
+# --- precision -------------------------------------------------------------------------------------------------
+
+
+CALLS = {
+    "byol": lambda dtype: (byol_loss, four(32, 16, dtype=dtype)),
+    "simsiam": lambda dtype: (simsiam_loss, four(32, 16, dtype=dtype)),
+    "dino": lambda dtype: (dino_loss, outputs(4, 2, 32, 16, dtype=dtype)),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+@every_call
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_loss_of_half_precision_is_computed_in_float32(call, dtype):
+    loss, arguments = call(dtype)
+    assert loss(*arguments).dtype == torch.float32
+    assert loss(*arguments) == loss(*(x.float() for x in arguments))
+
+
+@every_call
+def test_loss_is_not_touched_by_autocast(call):
+    loss, arguments = call(torch.float32)
+    outside = loss(*arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert loss(*arguments) == outside
+
+
+@every_call
+def test_loss_of_float32_is_correct_to_float32_rounding(call):
+    loss, arguments = call(torch.float32)
+    expected = float(loss(*(x.double() for x in arguments)))
+    # Outputs of about 1 over a temperature of 0.04 are exponents of about 25: that many roundings.
+    close(loss(*arguments), expected, 32 * EPS32 * (1 + abs(expected)))
+
+
+def test_dino_loss_takes_outputs_of_two_precisions():
+    students, teachers, center = outputs()
+    value = dino_loss(students.float(), teachers.half(), center.float())
+    assert value.dtype == torch.float32
+    expected = float(dino_loss(students.float().double(), teachers.half().double(), center.float().double()))
+    close(value, expected, 32 * EPS32 * (1 + expected))
+    assert dino_loss(students, teachers.float(), center.float()).dtype == torch.float64
+
+
+# --- errors ----------------------------------------------------------------------------------------------------
+
+
+@every_siamese
+@pytest.mark.parametrize(("index", "name"), [(1, "predictions2"), (2, "targets1"), (3, "targets2")])
+def test_siamese_loss_names_the_argument_of_another_shape(loss, index, name):
+    rows = four(4, 3)
+    rows[index] = rows[index][:, :2]
+    with pytest.raises(ValueError, match=rf"predictions1 and {name}.*\(4, 3\).*\(4, 2\)"):
+        loss(*rows)
+
+
+@every_siamese
+def test_siamese_loss_rejects_what_is_not_a_float_batch(loss):
+    with pytest.raises(ValueError, match=r"predictions1.*\(5,\)"):
+        loss(*[torch.randn(5)] * 4)
+    with pytest.raises(TypeError, match="targets2.*int64"):
+        loss(*[torch.ones(4, 3)] * 3, torch.ones(4, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("students", "teachers", "center", "message"),
+    [
+        ((4, 3), (2, 4, 3), (3,), r"students of shape .* got \(4, 3\)"),
+        ((2, 4, 3), (4, 3), (3,), r"teachers of shape .* got \(4, 3\)"),
+        ((2, 4, 3), (2, 5, 3), (3,), r"same samples.*\(2, 4, 3\) and \(2, 5, 3\)"),
+        ((2, 4, 3), (2, 4, 5), (3,), r"same samples.*\(2, 4, 3\) and \(2, 4, 5\)"),
+        ((1, 4, 3), (1, 4, 3), (3,), r"students.*at least 2 views.*\(1, 4, 3\)"),
+        ((2, 4, 3), (3, 4, 3), (3,), r"as many views .* got 2 and 3"),
+        ((2, 4, 3), (0, 4, 3), (3,), r"teachers.*at least 1 view,.*\(0, 4, 3\)"),
+        ((2, 4, 3), (2, 4, 3), (1, 1, 3), r"center of shape \(3,\), got \(1, 1, 3\)"),
+    ],
+)
+def test_dino_loss_names_the_shapes_that_do_not_fit(students, teachers, center, message):
+    with pytest.raises(ValueError, match=message):
+        dino_loss(torch.randn(students), torch.randn(teachers), torch.randn(center))
+
+
+@pytest.mark.parametrize("name", ["student_temperature", "teacher_temperature"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_dino_loss_rejects_temperatures_that_are_not_positive(name, value):
+    with pytest.raises(ValueError, match=f"Expected {name} > 0"):
+        dino_loss(*outputs(), **{name: value})
+
+
+def test_dino_center_rejects_settings_and_outputs_that_do_not_fit():
+    with pytest.raises(TypeError, match="dim to be an integer, got float"):
+        DINOCenter(2.0)
+    with pytest.raises(ValueError, match="dim >= 1, got 0"):
+        DINOCenter(0)
+    for momentum in (1.0, 1.5):
+        with pytest.raises(ValueError, match=rf"momentum in \[0, 1\), got {momentum}"):
+            DINOCenter(2, momentum)
+    with pytest.raises(ValueError, match="momentum"):
+        DINOCenter(2, -0.1)
+    center = DINOCenter(3)
+    with pytest.raises(ValueError, match=r"\(\.\.\., B, 3\).*\(2, 4, 5\)"):
+        center.update(torch.randn(2, 4, 5))
+    with pytest.raises(ValueError, match=r"\(0, 4, 3\)"):
+        center.update(torch.randn(0, 4, 3))
+    with pytest.raises(TypeError, match="teachers.*int64"):
+        center.update(torch.ones(2, 4, 3, dtype=torch.int64))

@@ -1,0 +1,475 @@
+"""The entropy-reconstruction bound: its constant, its terms on the sphere, its discrete form."""
+
+from __future__ import annotations
+
+import math
+
+import matrices
+import mpmath as mp
+import numpy as np
+import oracles
+import pytest
+import torch
+from helpers import t
+from hypothesis import given
+from hypothesis import strategies as st
+from tolerances import EPS32, approx, close, relative_error
+from torch.autograd import gradcheck, gradgradcheck
+
+from matinfo.losses import (
+    discrete_er_loss,
+    er_loss,
+    sphere_entropy,
+    sphere_reconstruction,
+    vmf_log_normalizer,
+)
+
+reductions = pytest.mark.parametrize("reduction", ["average", "expectation"])
+# Those of one tensor of features, as functions of two views, and the two-view ones.
+SPHERE = {
+    "entropy": lambda a, b: sphere_entropy(b),
+    "entropy_expectation": lambda a, b: sphere_entropy(b, reduction="expectation"),
+    "reconstruction": sphere_reconstruction,
+    "er": er_loss,
+    "er_expectation": lambda a, b: er_loss(a, b, reduction="expectation"),
+}
+sphere_losses = pytest.mark.parametrize("loss", SPHERE.values(), ids=SPHERE)
+
+
+def views(n=8, d=5, noise=0.5, seed=0):
+    first = matrices.features(n, d, seed) + 0.3
+    return first, first + noise * matrices.features(n, d, seed + 1)
+
+
+def assignments(n=7, k=4, sharpness=2.0, seed=0):
+    logits = sharpness * np.random.default_rng(seed).standard_normal((2, n, k))
+    p = np.exp(logits)
+    return p / p.sum(-1, keepdims=True)
+
+
+# --- definitions ---------------------------------------------------------------------------------------------
+
+
+def log_normalizer_mp(dim, kappa):
+    nu, kappa = mp.mpf(dim) / 2 - 1, mp.mpf(kappa)
+    bessel = mp.besseli(nu, kappa, maxterms=10**6)
+    return nu * mp.log(kappa) - (nu + 1) * mp.log(2 * mp.pi) - mp.log(bessel)
+
+
+def published_log_normalizer(dim, kappa):
+    bessel = float(mp.besseli(mp.mpf(dim) / 2 - 1, mp.mpf(kappa)))
+    return (dim / 2 - 1) * math.log(kappa) - dim / 2 * math.log(2 * math.pi) - math.log(bessel + 1e-7)
+
+
+def sphere_entropy_oracle(Z, kappa, reduction, log_c):
+    z = oracles.unit_rows(Z)
+    density = [sum(math.exp(log_c + kappa * (x @ y)) for y in z) / len(z) for x in z]
+    if reduction == "average":
+        return -sum(math.log(p) for p in density) / len(z)
+    return -sum(p / sum(density) * math.log(p) for p in density)
+
+
+def reconstruction_oracle(Z1, Z2, kappa, log_c):
+    a, b = oracles.unit_rows(Z1), oracles.unit_rows(Z2)
+    return -sum(kappa * (x @ y) + log_c for x, y in zip(a, b, strict=True)) / len(a)
+
+
+def discrete_oracle(p, q, reduction, eps):
+    def cross_entropy(x, y):
+        return -sum(x[i, k] * math.log(y[i, k] + eps) for i in range(len(x)) for k in range(x.shape[1]))
+
+    reconstruction = (cross_entropy(p, q) + cross_entropy(q, p)) / (2 * len(p))
+    entropies = []
+    for x in (p, q):
+        usage = [sum(x[:, k]) / len(x) for k in range(x.shape[1])]
+        if reduction == "average":
+            entropies.append(-sum(math.log(u + eps) for u in usage) / len(usage))
+        else:
+            entropies.append(-sum(u * math.log(u + eps) for u in usage))
+    return reconstruction - sum(entropies) / 2
+
+
+# --- the normalising constant --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kappa", [1e-3, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4])
+@pytest.mark.parametrize("dim", [2, 3, 4, 64, 257, 1000, 2048, 10**5])
+def test_vmf_log_normalizer_is_exact(dim, kappa):
+    # A sum of at most about 2000 positive terms, whose logarithms are summed in float64.
+    expected = log_normalizer_mp(dim, kappa)
+    assert abs(vmf_log_normalizer(dim, kappa) - expected) < 1e-13 * max(1, abs(expected))
+
+
+def test_vmf_log_normalizer_has_closed_forms_in_three_dimensions():
+    for kappa in (1e-8, 0.5, 20.0, 2e5, 1e10):
+        # kappa / (4 pi sinh kappa), with sinh kappa = exp(kappa) (1 - exp(-2 kappa))/2
+        log_sinh = kappa + math.log(-math.expm1(-2 * kappa)) - math.log(2)
+        expected = math.log(kappa) - math.log(4 * math.pi) - log_sinh
+        assert vmf_log_normalizer(3, kappa) == approx(expected, rel=1e-14)
+
+
+def test_vmf_log_normalizer_tends_to_that_of_the_uniform_density():
+    # -log of the sphere's area, 2 pi^(d/2)/Gamma(d/2); the next term is -kappa^2/(2d).
+    for dim in (2, 7, 300):
+        area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
+        assert vmf_log_normalizer(dim, 1e-4) + area == approx(-1e-8 / (2 * dim), rel=1e-3, abs=1e-13)
+
+
+def test_density_with_this_constant_integrates_to_one():
+    # On S^1 and S^2 by quadrature over the angle from the mean direction.
+    angles, step = np.linspace(0, math.pi, 200_001, retstep=True)
+    for dim, ring in ((2, 2.0), (3, 2 * math.pi)):
+        for kappa in (0.3, 5.0, 80.0):
+            density = np.exp(vmf_log_normalizer(dim, kappa) + kappa * np.cos(angles))
+            heights = ring * np.sin(angles) ** (dim - 2) * density
+            mass = step * (heights.sum() - (heights[0] + heights[-1]) / 2)
+            assert mass == approx(1.0, rel=1e-7)
+
+
+def test_vmf_log_normalizer_rejects_what_is_not_a_sphere_or_a_concentration():
+    with pytest.raises(ValueError, match="dim >= 2, got 1"):
+        vmf_log_normalizer(1, 1.0)
+    with pytest.raises(TypeError, match="dim to be an integer"):
+        vmf_log_normalizer(3.0, 1.0)
+    for kappa in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="kappa > 0"):
+            vmf_log_normalizer(3, kappa)
+    with pytest.raises(ValueError, match=r"kappa <= 1e\+10"):
+        vmf_log_normalizer(3, 1e11)
+
+
+# --- the terms on the sphere ---------------------------------------------------------------------------------
+
+
+@reductions
+@pytest.mark.parametrize("kappa", [0.2, 10.0, 60.0])
+@pytest.mark.parametrize("shape", [(9, 4), (4, 9), (1, 3), (5, 2)])
+def test_sphere_entropy_equals_its_definition(shape, kappa, reduction):
+    Z, _ = views(*shape)
+    expected = sphere_entropy_oracle(Z, kappa, reduction, float(log_normalizer_mp(shape[1], kappa)))
+    close(sphere_entropy(t(Z), kappa=kappa, reduction=reduction), expected, 1e-12 * (1 + abs(expected)))
+
+
+@pytest.mark.parametrize("kappa", [0.2, 10.0, 60.0])
+def test_sphere_reconstruction_equals_its_definition(kappa):
+    Z1, Z2 = views()
+    expected = reconstruction_oracle(Z1, Z2, kappa, float(log_normalizer_mp(5, kappa)))
+    close(sphere_reconstruction(t(Z1), t(Z2), kappa=kappa), expected, 1e-12 * (1 + abs(expected)))
+
+
+@reductions
+@pytest.mark.parametrize("constant", ["exact", "published"])
+def test_er_loss_is_reconstruction_minus_entropy_with_either_constant(constant, reduction):
+    Z1, Z2 = map(t, views())
+    terms = sphere_reconstruction(Z1, Z2, constant=constant) - sphere_entropy(
+        Z2, reduction=reduction, constant=constant
+    )
+    close(er_loss(Z1, Z2, reduction=reduction), terms, 1e-13)
+
+
+def test_defaults_are_those_of_the_documentation():
+    Z1, Z2 = map(t, views())
+    close(sphere_entropy(Z1), sphere_entropy(Z1, kappa=10.0, reduction="average", constant="exact"), 0.0)
+    close(sphere_reconstruction(Z1, Z2), sphere_reconstruction(Z1, Z2, kappa=10.0, constant="exact"), 0.0)
+    close(er_loss(Z1, Z2), er_loss(Z1, Z2, kappa=10.0, reduction="average"), 0.0)
+    p, q = map(t, assignments())
+    close(discrete_er_loss(p, q), discrete_er_loss(p, q, reduction="expectation", eps=1e-7), 0.0)
+
+
+@reductions
+def test_published_constant_reproduces_the_published_check(reduction):
+    # The authors' script draws 1000 unit Gaussian rows of R^1000 and finds about -249.3 at kappa = 10.
+    Z = torch.randn(1000, 1000)
+    published = sphere_entropy(Z, reduction=reduction, constant="published")
+    close(published, -249.3, 0.1)
+    exact = sphere_entropy(Z, reduction=reduction)
+    difference = published_log_normalizer(1000, 10.0) - vmf_log_normalizer(1000, 10.0)
+    close(exact - published, difference, 1e-3)
+    assert abs(difference) > 1000
+
+
+@pytest.mark.parametrize(("dim", "log_bessel"), [(64, -27.4), (128, -99.2), (256, -287.0)])
+def test_published_constant_differs_by_the_underflow_of_the_bessel_function(dim, log_bessel):
+    Z = t(matrices.features(4, dim))
+    shift = sphere_entropy(Z, constant="published") - sphere_entropy(Z)
+    close(shift, math.log(1e-7) - log_bessel, 0.5)
+
+
+def test_published_constant_is_the_exact_one_where_the_bessel_function_is_large():
+    Z = t(matrices.features(6, 3))
+    close(sphere_entropy(Z, constant="published"), sphere_entropy(Z), 1e-9)
+
+
+@reductions
+def test_both_constants_have_the_same_gradient(reduction):
+    Z = t(matrices.features(6, 200)).requires_grad_()
+    exact, published = (
+        torch.autograd.grad(sphere_entropy(Z, reduction=reduction, constant=c), Z)[0]
+        for c in ("exact", "published")
+    )
+    assert torch.equal(exact, published)
+
+
+# --- closed forms, bounds, invariances -----------------------------------------------------------------------
+
+
+@reductions
+def test_collapsed_and_orthogonal_features_have_closed_forms(reduction):
+    same = torch.ones(6, 4, dtype=torch.float64)
+    log_c = vmf_log_normalizer(4, 5.0)
+    close(sphere_entropy(same, kappa=5.0, reduction=reduction), -log_c - 5.0, 1e-13)
+    close(er_loss(same, same, kappa=5.0, reduction=reduction), 0.0, 1e-14)
+    identity = torch.eye(4, dtype=torch.float64)
+    density = log_c + math.log((math.exp(5.0) + 3) / 4)
+    close(sphere_entropy(identity, kappa=5.0, reduction=reduction), -density, 1e-13)
+    close(er_loss(identity, identity, kappa=5.0), math.log1p(3 * math.exp(-5.0)) - math.log(4), 1e-14)
+
+
+@reductions
+@given(seed=matrices.seeds, noise=st.floats(0, 3))
+def test_er_loss_never_claims_more_than_log_batch(reduction, seed, noise):
+    Z1, Z2 = map(t, views(noise=noise, seed=seed % 1000))
+    assert er_loss(Z1, Z2, kappa=30.0, reduction=reduction) >= -math.log(8) - 1e-12
+    same = er_loss(Z2, Z2, kappa=30.0, reduction=reduction)
+    assert er_loss(Z1, Z2, kappa=30.0, reduction=reduction) >= same - 1e-12
+
+
+def test_entropy_of_a_large_uniform_sample_is_that_of_the_sphere():
+    # The kernel at kappa = 1 smooths little more than it must: the true entropy is log of the area, 4 pi.
+    Z = t(matrices.features(4000, 3))
+    close(sphere_entropy(Z, kappa=1.0), math.log(4 * math.pi), 5e-3)
+
+
+@sphere_losses
+@given(seed=matrices.seeds)
+def test_loss_depends_neither_on_order_nor_lengths_nor_basis(loss, seed):
+    Z1, Z2 = views()
+    rng = np.random.default_rng(seed)
+    lengths, order = 10.0 ** rng.uniform(-3, 3, (2, len(Z1), 1)), rng.permutation(len(Z1))
+    Q, value = matrices.orthogonal(5, seed), float(loss(t(Z1), t(Z2)))
+    moved = [(length * Z)[order] @ Q for length, Z in zip(lengths, (Z1, Z2), strict=True)]
+    close(loss(*map(t, moved)), value, 1e-12 * (1 + abs(value)))
+
+
+@sphere_losses
+def test_loss_keeps_batch_dimensions(loss):
+    pairs = [views(6, 4, seed=s) for s in range(6)]
+    stacked = [t(np.stack(column)).reshape(2, 3, 6, 4) for column in zip(*pairs, strict=True)]
+    values = loss(*stacked)
+    assert values.shape == (2, 3)
+    assert relative_error(values.flatten(), [float(loss(t(a), t(b))) for a, b in pairs]) < 1e-12
+
+
+# --- discrete form -------------------------------------------------------------------------------------------
+
+
+@reductions
+@pytest.mark.parametrize("eps", [1e-7, 1e-2])
+def test_discrete_er_loss_equals_its_definition(reduction, eps):
+    p, q = assignments()
+    close(
+        discrete_er_loss(t(p), t(q), reduction=reduction, eps=eps),
+        discrete_oracle(p, q, reduction, eps),
+        1e-13,
+    )
+
+
+def test_discrete_er_loss_has_closed_forms():
+    even = torch.eye(5, dtype=torch.float64)
+    close(discrete_er_loss(even, even), -math.log(5), 1e-6)  # eps = 1e-7 in five logarithms
+    collapsed = even[:1].expand(5, 5)
+    close(discrete_er_loss(collapsed, collapsed), 0.0, 1e-6)
+    undecided = torch.full((5, 5), 0.2, dtype=torch.float64)
+    close(discrete_er_loss(undecided, undecided), 0.0, 1e-6)
+
+
+def test_average_reduction_rewards_empty_clusters_as_the_documentation_warns():
+    even = torch.eye(5, dtype=torch.float64)
+    collapsed = even[:1].expand(5, 5)
+    average = {"reduction": "average"}
+    assert discrete_er_loss(collapsed, collapsed, **average) < discrete_er_loss(even, even, **average)
+    assert discrete_er_loss(collapsed, collapsed) > discrete_er_loss(even, even)
+
+
+def test_discrete_er_loss_keeps_batch_dimensions_and_numpy():
+    pairs = [assignments(seed=s) for s in range(3)]
+    stacked = [t(np.stack(column)) for column in zip(*pairs, strict=True)]
+    singles = [discrete_er_loss(p, q) for p, q in pairs]
+    assert all(isinstance(value, np.float64) for value in singles)
+    assert relative_error(discrete_er_loss(*stacked), singles) < 1e-13
+
+
+@reductions
+def test_discrete_er_loss_derivatives_are_exact(reduction):
+    logits = t(matrices.features(4, 3)).requires_grad_()
+    others = t(matrices.features(4, 3, 1)).requires_grad_()
+
+    def loss(x, y):
+        return discrete_er_loss(x.softmax(-1), y.softmax(-1), reduction=reduction)
+
+    assert gradcheck(loss, (logits, others))
+    assert gradgradcheck(loss, (logits, others))
+
+
+@reductions
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4, 1e30])
+def test_discrete_er_loss_and_gradient_are_finite_for_any_logits(scale, reduction):
+    logits = (scale * torch.randn(6, 4)).requires_grad_()
+    p, q = logits.softmax(-1), logits.flip(-1).softmax(-1)
+    value = discrete_er_loss(p, q, reduction=reduction)
+    assert value.isfinite()
+    assert torch.autograd.grad(value, logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_discrete_er_loss_of_half_precision_is_that_of_the_values_in_float32(dtype):
+    p, q = (t(x, dtype) for x in assignments())
+    # Rows rounded to bfloat16 sum to 1 to 4e-3 only; in float32 that would be refused.
+    assert discrete_er_loss(p, q).dtype == torch.float32
+    expected = discrete_oracle(p.double().numpy(), q.double().numpy(), "expectation", 1e-7)
+    close(discrete_er_loss(p, q), expected, 1e-6)
+
+
+def test_discrete_er_loss_rejects_what_is_not_a_distribution():
+    p, q = map(t, assignments())
+    with pytest.raises(ValueError, match=r"probabilities1 to be probabilities.*softmax"):
+        discrete_er_loss(torch.randn(4, 3), torch.randn(4, 3))
+    with pytest.raises(ValueError, match=r"probabilities2 to be probabilities.*row sums from 2 to 2"):
+        discrete_er_loss(p, 2 * q)
+    with pytest.raises(ValueError, match="eps > 0"):
+        discrete_er_loss(p, q, eps=0.0)
+    with pytest.raises(ValueError, match=r"\(7, 4\).*\(6, 4\)"):
+        discrete_er_loss(p, q[:6])
+
+
+# --- gradients -----------------------------------------------------------------------------------------------
+
+
+@sphere_losses
+def test_loss_derivatives_are_exact(loss):
+    Z1, Z2 = (t(Z).requires_grad_() for Z in views(5, 3))
+    assert gradcheck(loss, (Z1, Z2))
+    assert gradgradcheck(loss, (Z1, Z2))
+
+
+HARD = {
+    "zero": np.zeros((6, 4)),
+    "collapsed": np.ones((6, 4)),
+    "one_zero_row": np.pad(matrices.features(5, 4), ((0, 1), (0, 0))),
+    "huge": 1e18 * matrices.features(6, 4),
+    "tiny": 1e-30 * matrices.features(6, 4),
+    "one_sample": matrices.features(1, 4),
+}
+
+
+@sphere_losses
+@pytest.mark.parametrize("case", HARD)
+def test_loss_and_gradient_are_finite_on_hard_features(loss, case):
+    Z2 = t(HARD[case], torch.float32).requires_grad_()
+    for other in (HARD[case], -HARD[case], matrices.features(*HARD[case].shape, 9)):
+        value = loss(t(other, torch.float32), Z2)
+        assert value.isfinite()
+        assert torch.autograd.grad(value, Z2)[0].isfinite().all()
+
+
+def test_loss_and_gradient_are_finite_at_high_concentration():
+    Z1, Z2 = (t(Z, torch.float32).requires_grad_() for Z in views())
+    value = er_loss(Z1, Z2, kappa=1e6)
+    assert value.isfinite()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(value, (Z1, Z2)))
+
+
+def test_plug_in_gradient_goes_through_the_weights():
+    Z = t(matrices.features(5, 3)).requires_grad_()
+    unit = torch.nn.functional.normalize(Z, dim=1)
+    log_density = (10 * unit @ unit.mT).logsumexp(1)
+    frozen = -(log_density.softmax(0).detach() * log_density).sum()
+    (through,) = torch.autograd.grad(sphere_entropy(Z, reduction="expectation"), Z)
+    (stopped,) = torch.autograd.grad(frozen, Z)
+    assert relative_error(through, stopped) > 0.01
+
+
+@pytest.mark.parametrize("loss", [er_loss, lambda a, b: -sphere_entropy(b)], ids=["er", "entropy"])
+def test_a_descent_step_spreads_the_features(loss):
+    Z1 = t(matrices.collapsed_features(12, 6, clusters=2, noise=0.1))
+    Z2 = Z1.clone().requires_grad_()
+    value = loss(Z1, Z2)
+    (gradient,) = torch.autograd.grad(value, Z2)
+    with torch.no_grad():
+        assert loss(Z1, Z2 - 1e-2 * gradient) < value
+        assert sphere_entropy(Z2 - 1e-2 * gradient) > sphere_entropy(Z2)
+
+
+# --- precision -----------------------------------------------------------------------------------------------
+
+
+@sphere_losses
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_loss_of_half_precision_is_computed_in_float32(loss, dtype):
+    Z1, Z2 = (t(Z, dtype) for Z in views(16, 8))
+    assert loss(Z1, Z2).dtype == torch.float32
+    close(loss(Z1, Z2), loss(Z1.float(), Z2.float()), 0.0)
+
+
+@sphere_losses
+def test_loss_is_not_touched_by_autocast(loss):
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(16, 8))
+    outside = loss(Z1, Z2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        close(loss(Z1, Z2), outside, 0.0)
+
+
+@sphere_losses
+def test_loss_of_float32_features_is_correct_to_float32_rounding(loss):
+    # kappa = 10 multiplies the rounding of a cosine.
+    Z1, Z2 = (t(Z, torch.float32) for Z in views(64, 32))
+    expected = float(loss(Z1.double(), Z2.double()))
+    close(loss(Z1, Z2), expected, 32 * EPS32 * (1 + abs(expected)))
+
+
+# --- errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [sphere_reconstruction, er_loss])
+def test_losses_name_the_shapes_that_do_not_match(loss):
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(4, 2\)"):
+        loss(torch.randn(4, 3), torch.randn(4, 2))
+
+
+@sphere_losses
+def test_losses_reject_features_that_are_not_a_float_batch(loss):
+    with pytest.raises(ValueError, match=r"\(5,\)"):
+        loss(torch.randn(5), torch.randn(5))
+    with pytest.raises(TypeError, match="int64"):
+        loss(torch.ones(4, 3, dtype=torch.int64), torch.ones(4, 3, dtype=torch.int64))
+
+
+def test_losses_reject_a_sphere_of_two_points():
+    for loss in (sphere_entropy, lambda Z: sphere_reconstruction(Z, Z)):
+        with pytest.raises(ValueError, match="dim >= 2, got 1"):
+            loss(torch.randn(4, 1))
+
+
+@pytest.mark.parametrize("kappa", [0.0, -1.0, math.nan, math.inf])
+def test_losses_reject_a_concentration_that_is_not_positive(kappa):
+    Z = torch.randn(4, 3)
+    for call in (
+        lambda: sphere_entropy(Z, kappa=kappa),
+        lambda: sphere_reconstruction(Z, Z, kappa=kappa),
+        lambda: er_loss(Z, Z, kappa=kappa),
+    ):
+        with pytest.raises(ValueError, match="kappa > 0"):
+            call()
+
+
+def test_losses_list_the_choices():
+    Z = torch.randn(4, 3)
+    for call in (
+        lambda: sphere_entropy(Z, reduction="sum"),
+        lambda: er_loss(Z, Z, reduction="sum"),
+        lambda: discrete_er_loss(Z.softmax(-1), Z.softmax(-1), reduction="sum"),
+    ):
+        with pytest.raises(ValueError, match=r"reduction.*average.*expectation"):
+            call()
+    with pytest.raises(ValueError, match=r"constant.*exact.*published"):
+        sphere_reconstruction(Z, Z, constant="other")

@@ -1,0 +1,313 @@
+"""Losses of mutual information: InfoNCE between masks, Gaussian likelihood and CLUB, DiME's loss."""
+
+from __future__ import annotations
+
+import math
+
+import matrices
+import numpy as np
+import oracles
+import pytest
+import torch
+from helpers import t
+from hypothesis import given
+from tolerances import EPS32, approx, close, relative_error
+from torch.autograd import gradcheck, gradgradcheck
+
+from matinfo import Gram, dime
+from matinfo.losses import club_loss, dime_loss, gaussian_nll, infonce_loss, mask_infonce_loss
+
+
+def gaussian(n=7, d=3, seed=0):
+    """Means, log-variances and targets."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)), 0.7 * rng.standard_normal((n, d)), 1.5 * rng.standard_normal((n, d))
+
+
+def masked_views(masks=3, n=6, d=4, seed=0):
+    return np.random.default_rng(seed).standard_normal((masks, n, d)) + 0.3
+
+
+# --- definitions ---------------------------------------------------------------------------------------------
+
+
+def log_density(h, m, s):
+    return sum(
+        -0.5 * ((x - y) ** 2 / math.exp(v) + v + math.log(2 * math.pi))
+        for x, y, v in zip(h, m, s, strict=True)
+    )
+
+
+def gaussian_nll_oracle(m, s, h):
+    return -sum(log_density(h[i], m[i], s[i]) for i in range(len(h))) / len(h)
+
+
+def club_oracle(m, s, h):
+    n = len(h)
+    return (
+        sum(
+            log_density(h[i], m[i], s[i]) - sum(log_density(h[j], m[i], s[i]) for j in range(n)) / n
+            for i in range(n)
+        )
+        / n
+    )
+
+
+def mask_infonce_oracle(views, temperature):
+    unit = np.array([oracles.unit_rows(view) for view in views])
+    masks, n, _ = unit.shape
+    terms = []
+    for k in range(masks):
+        for other in range(masks):
+            if k != other:
+                for i in range(n):
+                    logits = [unit[k, i] @ unit[other, j] / temperature for j in range(n)]
+                    terms.append(math.log(sum(math.exp(x) for x in logits)) - logits[i])
+    return sum(terms) / len(terms)
+
+
+# --- against the definitions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+@pytest.mark.parametrize("shape", [(2, 6, 4), (4, 5, 8), (3, 1, 2)])
+def test_mask_infonce_loss_equals_its_definition(shape, temperature):
+    views = masked_views(*shape)
+    expected = mask_infonce_oracle(views, temperature)
+    close(mask_infonce_loss(t(views), temperature=temperature), expected, 1e-12 * (1 + expected))
+
+
+def test_mask_infonce_loss_of_two_masks_is_infonce():
+    views = t(masked_views(2))
+    close(mask_infonce_loss(views), infonce_loss(*views, temperature=0.1), 0.0)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (1, 4), (20, 1)])
+def test_gaussian_losses_equal_their_definitions(shape):
+    m, s, h = gaussian(*shape)
+    close(gaussian_nll(t(m), t(s), t(h)), gaussian_nll_oracle(m, s, h), 1e-12)
+    close(club_loss(t(m), t(s), t(h)), club_oracle(m, s, h), 1e-12)
+
+
+def test_gaussian_nll_agrees_with_that_of_torch():
+    m, s, h = map(t, gaussian())
+    theirs = torch.nn.functional.gaussian_nll_loss(m, h, s.exp(), full=True, reduction="sum")
+    close(gaussian_nll(m, s, h), theirs / len(m), 1e-12)
+
+
+def test_dime_loss_is_minus_dime():
+    K1, K2 = (t(matrices.random_correlation(6, seed)) for seed in (0, 1))
+    values = [
+        f(K1, K2, alpha=2, permutations=3, generator=torch.Generator().manual_seed(4))
+        for f in (dime_loss, dime)
+    ]
+    assert values[0] == -values[1] != 0
+    batch = dime_loss(Gram(t(masked_views(2))), Gram(t(masked_views(2, seed=1))))
+    assert batch.shape == (2,)
+
+
+# --- closed forms and meaning --------------------------------------------------------------------------------
+
+
+def test_identical_latents_have_closed_forms():
+    close(mask_infonce_loss(torch.ones(4, 8, 3)), math.log(8), 1e-6)
+    identity = torch.eye(5, dtype=torch.float64).expand(3, 5, 5)
+    close(mask_infonce_loss(identity), math.log(1 + 4 * math.exp(-10)), 1e-14)
+
+
+def test_club_loss_of_independent_targets_is_zero_and_of_equal_ones_too():
+    m, s, h = map(t, gaussian())
+    same = m[:1].expand_as(m), s[:1].expand_as(s)
+    close(club_loss(*same, h), 0.0, 1e-14)  # q does not depend on x: nothing is known of it
+    close(club_loss(m, s, h[:1].expand_as(h)), 0.0, 1e-14)  # collapsed targets say nothing
+
+
+def test_club_loss_bounds_the_information_of_a_gaussian_channel_from_above():
+    # h = x + noise with the true conditional: I = log(1 + 1/0.25)/2 nats, and CLUB is 1/0.25 = 4 in expectation.
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(20_000, 1, generator=source, dtype=torch.float64)
+    h = x + 0.5 * torch.randn(20_000, 1, generator=source, dtype=torch.float64)
+    value = float(club_loss(x, torch.full_like(x, math.log(0.25)), h))
+    assert value == approx(4.0, rel=0.05)
+    assert value > math.log(5) / 2
+
+
+def test_fitting_q_lowers_the_likelihood_loss_to_the_entropy_of_the_noise():
+    # The least expected value of -log q is the conditional entropy, log(2 pi e 0.25)/2.
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(20_000, 1, generator=source, dtype=torch.float64)
+    h = x + 0.5 * torch.randn(20_000, 1, generator=source, dtype=torch.float64)
+    entropy = math.log(2 * math.pi * math.e * 0.25) / 2
+    best = float(gaussian_nll(x, torch.full_like(x, math.log(0.25)), h))
+    assert best == approx(entropy, rel=0.02)
+    assert gaussian_nll(x, torch.full_like(x, math.log(0.5)), h) > best
+    assert gaussian_nll(0.7 * x, torch.full_like(x, math.log(0.25)), h) > best
+
+
+@given(seed=matrices.seeds)
+def test_mask_infonce_loss_depends_neither_on_order_nor_lengths_nor_basis(seed):
+    views = masked_views()
+    rng = np.random.default_rng(seed)
+    moved = 10.0 ** rng.uniform(-3, 3, (3, 6, 1)) * views
+    moved = moved[rng.permutation(3)][:, rng.permutation(6)] @ matrices.orthogonal(4, seed)
+    value = float(mask_infonce_loss(t(views)))
+    close(mask_infonce_loss(t(moved)), value, 1e-12 * (1 + value))
+
+
+def test_losses_keep_batch_dimensions_and_numpy():
+    batches = [gaussian(seed=s) for s in range(6)]
+    stacked = [t(np.stack(column)).reshape(2, 3, 7, 3) for column in zip(*batches, strict=True)]
+    for loss in (gaussian_nll, club_loss):
+        singles = [loss(*arrays) for arrays in batches]
+        assert all(isinstance(value, np.float64) for value in singles)
+        assert relative_error(loss(*stacked).flatten(), singles) < 1e-12
+    views = np.stack([masked_views(seed=s) for s in range(3)])
+    singles = [mask_infonce_loss(v) for v in views]
+    assert relative_error(mask_infonce_loss(t(views)), singles) < 1e-13
+
+
+# --- gradients -----------------------------------------------------------------------------------------------
+
+
+def test_loss_derivatives_are_exact():
+    views = t(masked_views(3, 4, 3)).requires_grad_()
+    assert gradcheck(mask_infonce_loss, (views,))
+    m, s, h = (t(x).requires_grad_() for x in gaussian(4, 2))
+    assert gradcheck(gaussian_nll, (m, s, h))
+    assert gradgradcheck(gaussian_nll, (m, s, h))
+    assert gradcheck(lambda h: club_loss(m, s, h), (h,))
+    assert gradgradcheck(lambda h: club_loss(m, s, h), (h,))
+
+
+def test_club_loss_has_a_gradient_for_the_targets_only():
+    m, s, h = (t(x).requires_grad_() for x in gaussian())
+    gradients = torch.autograd.grad(club_loss(m, s, h), (m, s, h), allow_unused=True)
+    assert gradients[:2] == (None, None)
+    assert gradients[2].norm() > 1e-3
+
+
+def test_club_loss_lets_every_target_feel_the_others():
+    # The negatives of sample 0 are the targets of the whole batch: -d/dh_j mean_j log q(h_j | x_0) = (h_j - m_0)/n^2.
+    m, _, h = map(t, gaussian())
+    h.requires_grad_()
+    log_variance = torch.full_like(h, 50.0)  # only sample 0 has a conditional worth the name
+    log_variance[0] = 0.0
+    (gradient,) = torch.autograd.grad(club_loss(m, log_variance, h), h)
+    assert (gradient[1:] - (h[1:] - m[0]) / 49).abs().max() < 1e-14
+
+
+HARD = {
+    "zero": np.zeros((6, 4)),
+    "collapsed": np.ones((6, 4)),
+    "huge": 1e18 * matrices.features(6, 4),
+    "tiny": 1e-30 * matrices.features(6, 4),
+    "one_sample": matrices.features(1, 4),
+    "one_feature": matrices.features(6, 1),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_losses_and_gradients_are_finite_on_hard_features(case):
+    # Bounded log-variances, as of a network that ends with a tanh; squares of 1e18 still exist in float32.
+    s = torch.tanh(torch.randn(HARD[case].shape))
+    for other in (HARD[case], -HARD[case], matrices.features(*HARD[case].shape, 9)):
+        m = t(other, torch.float32)
+        h = t(HARD[case], torch.float32).requires_grad_()
+        for value in (
+            gaussian_nll(m, s, h),
+            club_loss(m, s, h),
+            mask_infonce_loss(torch.stack([m, h, 2 * h])),
+        ):
+            assert value.isfinite()
+            assert torch.autograd.grad(value, h)[0].isfinite().all()
+
+
+def test_club_loss_keeps_its_digits_far_from_zero():
+    # Written as a difference of mean squares it would lose all of them: 1e4^2 has a float32 spacing of 8.
+    m, s, h = gaussian(64, 4)
+    expected = club_oracle(m, s, h)
+    shifted = [t(x, torch.float32) for x in (m + 1e4, s, h + 1e4)]
+    rounded = club_oracle(*(x.double().numpy() for x in shifted))
+    assert rounded == approx(expected, rel=1e-2)
+    assert float(club_loss(*shifted)) == approx(rounded, rel=1e-3)
+
+
+def test_a_descent_step_lowers_the_losses():
+    views = t(masked_views()).requires_grad_()
+    m, s, h = (t(x).requires_grad_() for x in gaussian())
+    for loss, x in (
+        (mask_infonce_loss, views),
+        (lambda m: gaussian_nll(m, s, h), m),
+        (lambda h: club_loss(m, s, h), h),
+    ):
+        value = loss(x)
+        (gradient,) = torch.autograd.grad(value, x)
+        with torch.no_grad():
+            assert loss(x - 1e-3 * gradient) < value
+
+
+# --- precision -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_of_half_precision_are_computed_in_float32(dtype):
+    m, s, h = (t(x, dtype) for x in gaussian(32, 8))
+    for loss in (gaussian_nll, club_loss):
+        assert loss(m, s, h).dtype == torch.float32
+        close(loss(m, s, h), loss(m.float(), s.float(), h.float()), 0.0)
+    views = t(masked_views(), dtype)
+    assert mask_infonce_loss(views).dtype == torch.float32
+    close(mask_infonce_loss(views), mask_infonce_loss(views.float()), 0.0)
+
+
+def test_losses_are_not_touched_by_autocast():
+    m, s, h = (t(x, torch.float32) for x in gaussian(32, 8))
+    views = t(masked_views(), torch.float32)
+    calls = (
+        lambda: gaussian_nll(m, s, h),
+        lambda: club_loss(m, s, h),
+        lambda: mask_infonce_loss(views),
+    )
+    for call in calls:
+        outside = call()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = call()
+        assert inside.dtype == torch.float32
+        close(inside, outside, 0.0)
+
+
+def test_losses_of_float32_are_correct_to_float32_rounding():
+    m, s, h = (t(x, torch.float32) for x in gaussian(64, 16))
+    for loss in (gaussian_nll, club_loss):
+        expected = float(loss(m.double(), s.double(), h.double()))
+        close(loss(m, s, h), expected, 32 * EPS32 * (1 + abs(expected)))
+
+
+# --- errors --------------------------------------------------------------------------------------------------
+
+
+def test_mask_infonce_loss_rejects_what_is_not_several_views():
+    with pytest.raises(ValueError, match=r"views of shape.*\(4, 3\).*torch\.stack"):
+        mask_infonce_loss(torch.randn(4, 3))
+    with pytest.raises(ValueError, match="at least 2 views"):
+        mask_infonce_loss(torch.randn(1, 4, 3))
+    with pytest.raises(ValueError, match=r"\(2, 0, 3\)"):
+        mask_infonce_loss(torch.randn(2, 0, 3))
+    with pytest.raises(TypeError, match="int64"):
+        mask_infonce_loss(torch.ones(2, 4, 3, dtype=torch.int64))
+    for value in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="temperature > 0"):
+            mask_infonce_loss(torch.randn(2, 4, 3), temperature=value)
+
+
+@pytest.mark.parametrize("loss", [gaussian_nll, club_loss])
+def test_gaussian_losses_name_the_argument_at_fault(loss):
+    x = torch.randn(4, 3)
+    with pytest.raises(ValueError, match=r"mean and log_variance.*\(4, 3\).*\(4, 2\)"):
+        loss(x, x[:, :2], x)
+    with pytest.raises(ValueError, match=r"mean and targets.*\(4, 3\).*\(3, 3\)"):
+        loss(x, x, x[:3])
+    with pytest.raises(TypeError, match=r"log_variance.*int64"):
+        loss(x, torch.ones(4, 3, dtype=torch.int64), x)
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        loss(x[0], x[0], x[0])
