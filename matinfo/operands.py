@@ -109,12 +109,12 @@ class Gram:
     def __mul__(self, other: Gram | float) -> Gram:
         """Hadamard product with another Gram, or scaling by a positive number."""
         if isinstance(other, Gram):
-            check_same_samples([tuple(self.shape), tuple(other.shape)])
+            self._check_kind(other)
             terms = tuple([mine + theirs for mine in self.terms for theirs in other.terms])
-            return Gram._from_terms(terms, (self, other))
+            return type(self)._from_terms(terms, (self, other))
         root = math.sqrt(check_positive(other, "the factor of a Gram"))
         terms = tuple([(term[0] * root, *term[1:]) for term in self.terms])
-        return Gram._from_terms(terms, (self,))
+        return type(self)._from_terms(terms, (self,))
 
     __rmul__ = __mul__
 
@@ -126,13 +126,21 @@ class Gram:
         """Sum of two matrices over the same samples."""
         if not isinstance(other, Gram):
             return NotImplemented
+        self._check_kind(other)
+        return type(self)._from_terms(self.terms + other.terms, (self, other))
+
+    def _check_kind(self, other: Gram) -> None:
+        if type(self) is not type(other):
+            raise TypeError(
+                "Expected Gram matrices that are both local or both sharded, got one of each: the rows of "
+                "a local one are not those of all ranks."
+            )
         check_same_samples([tuple(self.shape), tuple(other.shape)])
-        return Gram._from_terms(self.terms + other.terms, (self, other))
 
     def reordered(self, order: Tensor) -> Gram:
         """``P K P^T``: the matrix over the samples in another order, ``order`` holding ``(n,)`` indices."""
         terms = tuple([tuple([Z[..., order, :] for Z in term]) for term in self.terms])
-        return Gram._from_terms(terms, (self,))
+        return type(self)._from_terms(terms, (self,))
 
     def __repr__(self) -> str:
         """Shape, width and dtype."""

@@ -105,14 +105,15 @@ def masked_reconstruction_loss(
 
 
 @quantity
-def umae_uniformity_loss(features: Tensor, *, form: str = "code") -> Tensor:
+def umae_uniformity_loss(features: Tensor | Gram, *, form: str = "code") -> Tensor:
     """Uniformity loss of U-MAE.
 
     ``"code"``: ``mean_ij (f_i . f_j)^2`` over all pairs, i = j included (its constant 1/B does not matter).
     ``"paper"``: ``sum_{i != j} (f_i . f_j)^2``. The rows f are l2-normalised here.
 
     Args:
-        features: ``(B, d)`` features of a batch.
+        features: ``(B, d)`` features of a batch; or their :class:`~matinfo.Gram` with ``normalize=True``, taken as it
+            is, such as a :class:`~matinfo.distributed.ShardedGram` over all ranks.
         form: ``"code"`` or ``"paper"``.
 
     Returns:
@@ -136,17 +137,21 @@ def umae_uniformity_loss(features: Tensor, *, form: str = "code") -> Tensor:
         0.25
     """
     check_choice(form, "form", ("code", "paper"))
-    F = normalize_rows(check_features(features, "features"))
-    gram = Gram(F)
+    if form == "paper" and isinstance(features, Gram):
+        raise ValueError(
+            'Expected features for form="paper", got a Gram. Pass the features, or use form="code".'
+        )
+    gram = features if isinstance(features, Gram) else Gram(features, normalize=True)
     pairs = frobenius_squared(gram.dual() if gram.prefers_dual else gram.dense())
     if form == "code":
-        return pairs / F.shape[-2] ** 2
+        return pairs / gram.shape[-1] ** 2
+    (F,) = gram.terms[0]
     return pairs - F.double().square().sum(-1).square().sum(-1)
 
 
 @quantity
 def mmae_tcr_loss(
-    features: Tensor, *, mu: float = 1.0, scale: str = "code", centering: bool = False
+    features: Tensor | Gram, *, mu: float = 1.0, scale: str = "code", centering: bool = False
 ) -> Tensor:
     """Total-coding-rate loss of M-MAE, to be minimised: the negative of the coding rate.
 
@@ -154,7 +159,8 @@ def mmae_tcr_loss(
     ``"paper"``: ``-log det(mu I_d + F^T F)``, as their Equation 11 has it. The rows of F are l2-normalised here.
 
     Args:
-        features: ``(B, d)`` features of a batch.
+        features: ``(B, d)`` features of a batch; or the :class:`~matinfo.Gram` of float64 features with
+            ``normalize=True``, taken as it is, such as a :class:`~matinfo.distributed.ShardedGram` over all ranks.
         mu: Positive number. The two scales are one family: ``mu_paper = d/mu_code`` up to a constant.
         scale: ``"code"`` or ``"paper"``.
         centering: Whether to subtract the batch mean of the normalised rows.
@@ -185,10 +191,16 @@ def mmae_tcr_loss(
     """
     check_choice(scale, "scale", ("code", "paper"))
     check_positive(mu, "mu")
-    F = normalize_rows(check_features(features, "features").double())
-    if centering:
-        F = F - F.mean(-2, keepdim=True)
-    d = F.shape[-1]
+    if isinstance(features, Gram):
+        if centering:
+            raise ValueError(
+                "Expected features for centering=True, got a Gram. Pass the features themselves."
+            )
+        gram = features
+    else:
+        F = normalize_rows(check_features(features, "features").double())
+        gram = Gram(F - F.mean(-2, keepdim=True) if centering else F)
+    d = gram.width
     if scale == "paper":
-        return -logdet_of(Gram(F), mu, d)
-    return d * math.log(d / mu) - logdet_of(Gram(F), d / mu, d)
+        return -logdet_of(gram, mu, d)
+    return d * math.log(d / mu) - logdet_of(gram, d / mu, d)

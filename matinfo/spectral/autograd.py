@@ -48,4 +48,6 @@ class SpectralOperation(torch.autograd.Function):
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """The function of ``args``."""
-        return super().apply(*args) if torch._C._are_functorch_transforms_active() else cls._eager.apply(*args)
+        return (
+            super().apply(*args) if torch._C._are_functorch_transforms_active() else cls._eager.apply(*args)
+        )

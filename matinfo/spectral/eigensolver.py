@@ -8,8 +8,6 @@ through :func:`eigh_psd`.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 

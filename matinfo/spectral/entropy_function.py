@@ -51,10 +51,9 @@ def entropy_function(
         return _solve(K.to(working), total, alpha, noise, side, vectors=False)[0]
     if torch.compiler.is_compiling():
         K = K.to(working)
-        value, *parts = _solve(K, total, alpha, noise, side, vectors=True)
-        return compiled.linearized(
-            value, (K, _first_derivative(torch.ones_like(value), value, *parts, total, alpha))
-        )
+        value, p, cut, Q = _solve(K, total, alpha, noise, side, vectors=True)
+        derivative = _first_derivative(torch.ones_like(value), value, p, cut, Q, total, alpha)
+        return compiled.linearized(value, (K, derivative))
     result: Tensor
     if is_transformed(K) or torch.autograd.forward_ad._current_level >= 0:
         K = K.to(working)
@@ -144,9 +143,9 @@ class _EagerEntropy(EagerOperation):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, *parts = ctx.saved_tensors
+        K, value, p, cut, Q, total = ctx.saved_tensors
         with without_autocast(K.device):
-            derivative = _backward(grad, K, *parts, ctx.alpha).to(K.dtype)
+            derivative = _backward(grad, K, value, p, cut, Q, total, ctx.alpha).to(K.dtype)
         return derivative, None, None, None, None, None
 
 
@@ -167,7 +166,9 @@ class _Entropy(SpectralOperation):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        return _backward(grad, *ctx.saved_tensors, ctx.alpha), None, None, None, None, None, None
+        K, value, p, cut, Q, total = ctx.saved_tensors
+        derivative = _backward(grad, K, value, p, cut, Q, total, ctx.alpha)
+        return derivative, None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:

@@ -1,0 +1,130 @@
+"""What one rank does in the tests of ``matinfo.distributed``: run by torch.multiprocessing, reports by file."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+from matinfo import Gram, effective_rank, joint_entropy, matrix_tcr, renyi_entropy, tcr
+from matinfo.distributed import ShardedGram, gather_rows, reduce_sum
+from matinfo.losses import (
+    barlow_twins_loss,
+    infonce_loss,
+    mmae_tcr_loss,
+    ntxent_loss,
+    spectral_contrastive_loss,
+    umae_uniformity_loss,
+    vicreg_loss,
+)
+
+LOSSES = {
+    "mmae": mmae_tcr_loss,
+    "mmae centred": lambda Z: mmae_tcr_loss(Z, centering=True),
+    "umae": umae_uniformity_loss,
+    "ntxent": lambda Z: ntxent_loss(Z, Z.flip(-1)),
+    "infonce": lambda Z: infonce_loss(Z, Z.flip(-1)),
+    "spectral contrastive": lambda Z: spectral_contrastive_loss(Z, Z.flip(-1)),
+    "barlow twins": lambda Z: barlow_twins_loss(Z, Z.flip(-1)),
+    "vicreg": lambda Z: vicreg_loss(Z, Z.flip(-1)),
+}
+QUANTITIES = {
+    "entropy": renyi_entropy,
+    "entropy 2": lambda K: renyi_entropy(K, 2),
+    "effective rank": effective_rank,
+    "matrix tcr": matrix_tcr,
+    "product": lambda K: joint_entropy(K, 2.0 * K),
+    "sum": lambda K: renyi_entropy(K + K, 0.7),
+    "mmae": mmae_tcr_loss,
+    "umae": umae_uniformity_loss,
+}
+
+
+def features(rows: int, width: int) -> torch.Tensor:
+    """The whole batch, the same on every rank."""
+    generator = torch.Generator().manual_seed(rows * 1000 + width)
+    return torch.randn(rows, width, generator=generator, dtype=torch.float64)
+
+
+def split(rows: int, world: int) -> list[int]:
+    """Uneven shares: the last rank takes what is left."""
+    share = max(1, rows // world)
+    return [share] * (world - 1) + [rows - share * (world - 1)]
+
+
+def single(function, rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Value and gradient on one process."""
+    Z = features(rows, width).requires_grad_()
+    value = function(Z)
+    return value.detach(), torch.autograd.grad(value, Z)[0]
+
+
+def _mine(rows: int, width: int, rank: int, world: int) -> tuple[torch.Tensor, slice]:
+    counts = split(rows, world)
+    own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    return features(rows, width)[own].clone().requires_grad_(), own
+
+
+def _deviation(function, reference, rows: int, width: int, rank: int, world: int, factor: float = 1.0):
+    """Largest relative error of value and averaged gradient against one process."""
+    expected, gradient = single(reference, rows, width)
+    Z, own = _mine(rows, width, rank, world)
+    value = function(Z)
+    value.backward()
+    averaged = Z.grad / world  # what DistributedDataParallel makes of the sum over ranks' parameters
+    gradient = gradient[own] * factor
+    errors = (
+        (value.detach() - expected).abs() / expected.abs(),
+        (averaged - gradient).norm() / gradient.norm(),
+    )
+    return max(float(e) for e in errors)
+
+
+def work(rank: int, world: int, folder: str) -> None:
+    """All checks of one world size; the result is a dictionary of deviations and facts."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    found: dict[str, object] = {}
+    for name, loss in LOSSES.items():
+        for rows, width in ((13, 6), (8, 20)):
+            found[f"gather, {name}, {rows} x {width}"] = _deviation(
+                lambda Z, loss=loss: loss(gather_rows(Z)), loss, rows, width, rank, world
+            )
+    found["local"] = _deviation(
+        lambda Z: mmae_tcr_loss(gather_rows(Z, gradient="local")),
+        mmae_tcr_loss,
+        13,
+        6,
+        rank,
+        world,
+        1 / world,
+    )
+    for name, quantity in QUANTITIES.items():
+        for rows, width in ((13, 6), (8, 20)):
+            found[f"sharded, {name}, {rows} x {width}"] = _deviation(
+                lambda Z, q=quantity: q(ShardedGram(Z, normalize=True)),
+                lambda Z, q=quantity: q(Gram(Z, normalize=True)),
+                rows, width, rank, world,
+            )  # fmt: skip
+    Z, _ = _mine(13, 6, rank, world)
+    found["rows"] = torch.equal(gather_rows(Z.detach()), features(13, 6))
+    found["trailing"] = list(gather_rows(torch.zeros(rank + 1, 2, 3)).shape)
+    found["vector"] = gather_rows(torch.full((rank + 1,), float(rank))).tolist()
+    found["sum"] = float(reduce_sum(torch.ones(())))
+    sharded = ShardedGram(Z.detach())
+    found["shape"] = list(sharded.shape)
+    found["tcr"] = float(tcr(gather_rows(Z.detach())) - tcr(features(13, 6)))
+    order = torch.arange(13).flip(0)
+    whole = features(13, 6)
+    found["reordered"] = torch.allclose(sharded.reordered(order).dense(), (whole @ whole.mT)[order][:, order])
+    for key, call in {
+        "mixed": lambda: sharded * Gram(Z.detach()),
+        "width": lambda: gather_rows(torch.zeros(2, 3 + rank)),
+    }.items():
+        try:
+            call()
+            found[key] = "accepted"
+        except (TypeError, ValueError) as error:
+            found[key] = str(error)
+    torch.save(found, f"{folder}/rank{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
