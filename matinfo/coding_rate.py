@@ -33,6 +33,8 @@ def logdet_of(K: Operand, mu: float, order: int, *, method: str = "auto", precis
 
 def _float32_is_too_coarse(K: Operand, mu: float) -> bool:
     """Whether mu drowns in the float32 round-off of K, by the bound ``lambda_max <= tr K``."""
+    if (K.given_dtype if isinstance(K, Gram) else K.dtype) == torch.float64:
+        return False  # no choice to be made
     if isinstance(K, Gram):
         first = K.terms[0][0].detach()
         if K.device.type != "cpu" or not values_are_readable(first):

@@ -17,6 +17,8 @@ from torch import Tensor
 from matinfo._validation import check_choice, check_features
 from matinfo.operands import Gram
 
+__all__ = ["ShardedGram", "gather_rows", "reduce_sum", "world_size"]
+
 Group = Any  # torch.distributed.ProcessGroup, which some builds of torch lack
 
 

@@ -18,19 +18,11 @@ from matinfo._validation import (
 )
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment, moment
+from matinfo.spectral.normalize import normalize_rows as normalize_rows
 from matinfo.spectral.precision import at_least_float32, without_autocast, working_dtype
 
 _DUAL_SHARE = 0.8
 """The feature side is factored when it is at most this share of the number of samples."""
-
-
-def normalize_rows(Z: Tensor) -> Tensor:
-    """Rows divided by their l2 norm; zero rows stay zero with zero gradient. At least float32, never overflowing."""
-    Z = Z.to(at_least_float32(Z.dtype))
-    largest = Z.detach().abs().amax(-1, keepdim=True)
-    Z = Z / torch.where(largest > 0, largest, 1.0)
-    squared = Z.square().sum(-1, keepdim=True)
-    return Z * torch.where(squared > 0, squared, 1.0).rsqrt()
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

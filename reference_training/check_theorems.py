@@ -21,6 +21,7 @@ OPTIONS = (
     ("--epochs", "optim.epochs", int, EPOCHS_HELP),
     ("--batch", "optim.batch", int, "images per step [the recipe's]"),
     ("--projector-width", "model.projector_width", int, "width of the projections [the recipe's]"),
+    ("--lambda", "method.lambda_", float, "weight in the losses of two views [5.1e-3 and 1]"),
     ("--log-every", "run.log_every", int, "steps between two evaluations [the recipe's]"),
     ("--seed", "run.seed", int, "seed of everything random [0]"),
     ("--threads", "run.threads", int, "CPU threads [the recipe's]"),
@@ -44,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data", dest="data.data", choices=("digits", "cifar10", "cifar100"), default=argparse.SUPPRESS,
         help="data set [digits]")  # fmt: skip
     for flag, name, kind, text in OPTIONS:
-        metavar = "PATH" if kind is str else "N"
+        metavar = {str: "PATH", int: "N", float: "X"}[kind]
         add(flag, dest=name, type=kind, default=argparse.SUPPRESS, help=text, metavar=metavar)
     return parser
 
@@ -89,24 +90,21 @@ def main(argv: list[str] | None = None) -> int:
 
 def _folders(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
     """The runs to judge, trained now if none were named, and where the report goes."""
-    from trainlib.driver import free_folder
     from trainlib.errors import UsageError
     from trainlib.theorems.instrument import METHODS
-    from trainlib.theorems.study import configurations, train
 
-    training = [name for name in vars(arguments) if "." in name]
     if arguments.folders:
-        if training or arguments.methods:
-            raise UsageError(
-                "RUN", "runs that are trained have their options", "leave the options of training out"
-            )
+        if arguments.methods or any("." in name for name in vars(arguments)):
+            raise UsageError("RUN", "it is trained already", "leave the options of training out")
         return arguments.folders, arguments.out or arguments.folders[0].resolve().parent
     methods = arguments.methods or list(METHODS)
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or len(set(methods)) < len(methods):
+    if not set(methods) <= set(METHODS) or len(set(methods)) < len(methods):
         raise UsageError(
             "--methods", f"got {','.join(methods)}", f"name some of {','.join(METHODS)}, each once"
         )
+    from trainlib.driver import free_folder
+    from trainlib.theorems.study import configurations, train  # loads the training framework
+
     out = arguments.out or free_folder(Path("runs") / "theorems")
     return train(configurations(arguments, methods), out), out
 

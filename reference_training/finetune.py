@@ -2,9 +2,9 @@
 
     python reference_training/finetune.py RUN_OR_COMPARISON [...]
 
-AdamW with layer decay, drop path, RandAugment, mixup, cutmix, random erasing, label smoothing. What a data set's defaults
-leave out is said at the start. Results go to RUN/finetune.json and finetune.png; with --scratch to RUN/scratch.json.
-Defaults are in square brackets; where they depend on the data set, each one's is given.
+AdamW with layer decay, drop path, RandAugment, mixup, cutmix, random erasing, label smoothing. What a data set's
+defaults leave out is said at the start. Results go to RUN/finetune.json and finetune.png; with --scratch to
+RUN/scratch.json. Defaults are in square brackets; where they depend on the data set, each one's is given.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Masked pre-training with matrix information regularisers: MAE, U-MAE and M-MAE.
+"""Masked pre-training with matrix information regularisers: MAE, U-MAE, M-MAE and relatives.
 
 Without arguments: M-MAE on scikit-learn's digits, a few minutes on two cores. See ``--help`` and ``README.md``.
 """
@@ -19,8 +19,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [options]",
-        description="Masked autoencoder pre-training: MAE, U-MAE or M-MAE. Without options: M-MAE on scikit-learn's "
-        "digits. Defaults are in square brackets; where they depend on --data, each data set's is given.",
+        description="Masked autoencoder pre-training: MAE, U-MAE, M-MAE, or one of their relatives. Without options: "
+        "M-MAE on scikit-learn's digits. Defaults are in square brackets; where they depend on --data, each data "
+        "set's is given.",
         allow_abbrev=False,
     )
     add_work_options(parser, "MAE, U-MAE and M-MAE")
@@ -36,11 +37,11 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         from trainlib.driver import Program, run_command
-        from trainlib.masked import MaskedMethod
+        from trainlib.mask_information import build_masked
         from trainlib.validate import validate_masked
     except ModuleNotFoundError as error:
         return missing_package(PROGRAM, error)
-    program = Program(PROGRAM, MaskedRunConfig, MaskedMethod, validate_masked, ("mae", "umae", "mmae"))
+    program = Program(PROGRAM, MaskedRunConfig, build_masked, validate_masked, ("mae", "umae", "mmae"))
     return run_command(program, arguments)
 
 

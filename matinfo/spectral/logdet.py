@@ -36,48 +36,49 @@ def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
 
 def logdet_of_sum(K: Tensor, mu: float) -> Tensor:
     """:func:`logdet_shifted` as a building block of something larger."""
-    A = K.clone()
-    A.diagonal(dim1=-2, dim2=-1).add_(mu)
     if torch.compiler.is_compiling():
-        value, L = _LogDet.forward(A.detach())
-        return compiled.linearized(value, (A, torch.cholesky_inverse(L)))
-    result: Tensor = _LogDet.apply(A)[0]
+        value, L = _LogDet.forward(K.detach(), mu)
+        return compiled.linearized(value, (K, torch.cholesky_inverse(L)))
+    result: Tensor = _LogDet.apply(K, mu)[0]
     return result
 
 
 class _LogDet(SpectralOperation):
-    """A -> (log det A, its Cholesky factor)."""
+    """K -> (log det (mu I + K), its Cholesky factor)."""
 
     @staticmethod
-    def forward(A: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(K: Tensor, mu: float) -> tuple[Tensor, Tensor]:
+        A = K.clone()
+        A.diagonal(dim1=-2, dim2=-1).add_(mu)
         L, info = torch.linalg.cholesky_ex(A)
         logdet = 2 * L.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
         return torch.where(info == 0, logdet, torch.nan), L
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        (A,) = inputs
+        K, _ = inputs
         _, L = output
         ctx.mark_non_differentiable(L)
-        ctx.save_for_backward(A, L)
-        ctx.save_for_forward(A, L)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(K, L)
+        ctx.save_for_forward(K, L)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
-        A, L = ctx.saved_tensors
-        return grad[..., None, None].to(A.dtype) * _Inverse.apply(A, L)
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None]:
+        K, L = ctx.saved_tensors
+        return grad[..., None, None].to(K.dtype) * _Inverse.apply(K, L), None
 
     @staticmethod
-    def jvp(ctx: Any, dA: Tensor) -> tuple[Tensor, None]:
-        A, L = ctx.saved_tensors
-        return (_Inverse.apply(A, L).double() * dA.double()).sum((-2, -1)), None
+    def jvp(ctx: Any, dK: Tensor, _: Any) -> tuple[Tensor, None]:
+        K, L = ctx.saved_tensors
+        return (_Inverse.apply(K, L).double() * dK.double()).sum((-2, -1)), None
 
 
 class _Inverse(SpectralOperation):
-    """A -> A^{-1} from its Cholesky factor."""
+    """K -> (mu I + K)^{-1} from the Cholesky factor of the sum."""
 
     @staticmethod
-    def forward(A: Tensor, L: Tensor) -> Tensor:
+    def forward(K: Tensor, L: Tensor) -> Tensor:
         return torch.cholesky_inverse(L)
 
     @staticmethod

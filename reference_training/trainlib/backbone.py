@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,13 @@ class Kind:
 
     config_class: type
     build: Callable[[Any, int], nn.Module]  # from configuration and channels: the encoder with fresh weights
-    read: Callable[[Any], dict[str, Tensor]]  # from the encoder's output: its features, the standard one first
+    read: Callable[
+        [Any], dict[str, Tensor]
+    ]  # from the encoder's output: its features, the standard one first
     prefix: str  # of the encoder's weights in the checkpoint
-    layers: dict[str, str]  # regular expressions (of those) from the lowest layers up, as timm's group_matcher
+    layers: dict[
+        str, str
+    ]  # regular expressions (of those) from the lowest layers up, as timm's group_matcher
     no_weight_decay: tuple[str, ...] = ()
 
 
@@ -71,19 +75,32 @@ def _siamese() -> Kind:
 KINDS: tuple[Callable[[], Kind], ...] = (_masked, _siamese)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What the programs need to know of an encoder before they use it."""
+
+    run_dir: Path | None
+    config: Any
+    epoch: int  # finished epochs of pre-training
+    channels: int
+
+    @property
+    def label(self) -> str:
+        """The pre-training method's name in tables."""
+        return self.config.label()
+
+
 class Backbone(nn.Module):
     """An encoder, of which only the parameters of its network are part of this module."""
 
     def __init__(self, kind: Kind, config: Any, channels: int) -> None:
         super().__init__()
-        self.kind, self.config, self.channels = kind, config, channels
+        self.kind, self.origin = kind, Origin(None, config, 0, channels)
         self.encoder = kind.build(config, channels)
-        self.image_size, self.label = config.data.image_size, config.label()
-        self.run_dir: Path | None = None
-        self.epoch = 0
         self.eval()
+        side = config.data.image_size
         with torch.no_grad():
-            sample = self(torch.zeros(1, channels, self.image_size, self.image_size))
+            sample = self(torch.zeros(1, channels, side, side))
         self.widths = {name: features.shape[1] for name, features in sample.items()}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -93,7 +110,7 @@ class Backbone(nn.Module):
     def untrained(self, seed: int) -> Backbone:
         """The same network with fresh weights."""
         torch.manual_seed(seed)
-        return Backbone(self.kind, self.config, self.channels)
+        return Backbone(self.kind, self.origin.config, self.origin.channels)
 
     def chosen(self, feature: str | None) -> str:
         """The feature of this name; without one the standard feature."""
@@ -102,7 +119,9 @@ class Backbone(nn.Module):
         if feature not in self.widths:
             names = ", ".join(self.widths)
             raise UsageError(
-                "--feature", f"{self.label} ({self.run_dir}) has no feature {feature}", f"choose of {names}"
+                "--feature",
+                f"{self.origin.label} ({self.origin.run_dir}) has no feature {feature}",
+                f"choose of {names}",
             )
         return feature
 
@@ -136,7 +155,9 @@ def load_backbone(run_dir: Path) -> Backbone:
             for name, value in states["model"].items()
             if name.startswith(kind.prefix)
         }
-        first = next(value for value in weights.values() if value.ndim == 4)  # the convolution that sees the images
+        first = next(
+            value for value in weights.values() if value.ndim == 4
+        )  # the convolution that sees the images
         backbone = Backbone(kind, config, first.shape[1])
         backbone.encoder.load_state_dict(weights)
     except (KeyError, RuntimeError, AttributeError, StopIteration, TypeError) as error:
@@ -145,7 +166,7 @@ def load_backbone(run_dir: Path) -> Backbone:
             f"{Path(run_dir) / checkpoint.NAME} does not hold the encoder that {CONFIG} describes",
             "put back the checkpoint of this run",
         ) from error
-    backbone.run_dir, backbone.epoch = Path(run_dir), progress.epoch
+    backbone.origin = replace(backbone.origin, run_dir=Path(run_dir), epoch=progress.epoch)
     return backbone
 
 

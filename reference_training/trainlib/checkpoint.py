@@ -47,9 +47,7 @@ def save(run_dir: Path, config: Any, progress: Progress, states: dict[str, Any])
     return path
 
 
-def load(
-    run_dir: Path, config: Any, *, option: str = "--resume"
-) -> tuple[Progress, dict[str, Any]] | None:
+def load(run_dir: Path, config: Any, *, option: str = "--resume") -> tuple[Progress, dict[str, Any]] | None:
     """Progress and states of the last checkpoint of a run, or ``None`` before the first one.
 
     ``option`` is the part of the command line that named the run, for the messages.

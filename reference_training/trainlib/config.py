@@ -103,15 +103,26 @@ class MaskedConfig:
     """method"""
 
     method: str = option(
-        "mmae", "MAE, U-MAE (uniformity) or M-MAE (total coding rate)", choices=("mae", "umae", "mmae")
+        "mmae",
+        "MAE, U-MAE (uniformity), M-MAE (total coding rate), entmae (matrix entropy in its place), mimae (MI-MAE "
+        "style: several disjoint masks of each image, information losses) or mae4 (the same masks without)",
+        choices=("mae", "umae", "mmae", "entmae", "mimae", "mae4"),
+    )
+    recipe: str | None = option(
+        None,
+        "fill the options that are not given from the paper's ImageNet-1K recipe for ViT-B or ViT-L; needs "
+        "--data imagefolder",
+        choices=("paper_vit_b", "paper_vit_l"),
     )
     lambda_: float = option(
         0.01,
-        "weight of the regulariser (U-MAE, M-MAE). The released code's gather divides its gradient by the number "
-        "of processes: for its effective weight on N devices give lambda/N",
+        "weight of the regulariser (U-MAE, M-MAE, entmae). The released code's gather divides its gradient by the "
+        "number of processes: for its effective weight on N devices give lambda/N, or --gather local on N processes",
         flag="lambda",
     )
-    mu: float = option(1.0, "mu of the total coding rate (M-MAE); the paper uses 1 for ViT-B and 3 for ViT-L")
+    mu: float | None = option(
+        None, "mu of the total coding rate (M-MAE); the paper uses 1 for ViT-B and 3 for ViT-L", shown="1.0"
+    )
     tcr_scale: str = option(
         "code",
         "code: log det(I + mu/d F'F), as released; paper: log det(mu I + F'F), as printed, a far stronger term",
@@ -124,6 +135,21 @@ class MaskedConfig:
         False,
         "pass the CLS feature through the final LayerNorm a second time before the regulariser, as released",
     )
+    gather: str = option(
+        "exact",
+        "with several processes: exact, the regulariser's gradient is that of one process; local, it is divided by "
+        "their number, as released",
+        choices=("exact", "local"),
+    )
+    masks: int = option(4, "disjoint masks of each image, which together show it once (mimae, mae4)")
+    infonce_weight: float = option(
+        0.1, "weight of the InfoNCE loss between masks (mimae); the paper's weights are not known to us"
+    )
+    club_weight: float = option(
+        1e-3, "weight of the CLUB bound on the information between latent and visible input (mimae)"
+    )
+    nll_weight: float = option(1.0, "weight of the likelihood that trains CLUB's conditional alone (mimae)")
+    temperature: float = option(0.1, "temperature of the InfoNCE loss (mimae)")
 
 
 class BaseRunConfig:
@@ -154,6 +180,11 @@ class MaskedRunConfig(BaseRunConfig):
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
 
+    def recipe(self) -> dict[str, Any]:
+        """The data set's recipe, and in its place what ``--recipe`` says."""
+        named = {} if self.method.recipe is None else PAPER_RECIPES[self.method.recipe]
+        return {"mu": 1.0} | super().recipe() | named
+
     def label(self) -> str:
         """The name in tables, such as ``M-MAE 0.01``."""
         from trainlib.tables import method_label
@@ -179,6 +210,16 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 MaskedRunConfig.recipes = RECIPES
+
+# M-MAE's pre-training on ImageNet-1K (Tan et al. 2024), on top of the recipe of image folders.
+_PAPER = {
+    "image_size": 224, "patch": 16, "epochs": 200, "warmup_epochs": 40.0, "batch": 1024, "lr": 1.5e-4,
+    "crop_min": 0.2, "flip": True,
+}  # fmt: skip
+PAPER_RECIPES: dict[str, dict[str, Any]] = {
+    "paper_vit_b": _PAPER | {"model": "vit_base", "mu": 1.0},
+    "paper_vit_l": _PAPER | {"model": "vit_large", "mu": 3.0},
+}
 
 # Options that do not change what is computed, so that a run may be resumed with other values.
 FREE_ON_RESUME = (
@@ -225,13 +266,16 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """The configuration of class ``cls`` from ``to_dict``'s output; unknown or missing names raise ``ValueError``."""
+    """The configuration of class ``cls`` from ``to_dict``'s output; unknown names raise ``ValueError``.
+
+    A missing option has its default: the run is older than the option.
+    """
     defaults = cls()
     parts = {}
     for name, section in sections(defaults):
         given = values.get(name)
         known = {f.name for f in dataclasses.fields(section)}
-        if not isinstance(given, dict) or set(given) != known:
+        if not isinstance(given, dict) or not set(given) <= known:
             raise ValueError(f"section '{name}' does not have the expected options")
         parts[name] = type(section)(**given)
     return cls(**parts)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainlib import augment, views
+from trainlib import augment, ranks, views
 from trainlib.errors import UsageError
 from trainlib.rng import generator
 
@@ -67,7 +67,8 @@ class TensorDataset:
         """Augmented, normalised batches of one epoch."""
         data, split = self.config.data, self.splits["train"]
         for index, source in self._order(epoch, seed):
-            draws = augment.draw(len(index), source)
+            draws = ranks.share(augment.draw(len(index), source))
+            index = ranks.share(index)
             images = augment.random_crop(
                 split.images[index], draws, data.crop_min, data.flip, self.image_size
             )
@@ -81,16 +82,21 @@ class TensorDataset:
         """Two views of the images of each batch of one epoch, each view by its recipe."""
         split = self.splits["train"]
         for index, source in self._order(epoch, seed):
-            first, second = (self._view(split.images[index], recipe, source) for recipe in recipes)
+            draws = [ranks.share(views.draw(len(index), source)) for _ in recipes]
+            index = ranks.share(index)
+            first, second = (
+                self._view(split.images[index], recipe, drawn)
+                for recipe, drawn in zip(recipes, draws, strict=True)
+            )
             yield views.Views(first, second, index), split.labels[index]
 
     def evaluation_views(self, recipe: views.ViewRecipe, limit: int) -> tuple[Tensor, Tensor]:
         """Two views of the first ``limit`` held-out images, the same ones at every call and for every seed."""
         images, source = self.splits["test"].images[:limit], generator(0, "evaluation")
-        return self._view(images, recipe, source), self._view(images, recipe, source)
+        first, second = (self._view(images, recipe, views.draw(len(images), source)) for _ in range(2))
+        return first, second
 
-    def _view(self, images: Tensor, recipe: views.ViewRecipe, source: torch.Generator) -> Tensor:
-        draws = views.draw(len(images), source)
+    def _view(self, images: Tensor, recipe: views.ViewRecipe, draws: views.ViewDraws) -> Tensor:
         return self.normalize(views.make_view(images, draws, recipe, self.image_size))
 
     def _order(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, torch.Generator]]:

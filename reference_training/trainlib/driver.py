@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainlib import study
+from trainlib import ranks, study
 from trainlib.cli import fail, read_config
 from trainlib.config import resolve
 from trainlib.data import load_dataset
@@ -16,7 +16,7 @@ from trainlib.errors import DIVERGED_EXIT_CODE, USAGE_EXIT_CODE, DivergedError, 
 from trainlib.files import read_json, write_json
 from trainlib.loop import Instrument
 from trainlib.method import Method
-from trainlib.run import check_same, create_run_dir, prepare_device, read_run_config, train_run
+from trainlib.run import check_same, check_shares, create_run_dir, prepare_device, read_run_config, train_run
 
 STUDY = "study.json"
 
@@ -61,14 +61,21 @@ def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
         program.validate(config)
     first = next(iter(runs.values()))  # the runs of a comparison differ in method and seed only
     prepare_device(first)
+    check_shares(first)
     dataset = load_dataset(first)  # all that can be wrong with the data is said before any folder is made
-    if arguments.resume is None:
+    ranks.connect(first.run.device)
+    out = ranks.agree(out)
+    if arguments.resume is None and ranks.is_first():
         _create(out, runs)
+    ranks.agree(None)  # the folders are there
     folders = [out / name if name else out for name in runs]
     summaries = [
         train_run(config, program.build_method, dataset, folder, program.instrument)
         for config, folder in zip(runs.values(), folders, strict=True)
     ]
+    ranks.disconnect()
+    if not ranks.is_first():
+        return
     table = study.report(summaries, folders, out) if runs.keys() != {""} else study.results_table(summaries)
     print(table)
     print(f"results: {out}")

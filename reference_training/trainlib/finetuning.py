@@ -19,6 +19,7 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from trainlib.backbone import Backbone
+from trainlib.evaluate import EVALUATION_BATCH
 from trainlib.logs import read_metrics
 from trainlib.method import Measurements, Method
 from trainlib.optim import peak_lr
@@ -33,7 +34,6 @@ from trainlib.supervised import Prepared, accuracies
 from trainlib.validate import require, validate_schedule, validate_source
 
 HEAD_STD = 2e-5
-BATCH = 500
 NAMES = {"finetune": "fine-tuned", "scratch": "from scratch"}
 
 
@@ -102,7 +102,7 @@ class Classifier(Method):
     def measure(self, dataset, autocast: Callable[[], AbstractContextManager]) -> Measurements:
         """Accuracies on the held-out images."""
         parts, labels = [], []
-        for images, target in dataset.evaluation_batches("test", BATCH):
+        for images, target in dataset.evaluation_batches("test", EVALUATION_BATCH):
             with autocast():
                 parts.append(self.logits(images).float())
             labels.append(target)
@@ -121,7 +121,7 @@ def set_drop_path(backbone: Backbone, rate: float) -> None:
 def parts_off(config, backbone: Backbone) -> list[str]:
     """What of the published recipe is off, a line each, with the reason where the defaults give one."""
     parts, lines = config.finetune, []
-    small = " (a default for images so small: {})" if backbone.image_size < 32 else ""
+    small = " (a default for images so small: {})" if backbone.origin.config.data.image_size < 32 else ""
     for on, name, reason in (
         (parts.randaugment != "none", "RandAugment", small.format("its operations blur or move whole strokes")),
         (parts.erase, "random erasing", small.format("a rectangle hides most of a stroke")),
@@ -149,14 +149,19 @@ def validate(config) -> None:
     for value, option in ((optim.beta1, "--beta1"), (optim.beta2, "--beta2"), (parts.drop_path, "--drop-path"),
                           (parts.smoothing, "--smoothing")):  # fmt: skip
         require(0 <= value < 1, option, f"expected a number in [0, 1), got {value}", "use e.g. 0.1")
-    require(0 <= parts.erase <= 1, "--erase", f"expected a share in [0, 1], got {parts.erase}", "use e.g. 0.25")
+    require(
+        0 <= parts.erase <= 1, "--erase", f"expected a share in [0, 1], got {parts.erase}", "use e.g. 0.25"
+    )
     require(
         0 < optim.layer_decay <= 1, "--layer-decay", f"expected a factor in (0, 1], got {optim.layer_decay}",
         "use e.g. 0.65, or 1 for none",
     )  # fmt: skip
     for value, option in ((parts.mixup, "--mixup"), (parts.cutmix, "--cutmix"), (optim.min_lr, "--min-lr")):
         require(
-            0 <= value < math.inf, option, f"expected a finite number of at least 0, got {value}", "use 0 for none"
+            0 <= value < math.inf,
+            option,
+            f"expected a finite number of at least 0, got {value}",
+            "use 0 for none",
         )
     require(
         optim.min_lr <= peak_lr(optim), "--min-lr",
@@ -165,6 +170,15 @@ def validate(config) -> None:
     require(
         optim.batch % 2 == 0 or not (parts.mixup or parts.cutmix), "--batch",
         f"mixing pairs the images of a batch, {optim.batch} is odd", "use an even number, or --mixup 0 --cutmix 0",
+    )  # fmt: skip
+
+
+def check(config, backbone: Backbone) -> None:
+    """Check the options against the encoder."""
+    backbone.chosen(config.finetune.feature)
+    require(
+        config.finetune.randaugment != "full" or backbone.origin.channels > 1, "--randaugment",
+        "full has colour operations, which greyscale images do not", "use geometric",
     )  # fmt: skip
 
 
@@ -194,7 +208,7 @@ PROTOCOL = Protocol(
     config_class=FinetuneRunConfig,
     name=lambda config: "scratch" if config.finetune.scratch else "finetune",
     validate=validate,
-    check=lambda config, backbone: backbone.chosen(config.finetune.feature),
+    check=check,
     prepare=prepare,
     finish=finish,
 )

@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
-from trainlib import augment
+from trainlib import augment, ranks
 from trainlib.errors import UsageError
 from trainlib.rng import generator
 
@@ -113,12 +113,13 @@ class ImageFolderDataset:
     def train_batches(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented, normalised batches of one epoch."""
         batch = self.config.optim.batch
-        order = torch.randperm(self.size("train"), generator=generator(seed, "order", epoch)).tolist()
+        order = torch.randperm(self.size("train"), generator=generator(seed, "order", epoch))
         requests = []
         for step in range(self.steps_per_epoch()):
-            draws = augment.draw(batch, generator(seed, "augment", epoch, step))
-            rows = [augment.CropDraws(*(d[i : i + 1] for d in draws)) for i in range(batch)]
-            requests.append(list(zip(order[step * batch : (step + 1) * batch], rows, strict=True)))
+            draws = ranks.share(augment.draw(batch, generator(seed, "augment", epoch, step)))
+            index = ranks.share(order[step * batch : (step + 1) * batch]).tolist()
+            rows = [augment.CropDraws(*(d[i : i + 1] for d in draws)) for i in range(len(index))]
+            requests.append(list(zip(index, rows, strict=True)))
         yield from self._read("train", requests)
 
     def evaluation_batches(

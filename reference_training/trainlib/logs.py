@@ -27,6 +27,19 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     return records
 
 
+class NullLog:
+    """For processes that do not write."""
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 class MetricsLog:
     """Appends records to ``metrics.jsonl``. After a resume, records later than the checkpoint are dropped."""
 

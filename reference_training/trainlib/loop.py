@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,24 +10,43 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
 
-from trainlib import checkpoint
+from trainlib import checkpoint, deadline, ranks
 from trainlib.checkpoint import Progress
 from trainlib.errors import DivergedError
 from trainlib.evaluate import extract, spectrum
-from trainlib.logs import MetricsLog
+from trainlib.logs import MetricsLog, NullLog
 from trainlib.method import Measurements
 from trainlib.optim import set_learning_rates
 from trainlib.progress import ProgressDisplay
 from trainlib.rng import generator
+from trainlib.step import StepOutput
 
 Instrument = Callable[[Any, Any], dict[str, float]]  # (configuration, step output) -> numbers to log
 FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
-def make_fabric(config) -> Fabric:
-    """Lightning Fabric for one device with the precision of the run."""
-    return Fabric(accelerator=config.run.device, devices=1, precision=FABRIC_PRECISION[config.run.precision])
+def make_fabric(config, *, skips_parameters: bool = False) -> Fabric:
+    """Lightning Fabric with the precision of the run, for one device or, under torchrun, one per process."""
+    common = {"accelerator": config.run.device, "precision": FABRIC_PRECISION[config.run.precision]}
+    if ranks.started() == 1:
+        return Fabric(devices=1, **common)
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    strategy = DDPStrategy(find_unused_parameters=skips_parameters)
+    fabric = Fabric(devices=local, num_nodes=ranks.started() // local, strategy=strategy, **common)
+    fabric.launch()
+    return fabric
+
+
+@torch.no_grad()
+def whole_batch(output: StepOutput) -> StepOutput:
+    """The step as one process would have seen it: features and views gathered, numbers averaged."""
+    if ranks.started() == 1:
+        return output
+    logs = {name: ranks.mean(value.float()) for name, value in output.logs.items()}
+    views = None if output.views is None else tuple(ranks.gather(z) for z in output.views)
+    return output._replace(logs=logs, features=ranks.gather(output.features), views=views)
 
 
 class TrainingLoop:
@@ -44,6 +64,8 @@ class TrainingLoop:
     ) -> None:
         self.fabric, self.config, self.method, self.instrument = fabric, config, method, instrument
         self.dataset, self.run_dir, self.label = dataset, run_dir, label
+        if ranks.started() > 1 and fabric.device.type == "cuda":
+            torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
         self.module, self.optimizer = fabric.setup(method, method.make_optimizer(config))
         self.progress = Progress()
 
@@ -60,8 +82,14 @@ class TrainingLoop:
         """Train to the last epoch, with a log line, a measurement and a checkpoint as often as configured."""
         steps = self.dataset.steps_per_epoch()
         run, epochs = self.config.run, self.config.optim.epochs
-        self.log = MetricsLog(self.run_dir, step=self.progress.step, tensorboard=run.tensorboard)
-        self.display = ProgressDisplay(self.label, epochs * steps, self.progress.step)
+        self.log = (
+            MetricsLog(self.run_dir, step=self.progress.step, tensorboard=run.tensorboard)
+            if ranks.is_first()
+            else NullLog()
+        )
+        self.display = ProgressDisplay(
+            self.label, epochs * steps, self.progress.step, quiet=not ranks.is_first()
+        )
         self._since, self._cpu_since = time.monotonic(), time.process_time()
         self._before = self._saved = self.progress
         try:
@@ -73,8 +101,11 @@ class TrainingLoop:
                 finished = epoch + 1
                 if finished % run.eval_every == 0 or finished == epochs:
                     self._measure(finished)
-                if finished % run.checkpoint_every == 0 or finished == epochs:
+                stop = finished < epochs and ranks.agree(deadline.passed())
+                if finished % run.checkpoint_every == 0 or finished == epochs or stop:
                     self._save()
+                if stop:
+                    raise deadline.PausedError
         finally:
             self.log.close()
             self.display.close()
@@ -90,8 +121,8 @@ class TrainingLoop:
         for index, (images, labels) in enumerate(batches):
             step = epoch * steps + index
             rate = set_learning_rates(self.optimizer, config.optim, epoch + index / steps)
-            draws = self.method.draw(len(labels), generator(config.run.seed, "mask", epoch, index))
-            output = self._forward(step, images, labels, draws.to(labels.device))
+            draws = self.method.draw(config.optim.batch, generator(config.run.seed, "mask", epoch, index))
+            output = self._forward(step, images, labels, ranks.share(draws).to(labels.device))
             self.optimizer.zero_grad()
             self.fabric.backward(output.loss)
             self.optimizer.step()
@@ -126,6 +157,7 @@ class TrainingLoop:
         raise DivergedError(step, what, kept)
 
     def _log_step(self, step: int, epoch: float, rate: float, speed: float, output) -> None:
+        output = whole_batch(output)
         values = {name: float(value) for name, value in output.logs.items()}
         began = time.monotonic()
         measured = {f"batch_{k}": v for k, v in spectrum(output.features).items()}
@@ -144,6 +176,8 @@ class TrainingLoop:
 
     def _measure(self, epoch: int) -> None:
         """Log the spectra of held-out images, and what the method itself measures, at the end of an epoch."""
+        if not ranks.is_first():
+            return
         features, _ = extract(self.encode, self.dataset, "test", self.config.run.rank_images)
         values = {f"{kind}_{k}": v for kind, f in features.items() for k, v in spectrum(f).items()}
         values |= {f"{kind}_{k}": v for kind, own in self.measure().items() for k, v in own.items()}
@@ -161,6 +195,8 @@ class TrainingLoop:
             return self.method.encode(images)
 
     def _save(self) -> None:
+        if not ranks.is_first():
+            return
         for name, parameter in self.method.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 self._diverged(self.progress.step, f"the weight {name}")

@@ -1,4 +1,4 @@
-"""MAE, U-MAE and M-MAE: one forward pass, the loss from ``matinfo.losses``, an online linear probe."""
+"""MAE, U-MAE, M-MAE and Ent-MAE: one forward pass, the loss from ``matinfo.losses``, an online linear probe."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, umae_uniformity_loss
+from matinfo.distributed import ShardedGram, gather_rows
+from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, umae_uniformity_loss, vne_loss
+from trainlib import ranks
 from trainlib.method import Method
-from trainlib.models import MaskedAutoencoder, model_sizes, patchify, random_masking, unpatchify
+from trainlib.models import MaskedAutoencoder, Masking, model_sizes, patchify, random_masking, unpatchify
 from trainlib.pictures import draw_reconstructions, draw_training
 from trainlib.step import StepOutput
 
@@ -38,14 +40,44 @@ class MaskedMethod(Method):
         return torch.rand(batch, self.autoencoder.length, generator=generator)
 
     def regulariser(self, features: Tensor) -> Tensor:
-        """The unweighted term that is added to the reconstruction loss; zero for MAE."""
+        """The unweighted term that is added to the reconstruction loss, over the batch of all processes."""
+        if self.config.method == "mae":
+            return features.new_zeros(())
+        if self.config.gather == "local":
+            features = gather_rows(features, gradient="local")
+        elif ranks.started() > 1 and self.config.method != "entmae" and not self.config.centering:
+            features = ShardedGram(features.double(), normalize=True)  # d x d numbers instead of B x d
+        else:
+            features = ranks.gather(features)
         if self.config.method == "umae":
             return umae_uniformity_loss(features)
         if self.config.method == "mmae":
             return mmae_tcr_loss(
                 features, mu=self.config.mu, scale=self.config.tcr_scale, centering=self.config.centering
             )
-        return features.new_zeros(())
+        return vne_loss(features)
+
+    def reconstruction_loss(self, images: Tensor, prediction: Tensor, masking: Masking) -> Tensor:
+        """The error on hidden patches; to be called with autocast off."""
+        target = patchify(images.float(), self.autoencoder.patch)
+        return masked_reconstruction_loss(
+            prediction.float(), target, masking.mask, norm_pix=self.config.norm_pix
+        )
+
+    def step_output(
+        self, loss: Tensor, logs: dict[str, Tensor], feature: Tensor, labels: Tensor
+    ) -> StepOutput:
+        """``loss`` with that of the online probe, which sees the detached feature; ``logs`` with its accuracy."""
+        logits = self.probe(feature.detach())
+        with torch.autocast(feature.device.type, enabled=False):
+            logits = logits.float()
+            probe_loss = nn.functional.cross_entropy(logits, labels)
+        logs = logs | {
+            "probe_loss": probe_loss,
+            "probe_accuracy": (logits.argmax(1) == labels).float().mean(),
+        }
+        logs = {name: value.detach() for name, value in logs.items()}
+        return StepOutput(loss + probe_loss, logs, feature.detach().float())
 
     def forward(self, images: Tensor, labels: Tensor, noise: Tensor) -> StepOutput:
         """Total loss, its parts, and the CLS features of the masked pass."""
@@ -54,24 +86,12 @@ class MaskedMethod(Method):
         feature = latent[:, 0]
         if self.config.double_norm:
             feature = self.autoencoder.encoder.norm(feature)
-        logits = self.probe(feature.detach())
         with torch.autocast(images.device.type, enabled=False):
-            feature, logits = feature.float(), logits.float()
-            target = patchify(images.float(), self.autoencoder.patch)
-            reconstruction = masked_reconstruction_loss(
-                prediction.float(), target, masking.mask, norm_pix=self.config.norm_pix
-            )
-            regulariser = self.regulariser(feature)
-            probe_loss = nn.functional.cross_entropy(logits, labels)
-            objective = reconstruction + self.config.lambda_ * regulariser
-        logs = {
-            "loss": objective.detach(),
-            "reconstruction": reconstruction.detach(),
-            "regulariser": regulariser.detach(),
-            "probe_loss": probe_loss.detach(),
-            "probe_accuracy": (logits.argmax(1) == labels).float().mean(),
-        }
-        return StepOutput(objective + probe_loss, logs, feature.detach())
+            reconstruction = self.reconstruction_loss(images, prediction, masking)
+            regulariser = self.regulariser(feature.float())
+            loss = reconstruction + self.config.lambda_ * regulariser
+        logs = {"loss": loss, "reconstruction": reconstruction, "regulariser": regulariser}
+        return self.step_output(loss, logs, feature, labels)
 
     def encode(self, images: Tensor) -> dict[str, Tensor]:
         """Features of the unmasked images: the CLS token and the mean of the patch tokens."""

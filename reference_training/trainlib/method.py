@@ -19,6 +19,9 @@ Measurements = dict[str, dict[str, float]]  # feature -> quantity -> value
 class Method(nn.Module):
     """A loss with its networks. All its state lies in parameters and buffers, so that checkpoints hold it."""
 
+    skips_parameters = False
+    """Whether some steps leave parameters without a gradient, which several processes must know beforehand."""
+
     def make_optimizer(self, config) -> torch.optim.Optimizer:
         """The optimiser of a run with configuration ``config``."""
         return optim.make_optimizer(self, config.optim)

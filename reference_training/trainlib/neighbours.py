@@ -31,19 +31,20 @@ def run_neighbours(arguments: argparse.Namespace) -> int:
 
 def _carry_out(arguments: argparse.Namespace) -> None:
     places = result_places(arguments)
-    datasets, configs = Datasets(), []
+    datasets, configs, origins = Datasets(), [], []
     for run_dir, _ in places:
         backbone = load_backbone(run_dir)
-        config = read_config(arguments, KnnRunConfig()).with_source(backbone.config)
+        config = read_config(arguments, KnnRunConfig()).with_source(backbone.origin.config)
         _validate(config, arguments.k)
         _features(config, backbone)
         configs.append(config)
+        origins.append(backbone.origin)
     prepare_device(configs[0])
-    check_comparable([run_dir for run_dir, _ in places])
+    check_comparable(origins)
     results = []
-    for (run_dir, place), config in zip(places, configs, strict=True):
-        backbone = load_backbone(run_dir)
-        results.append(_measure(config, arguments.k, backbone, datasets.get(config, backbone)))
+    for (run_dir, place), config, origin in zip(places, configs, origins, strict=True):
+        dataset = datasets.get(config, origin)
+        results.append(_measure(config, arguments.k, load_backbone(run_dir), dataset))
         place.mkdir(parents=True, exist_ok=True)
         write_json(place / f"{NAME}.json", results[-1])
     table = _table(results, arguments.k)
@@ -60,7 +61,9 @@ def _validate(config: KnnRunConfig, neighbours: list[int]) -> None:
         0 < temperature < math.inf, "--temperature", f"expected a finite number above 0, got {temperature}",
         "use e.g. 0.07",
     )  # fmt: skip
-    require(config.run.threads is None or config.run.threads >= 0, "--threads", "expected at least 0", "raise it")
+    require(
+        config.run.threads is None or config.run.threads >= 0, "--threads", "expected at least 0", "raise it"
+    )
     for k in neighbours:
         require(k >= 1, "--k", f"expected whole numbers of at least 1, got {k}", "use e.g. 20")
 
@@ -96,7 +99,7 @@ def _measure(config: KnnRunConfig, neighbours: list[int], backbone: Backbone, da
         }
         for name in _features(config, backbone)
     }  # fmt: skip
-    return {**identity(backbone), "protocol": to_dict(config), "accuracy_by_k": accuracies}
+    return {**identity(backbone.origin), "protocol": to_dict(config), "accuracy_by_k": accuracies}
 
 
 def _table(results: list[dict[str, Any]], neighbours: list[int]) -> str:

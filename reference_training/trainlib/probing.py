@@ -11,7 +11,7 @@ from timm.optim import Lars
 from torch import Tensor, nn
 
 from trainlib.backbone import Backbone
-from trainlib.evaluate import extract
+from trainlib.evaluate import EVALUATION_BATCH, extract
 from trainlib.method import Measurements, Method
 from trainlib.optim import peak_lr
 from trainlib.protocol import Protocol
@@ -40,10 +40,13 @@ class FrozenFeatures:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Features of a batch of images, without a graph."""
-        with self.autocast():
-            features = self.backbone(images)
-        return torch.cat([features[name] for name in self.names], 1)
+        """Features of a batch of images, without a graph; large batches in parts, to save memory."""
+        parts = []
+        for part in images.split(EVALUATION_BATCH):
+            with self.autocast():
+                features = self.backbone(part)
+            parts.append(torch.cat([features[name] for name in self.names], 1))
+        return torch.cat(parts)
 
     def _extract(self, split: str) -> tuple[Tensor, Tensor]:
         features, labels = extract(lambda images: {"all": self.encode(images)}, self.dataset, split)
@@ -94,7 +97,10 @@ class LinearProbe(Method):
         """Logits in float32 for each feature, from the features side by side."""
         parts = features.float().split(list(self.widths.values()), dim=1)
         with torch.autocast(features.device.type, enabled=False):
-            return {name: head(part) for (name, head), part in zip(self.heads.items(), parts, strict=True)}
+            return {
+                name: head(part.contiguous())
+                for (name, head), part in zip(self.heads.items(), parts, strict=True)
+            }
 
     def forward(self, images: Tensor, labels: Tensor, draws: Tensor) -> StepOutput:
         """The sum of the heads' cross-entropies (``images`` are features here)."""
@@ -125,9 +131,17 @@ def validate(config) -> None:
     validate_schedule(config.data, optim, config.run)
     validate_source(config.data)
     require(optim.batch >= 2, "--batch", "batch norm needs more than one image", "use at least 2")
-    require(0 <= optim.momentum < 1, "--momentum", f"expected a number in [0, 1), got {optim.momentum}", "use e.g. 0.9")
     require(
-        0 < optim.trust < math.inf, "--trust", f"expected a finite number above 0, got {optim.trust}", "use e.g. 0.001"
+        0 <= optim.momentum < 1,
+        "--momentum",
+        f"expected a number in [0, 1), got {optim.momentum}",
+        "use e.g. 0.9",
+    )
+    require(
+        0 < optim.trust < math.inf,
+        "--trust",
+        f"expected a finite number above 0, got {optim.trust}",
+        "use e.g. 0.001",
     )
 
 

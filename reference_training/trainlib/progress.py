@@ -17,11 +17,11 @@ def _clock(seconds: float) -> str:
 class ProgressDisplay:
     """Shows step, loss, further numbers, images per second and time left."""
 
-    def __init__(self, label: str, total_steps: int, done_steps: int = 0) -> None:
+    def __init__(self, label: str, total_steps: int, done_steps: int = 0, *, quiet: bool = False) -> None:
         self.label, self.total, self.first = label, total_steps, done_steps
         self.started = self.last_line = time.monotonic()
-        self._bar = None
-        if sys.stderr.isatty():
+        self._bar, self._quiet = None, quiet
+        if not quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(
@@ -31,6 +31,8 @@ class ProgressDisplay:
 
     def update(self, step: int, *, loss: float, images_per_second: float, **numbers: float) -> None:
         """Show the state after ``step`` steps, with any further named numbers."""
+        if self._quiet:
+            return
         shown = [f"{name.replace('_', ' ')} {value:.2f}" for name, value in numbers.items()]
         text = ", ".join([f"loss {loss:.4f}", *shown, f"{images_per_second:,.0f} images/s"])
         if self._bar is not None:

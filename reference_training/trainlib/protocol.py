@@ -14,8 +14,8 @@ from typing import Any
 
 from lightning.fabric import Fabric
 
-from trainlib import study
-from trainlib.backbone import OPTION, Backbone, load_backbone
+from trainlib import ranks, study
+from trainlib.backbone import OPTION, Backbone, Origin, load_backbone
 from trainlib.cli import read_config
 from trainlib.config import DataConfig, differences, resolve, to_dict
 from trainlib.data import load_dataset
@@ -32,7 +32,12 @@ NOTE = (
     "max: the best epoch, chosen on the held-out images themselves, as the published scripts report; "
     "last: after the last epoch, chosen by nothing"
 )
-ACCURACIES = (("top1", "top-1 last"), ("max_top1", "top-1 max"), ("top5", "top-5 last"), ("max_top5", "top-5 max"))
+ACCURACIES = (
+    ("top1", "top-1 last"),
+    ("max_top1", "top-1 max"),
+    ("top5", "top-5 last"),
+    ("max_top5", "top-5 max"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Protocol:
 class Job:
     """One encoder, where its results go, and what is trained on it."""
 
-    run_dir: Path
+    origin: Origin
     place: Path
     name: str
     config: Any
@@ -77,15 +82,12 @@ def run_protocol(protocol: Protocol, arguments: argparse.Namespace) -> int:
 
 
 def _carry_out(protocol: Protocol, arguments: argparse.Namespace) -> None:
-    places = result_places(arguments)
-    jobs = [_job(protocol, arguments, run_dir, place) for run_dir, place in places]
-    for job in jobs:
-        protocol.validate(job.config)
+    jobs = [_job(protocol, arguments, run_dir, place) for run_dir, place in result_places(arguments)]
+    check_comparable([job.origin for job in jobs])
     prepare_device(jobs[0].config)
-    check_comparable([job.run_dir for job in jobs])
     datasets = Datasets()
     for job in jobs:  # all that can be wrong is said before any folder is made
-        datasets.get(job.config, load_backbone(job.run_dir))
+        datasets.get(job.config, job.origin)
     for job in jobs:
         _create(job)
     results = [_evaluate(protocol, job, datasets) for job in jobs]
@@ -98,6 +100,8 @@ def _carry_out(protocol: Protocol, arguments: argparse.Namespace) -> None:
 
 def result_places(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     """Each run with the folder of its results: the run's own, or one under ``--out`` named after the run."""
+    if ranks.started() > 1:
+        raise UsageError("torchrun", "evaluation runs in one process", "start it with python")
     run_dirs = study.expand(arguments.runs)
     if len({d.resolve() for d in run_dirs}) < len(run_dirs):
         raise UsageError(OPTION, "the same run is named twice", "give each run once")
@@ -115,9 +119,9 @@ def result_places(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
 
 def _job(protocol: Protocol, arguments: argparse.Namespace, run_dir: Path, place: Path) -> Job:
     backbone = load_backbone(run_dir)
-    asked = resolve(read_config(arguments, protocol.config_class()).with_source(backbone.config))
+    asked = resolve(read_config(arguments, protocol.config_class()).with_source(backbone.origin.config))
     seeds = seed_list(arguments.seeds, asked.run.seed)
-    job = Job(run_dir, place, protocol.name(asked), asked, seeds, backbone.fingerprint())
+    job = Job(backbone.origin, place, protocol.name(asked), asked, seeds, backbone.fingerprint())
     if job.folder.exists() or (place / f"{job.name}.json").exists():
         if not arguments.resume:
             raise UsageError(
@@ -125,19 +129,22 @@ def _job(protocol: Protocol, arguments: argparse.Namespace, run_dir: Path, place
                 "continue them with --resume, or choose another --out",
             )  # fmt: skip
         job = _resumed(protocol, arguments, job)
+    protocol.validate(job.config)
     protocol.check(job.config, backbone)
     return job
 
 
 def _resumed(protocol: Protocol, arguments: argparse.Namespace, job: Job) -> Job:
     """The job with the options that it was started with; options given anew must agree with them."""
-    earlier = sorted(job.folder.glob(f"seed*/{CONFIG}"), key=lambda p: int(p.parent.name.removeprefix("seed")))
+    earlier = sorted(
+        job.folder.glob(f"seed*/{CONFIG}"), key=lambda p: int(p.parent.name.removeprefix("seed"))
+    )
     if not earlier:
         return job
     source = read_json(job.folder / SOURCE) if (job.folder / SOURCE).is_file() else {}
     if source.get("weights") != job.weights:
         raise UsageError(
-            "--resume", f"{job.folder} was made with other weights than {job.run_dir} has now",
+            "--resume", f"{job.folder} was made with other weights than {job.origin.run_dir} has now",
             "choose another --out",
         )  # fmt: skip
     saved = read_run_config(earlier[0].parent, protocol.config_class)
@@ -151,7 +158,7 @@ def _resumed(protocol: Protocol, arguments: argparse.Namespace, job: Job) -> Job
 
 def _create(job: Job) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
-    write_json(job.folder / SOURCE, {"run": str(job.run_dir), "weights": job.weights})
+    write_json(job.folder / SOURCE, {"run": str(job.origin.run_dir), "weights": job.weights})
     for seed in job.seeds:
         if not (job.seed_dir(seed) / CONFIG).is_file():
             create_run_dir(job.seed_dir(seed), _seeded(job.config, seed))
@@ -168,34 +175,33 @@ class Datasets:
         self._key: Any = None
         self._dataset: Any = None
 
-    def get(self, config: Any, backbone: Backbone) -> Any:
+    def get(self, config: Any, origin: Origin) -> Any:
         """The data that ``config`` names at the size that the encoder takes."""
-        data = DataConfig(**dataclasses.asdict(config.data), image_size=backbone.image_size)
+        data = DataConfig(**dataclasses.asdict(config.data), image_size=origin.config.data.image_size)
         optim = getattr(config, "optim", None) or argparse.Namespace(batch=1)
         if self._key != (data, optim):
             self._dataset = load_dataset(argparse.Namespace(data=data, optim=optim))
             self._key = (data, optim)
-        if self._dataset.channels != backbone.channels:
+        if self._dataset.channels != origin.channels:
             raise UsageError(
                 "--data",
-                f"images of {data.data} have {self._dataset.channels} channels, the encoder of {backbone.run_dir} "
-                f"takes {backbone.channels}",
-                f"use the run's own data ({backbone.config.data.data}) or data of the same kind",
+                f"images of {data.data} have {self._dataset.channels} channels, the encoder of {origin.run_dir} "
+                f"takes {origin.channels}",
+                f"use the run's own data ({origin.config.data.data}) or data of the same kind",
             )
         return self._dataset
 
 
-def check_comparable(run_dirs: list[Path]) -> None:
+def check_comparable(origins: list[Origin]) -> None:
     """Refuse runs of equal label whose mean would be one of unlike recipes or of one run twice."""
-    first: dict[str, Backbone] = {}
-    seen: dict[tuple[str, int], Path] = {}
-    for run_dir in run_dirs:
-        backbone = load_backbone(run_dir)
-        config, label = backbone.config, backbone.label
-        other = first.setdefault(label, backbone)
+    first: dict[str, Origin] = {}
+    seen: dict[tuple[str, int], Path | None] = {}
+    for origin in origins:
+        config, label, run_dir = origin.config, origin.label, origin.run_dir
+        other = first.setdefault(label, origin)
         unlike = differences(config, _seeded(other.config, config.run.seed))
-        if not unlike and backbone.epoch != other.epoch:
-            unlike = [("an epoch", backbone.epoch, other.epoch)]
+        if not unlike and origin.epoch != other.epoch:
+            unlike = [("epoch", origin.epoch, other.epoch)]
         for flag, ours, theirs in unlike:
             raise UsageError(
                 OPTION, f"{run_dir} has {flag} {ours}, {other.run_dir} has {theirs}, and both are {label}",
@@ -210,40 +216,38 @@ def check_comparable(run_dirs: list[Path]) -> None:
 
 
 def _evaluate(protocol: Protocol, job: Job, datasets: Datasets) -> dict[str, Any]:
-    backbone = load_backbone(job.run_dir)
+    backbone, label = load_backbone(job.origin.run_dir), job.origin.label
     fabric = make_fabric(job.config)
-    dataset = datasets.get(job.config, backbone).to(fabric.device)
+    dataset = datasets.get(job.config, job.origin).to(fabric.device)
     backbone.to(fabric.device)
-    if backbone.epoch < backbone.config.optim.epochs:
-        print(
-            f"{job.run_dir} is unfinished: epoch {backbone.epoch} of {backbone.config.optim.epochs}",
-            file=sys.stderr,
-        )
+    epochs = job.origin.config.optim.epochs
+    if job.origin.epoch < epochs:
+        print(f"note: {job.origin.run_dir} is at epoch {job.origin.epoch} of {epochs}", file=sys.stderr)
     prepare = functools.cache(lambda: protocol.prepare(job.config, backbone, dataset, fabric))
     heads = []
     for seed in job.seeds:
-        label = f"{backbone.label} seed {backbone.config.run.seed}, {job.name} seed {seed}"
-        heads.append(fit(fabric, _seeded(job.config, seed), prepare, job.seed_dir(seed), label))
+        title = f"{label} seed {job.origin.config.run.seed}, {job.name} seed {seed}"
+        heads.append(fit(fabric, _seeded(job.config, seed), prepare, job.seed_dir(seed), title))
     result = {
-        **identity(backbone),
+        **identity(job.origin),
         "protocol": to_dict(job.config),
         "weights": job.weights,
         "note": NOTE,
         "heads": heads,
     }
     write_json(job.place / f"{job.name}.json", result)
-    protocol.finish(job.place, backbone.label)
+    protocol.finish(job.place, label)
     return result
 
 
-def identity(backbone: Backbone) -> dict[str, Any]:
+def identity(origin: Origin) -> dict[str, Any]:
     """What the results say of the encoder."""
     return {
-        "run": str(backbone.run_dir),
-        "label": backbone.label,
-        "seed": backbone.config.run.seed,
-        "pretraining_epochs": backbone.epoch,
-        "pretraining_data": backbone.config.data.data,
+        "run": str(origin.run_dir),
+        "label": origin.label,
+        "seed": origin.config.run.seed,
+        "pretraining_epochs": origin.epoch,
+        "pretraining_data": origin.config.data.data,
     }
 
 
@@ -260,7 +264,10 @@ def results_table(results: list[dict[str, Any]]) -> str:
     for label, group in groups.items():
         counts = sorted({len(result["heads"]) for result in group})
         for feature in group[0]["heads"][0]["features"]:
-            cells = [spread(_values(group, lambda h, f=feature, k=key: h["features"][f][k]), 2) for key, _ in ACCURACIES]
+            cells = [
+                spread(_values(group, lambda h, f=feature, k=key: h["features"][f][k]), 2)
+                for key, _ in ACCURACIES
+            ]
             times = [spread(_values(group, lambda h, k=key: h[k]), 0) for key in ("seconds", "cpu_seconds")]
             rows.append([label, str(len(group)), "/".join(map(str, counts)), feature, *cells, *times])
     return aligned([header, *rows])

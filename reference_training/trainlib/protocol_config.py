@@ -110,7 +110,7 @@ class ProbeRunConfig(ProtocolConfig):
 
 
 _PROBE_CIFAR = {
-    "epochs": 30, "batch": 256, "lr": 0.1, "trust": 0.005, "warmup_epochs": 3.0, "crop_min": 0.2, "flip": True,
+    "epochs": 30, "batch": 256, "lr": 0.1, "trust": 0.05, "warmup_epochs": 3.0, "crop_min": 0.2, "flip": True,
     "log_every": 50, "threads": 0,
 }  # fmt: skip
 ProbeRunConfig.recipes = {
@@ -154,14 +154,18 @@ class FinetuneOptimConfig:
 
     epochs: int | None = option(None, "passes over the training images")
     batch: int | None = option(None, "images per step")
-    lr: float | None = option(None, "base learning rate, multiplied by batch/256")
+    lr: float | None = option(
+        None, "base learning rate, multiplied by batch/256; on digits with --scratch 0.004 unless given"
+    )
     min_lr: float = option(1e-6, "learning rate at the end of the cosine")
     warmup_epochs: float | None = option(None, "epochs of linear warm-up before the per-step cosine")
     weight_decay: float = option(0.05, "AdamW weight decay; none on biases, norms and the CLS token")
     beta1: float = option(0.9, "AdamW first moment")
     beta2: float = option(0.999, "AdamW second moment")
     layer_decay: float | None = option(
-        None, "factor of the learning rate from each layer to the one below it", shown="0.65; 1 with --scratch"
+        None,
+        "factor of the learning rate from each layer to the one below it",
+        shown="0.65; 1 with --scratch",
     )
 
 
@@ -177,8 +181,11 @@ class FinetuneRunConfig(ProtocolConfig):
     recipes: ClassVar[dict[str, dict[str, Any]]]
 
     def recipe(self) -> dict[str, Any]:
-        """The data set's values; lower layers learn slowly only if they have something to keep."""
-        return super().recipe() | {"layer_decay": 1.0 if self.finetune.scratch else 0.65}
+        """The data set's values. Fresh layers have nothing to keep: all learn at one rate, on digits a lower one."""
+        if not self.finetune.scratch:
+            return super().recipe() | {"layer_decay": 0.65}
+        own = {"lr": 4e-3} if self.data.data == "digits" else {}
+        return super().recipe() | {"layer_decay": 1.0} | own
 
 
 _FINETUNE_CIFAR = {
@@ -187,7 +194,7 @@ _FINETUNE_CIFAR = {
 }  # fmt: skip
 FinetuneRunConfig.recipes = {
     "digits": {
-        "epochs": 50, "batch": 64, "lr": 4e-3, "warmup_epochs": 5.0, "crop_min": 0.8, "flip": False,
+        "epochs": 50, "batch": 64, "lr": 1.6e-2, "warmup_epochs": 5.0, "crop_min": 0.8, "flip": False,
         "randaugment": "none", "erase": 0.0, "log_every": 11, "threads": 1,
     },
     "cifar10": _FINETUNE_CIFAR,
@@ -203,7 +210,9 @@ FinetuneRunConfig.recipes = {
 class KnnConfig:
     """neighbours"""
 
-    feature: str | None = option(None, "feature to compare, such as cls or pooled", shown="all", metavar="NAME")
+    feature: str | None = option(
+        None, "feature to compare, such as cls or pooled", shown="all", metavar="NAME"
+    )
     temperature: float = option(0.07, "a neighbour's vote weighs exp(cosine / temperature)")
 
 

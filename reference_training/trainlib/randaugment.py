@@ -9,7 +9,6 @@ from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
 from trainlib.augment import CropDraws
-from trainlib.errors import UsageError
 from trainlib.rng import seeded
 
 POLICY = "rand-m9-mstd0.5-inc1"
@@ -21,10 +20,6 @@ class RandAugment:
     """Two random operations of magnitude 9 +- 0.5, each with probability 1/2, as in the published fine-tuning."""
 
     def __init__(self, operations: str, channels: int, mean: Tensor) -> None:
-        if operations == "full" and channels == 1:
-            raise UsageError(
-                "--randaugment", "full has colour operations, which greyscale images do not", "use geometric"
-            )
         fill = tuple(round(255 * float(value)) for value in mean)
         options = {
             "img_mean": fill if channels > 1 else fill[0],

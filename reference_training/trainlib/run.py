@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from trainlib import checkpoint
+from trainlib import checkpoint, ranks
 from trainlib.config import differences, from_dict, to_dict
 from trainlib.errors import UsageError
 from trainlib.evaluate import evaluate_features
@@ -41,6 +41,17 @@ def prepare_device(config) -> None:
         run.device == "cuda" or (run.device == "auto" and torch.cuda.is_available())
     ):
         raise UsageError("--precision", "fp16 training needs a CUDA device", "use --precision 32 or bf16")
+
+
+def check_shares(config) -> None:
+    """Refuse a batch that the processes cannot share evenly."""
+    processes = ranks.started()
+    if config.optim.batch % processes:
+        raise UsageError(
+            "--batch",
+            f"{config.optim.batch} images cannot be shared evenly by {processes} processes",
+            f"use a multiple of {processes}",
+        )
 
 
 def create_run_dir(run_dir: Path, config) -> None:
@@ -87,11 +98,12 @@ def train_run(
     if (run_dir / SUMMARY).exists():
         return read_json(run_dir / SUMMARY)
     checkpoint.load(run_dir, config)  # a bad checkpoint is refused before anything is changed
-    write_json(run_dir / ENVIRONMENT, environment())
+    if ranks.is_first():
+        write_json(run_dir / ENVIRONMENT, environment())
     label = config.label()
-    fabric = make_fabric(config)
     torch.manual_seed(config.run.seed)
     method = build_method(config, dataset.channels, dataset.classes)
+    fabric = make_fabric(config, skips_parameters=method.skips_parameters)
     dataset.to(fabric.device)
     loop = TrainingLoop(
         fabric, config, method, dataset, run_dir, f"{label} seed {config.run.seed}", instrument
@@ -99,6 +111,9 @@ def train_run(
     method.prepare(dataset)
     loop.restore()
     progress = loop.run()
+    if not ranks.is_first():
+        ranks.agree(None)
+        return {}
     print(f"{loop.label}: measuring the features of all images", file=sys.stderr, flush=True)
     measured = loop.measure()
     features = evaluate_features(loop.encode, dataset, config.run.rank_images)
@@ -124,6 +139,7 @@ def train_run(
     }
     method.draw_pictures(dataset, config, records, run_dir)
     write_json(run_dir / SUMMARY, summary)
+    ranks.agree(None)  # the others wait for the files
     return summary
 
 

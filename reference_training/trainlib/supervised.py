@@ -18,7 +18,8 @@ from trainlib.method import Method
 from trainlib.run import ENVIRONMENT, SUMMARY, environment
 
 TOP = 5
-Prepared = tuple[Callable[[Any], Method], Any]  # what makes the method, and the data set that it is trained on
+# What makes the method from the configuration, and the data set that it is trained on.
+Prepared = tuple[Callable[[Any], Method], Any]
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:

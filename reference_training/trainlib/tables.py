@@ -7,7 +7,14 @@ from typing import Any
 
 from trainlib.siamese.config import METHODS
 
-NAMES = {"mae": "MAE", "umae": "U-MAE", "mmae": "M-MAE"}
+NAMES = {
+    "mae": "MAE",
+    "mae4": "MAE, several masks",
+    "umae": "U-MAE",
+    "mmae": "M-MAE",
+    "entmae": "Ent-MAE",
+    "mimae": "MI-MAE style",
+}
 COLUMNS = (
     ("effective_rank", "eff. rank", 2),
     ("rankme", "RankMe", 2),
@@ -24,11 +31,17 @@ def method_label(method: dict[str, Any]) -> str:
     label = NAMES[method["method"]]
     if method["method"] == "mae":
         return label
+    if method["method"] == "mae4":
+        return f"MAE, {method['masks']} masks"
+    if method["method"] == "mimae":
+        label += f" {method['infonce_weight']:g}/{method['club_weight']:g}"
+        return label if method["masks"] == 4 else f"{label}, {method['masks']} masks"
     label += f" {method['lambda_']:g}"
     if method["method"] == "mmae":
         label += "" if method["mu"] == 1 else f" mu {method['mu']:g}"
         label += "" if method["tcr_scale"] == "code" else " paper scale"
         label += " centred" if method["centering"] else ""
+    label += " local gather" if method["gather"] == "local" else ""
     return label + (" double norm" if method["double_norm"] else "")
 
 
@@ -66,9 +79,7 @@ def results_table(summaries: list[dict[str, Any]]) -> str:
     rows = []
     for label, group in group_by_method(summaries).items():
         for feature in group[0]["features"]:
-            cells = [
-                spread([s["features"][feature][key] for s in group], digits) for key, _, digits in shown
-            ]
+            cells = [spread([s["features"][feature][key] for s in group], digits) for key, _, digits in shown]
             times = [spread([s[key] for s in group], 0) for key in ("seconds", "cpu_seconds")]
             rows.append([label, str(len(group)), feature, *cells, *times])
     return aligned([header, *rows])

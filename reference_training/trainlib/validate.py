@@ -73,7 +73,10 @@ def validate_schedule(data: Any, optim: Any, run: Any) -> None:
 def validate_source(data: Any) -> None:
     """Check where the images come from."""
     require(
-        data.workers >= 0, "--workers", f"expected a whole number of at least 0, got {data.workers}", "raise it"
+        data.workers >= 0,
+        "--workers",
+        f"expected a whole number of at least 0, got {data.workers}",
+        "raise it",
     )
     if data.data != "digits":
         require(
@@ -118,6 +121,12 @@ def validate_masked(config: Any) -> None:
         f"a ratio of {method.mask_ratio} leaves {keep} of {patches} patches visible",
         "choose it so that at least one patch is visible and one is masked, such as 0.75",
     )  # fmt: skip
+    _validate_mask_information(config, patches)
+    require(
+        method.recipe is None or config.data.data == "imagefolder", "--recipe",
+        f"{method.recipe} is for ImageNet-1K, not for --data {config.data.data}",
+        "leave it out, or give --data imagefolder and --data-dir",
+    )  # fmt: skip
     sizes = model_sizes(model)
     for width, heads, prefix in (
         (sizes.width, sizes.heads, ""),
@@ -131,3 +140,31 @@ def validate_masked(config: Any) -> None:
             width % 4 == 0, f"--{prefix}width", f"2-D sine-cosine positions need a multiple of 4, got {width}",
             f"use {4 * max(1, round(width / 4))}",
         )  # fmt: skip
+
+
+def _validate_mask_information(config: Any, patches: int) -> None:
+    """Check the options of the methods with several masks of each image."""
+    method = config.method
+    for name in ("infonce_weight", "club_weight", "nll_weight"):
+        value = getattr(method, name)
+        require(
+            math.isfinite(value) and value >= 0, "--" + name.replace("_", "-"),
+            f"expected a finite number of at least 0, got {value}", "raise it",
+        )  # fmt: skip
+    require(
+        math.isfinite(method.temperature) and method.temperature > 0, "--temperature",
+        f"expected a positive number, got {method.temperature}", "use e.g. 0.1",
+    )  # fmt: skip
+    if method.method not in ("mimae", "mae4"):
+        return
+    require(method.masks >= 2, "--masks", f"expected at least 2, got {method.masks}", "use 4")
+    require(
+        patches % method.masks == 0, "--masks",
+        f"{patches} patches cannot be divided among {method.masks} masks", "choose a divisor, such as 4",
+    )  # fmt: skip
+    hidden = 1 - 1 / method.masks
+    require(
+        abs(method.mask_ratio - hidden) < 1e-6, "--mask-ratio",
+        f"{method.masks} disjoint masks that show the image once hide {hidden:.6g} of it, not {method.mask_ratio}",
+        f"use --mask-ratio {hidden:.6g}, or other --masks",
+    )  # fmt: skip

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import check_theorems
 import numpy as np
 import pytest
 import torch
-from trainlib.theorems import masked, two_views
+from trainlib.theorems import masked, pictures, study, two_views
+from trainlib.theorems import report as report_module
 from trainlib.theorems.catalogue import (
     OPERANDS,
     SCALES,
@@ -21,7 +24,7 @@ from trainlib.theorems.catalogue import (
 from trainlib.theorems.from_loss import bounds_from_loss, informative_below, trivial
 from trainlib.theorems.instrument import METHODS, instrument, statements_of
 from trainlib.theorems.statement import TOLERANCE, Statement, column
-from trainlib.theorems.verdict import judge, read_run, table
+from trainlib.theorems.verdict import conclusion, judge, read_run, table
 
 import matinfo
 from matinfo import bounds
@@ -256,14 +259,22 @@ def test_informative_below_is_the_loss_at_which_a_bound_starts_to_say_something(
 # --- logs, verdicts, refusals --------------------------------------------------------------------------------
 
 
-def record(method: str, noise: float, step: int) -> dict:
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Reports without their pictures, which take seconds."""
+    monkeypatch.setattr(report_module, "draw", lambda runs, out: [])
+
+
+@functools.cache
+def _line(method: str, noise: float) -> dict:
     config = SimpleNamespace(method=SimpleNamespace(method=method, mu=1.0, lambda_=0.1))
     pair = views("shifted", n=16, d=8, noise=noise)
-    return {
-        "kind": "train",
-        "step": step,
-        **instrument(config, SimpleNamespace(features=pair[0], views=pair)),
-    }
+    return instrument(config, SimpleNamespace(features=pair[0], views=pair))
+
+
+def record(method: str, noise: float, step: int) -> dict:
+    """A line of the training log."""
+    return {"kind": "train", "step": step, **_line(method, noise)}
 
 
 def write_run(folder, method: str, change=lambda records: None):
@@ -304,7 +315,8 @@ def test_verdicts_name_the_smallest_slack_its_step_and_how_tight_the_sharper_for
     assert "Theorem 4.3.1 " in table(judge([run]))
 
 
-def test_runs_that_hold_give_exit_code_0_a_table_and_files(tmp_path, capsys):
+@pytest.mark.usefixtures("no_pictures")
+def test_runs_that_hold_give_exit_code_0_a_table_and_a_summary(tmp_path, capsys):
     folders = [write_run(tmp_path / method, method) for method in ("barlow_twins", "umae")]
     out = tmp_path / "report"
     assert check_theorems.main([*map(str, folders), "--out", str(out)]) == 0
@@ -316,11 +328,29 @@ def test_runs_that_hold_give_exit_code_0_a_table_and_files(tmp_path, capsys):
     result = json.loads((out / "theorems.json").read_text())
     assert [r["method"] for r in result["runs"]] == ["barlow_twins", "umae"]
     assert result["violated"] == []
-    assert {p.stem for p in out.glob("*.png")} == {
-        "information", "joint-entropy", "coding-rate", "overlap", "always", "divergence", "radius", "remainder", "rate",
-    }  # fmt: skip
+    forms = sum(len(s.forms) for method in ("barlow_twins", "umae") for s in statements_of(method))
+    assert result["comparisons"] == 3 * forms
+    assert f"{3 * forms:,} comparisons in float64" in output
+    assert "claimed to hold: none." in output
 
 
+def test_a_picture_is_drawn_for_each_group_that_a_run_has_statements_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "GROUPS", {name: pictures.GROUPS[name] for name in ("overlap", "radius")})
+    assert pictures.draw([read_run(write_run(tmp_path / "run", "spectral"))], tmp_path) == [
+        tmp_path / "overlap.png"
+    ]
+    assert (tmp_path / "overlap.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_every_statement_of_a_picture_exists():
+    known = {statement.key for method in METHODS for statement in statements_of(method)}
+    shown = {
+        key.replace("*", "rows") for panels in pictures.GROUPS.values() for p in panels for key in p.keys
+    }
+    assert shown <= known
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_wrong_bound_is_reported_and_gives_exit_code_1(tmp_path, capsys):
     def mutate(records):  # a bound of log n without the loss: above any information that was measured
         records[1][column("columns/I_2", "sharp")] = math.log(8)
@@ -330,13 +360,14 @@ def test_a_wrong_bound_is_reported_and_gives_exit_code_1(tmp_path, capsys):
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
     assert line.startswith("check_theorems.py: error: violated: Theorem 4.3.2, I_2 >= log n - f(L), in ")
+    assert "claimed to hold: 1." in captured.out
     assert sum("YES, 1 of 6" in row for row in captured.out.splitlines()) == 1
     (violated,) = json.loads((tmp_path / "theorems.json").read_text())["violated"]
     assert "Theorem 4.3.2" in violated
 
 
 @pytest.mark.parametrize("statement", statements_of("spectral") + statements_of("mmae"), ids=lambda s: s.key)
-def test_every_statement_can_be_violated(statement, tmp_path):
+def test_a_violation_of_any_statement_is_noticed_and_is_of_that_statement(statement, tmp_path):
     def spoil(records):
         last = next(reversed(statement.forms))
         value = records[2][column(statement.key)]
@@ -349,6 +380,7 @@ def test_every_statement_can_be_violated(statement, tmp_path):
     assert {key for key in bad if key != statement.key} <= {"code/ratio", "paper/ratio"}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_what_nobody_promised_may_fail_without_an_exit_code(tmp_path, capsys):
     def mutate(records):
         for line in records:
@@ -384,8 +416,8 @@ def test_folders_without_the_numbers_are_refused_in_one_line(make, message, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["RUN", "--epochs", "3"], "RUN: runs that are trained have their options"),
-        (["RUN", "--methods", "mae"], "RUN: runs that are trained have their options"),
+        (["RUN", "--epochs", "3"], "RUN: it is trained already"),
+        (["RUN", "--methods", "mae"], "RUN: it is trained already"),
         (["--methods", "mae,byol"], "--methods: got mae,byol; name some of barlow_twins,spectral,mae"),
         (["--methods", "mae,mae"], "--methods: got mae,mae"),
         (["--methods", "mae", "--data", "cifar10"], "--data-dir"),
@@ -400,6 +432,25 @@ def test_requests_that_cannot_be_carried_out_are_refused_in_one_line(options, me
     assert not (tmp_path / "new").exists()
 
 
+def test_options_reach_the_methods_that_have_them():
+    given = ["--lambda", "0.5", "--projector-width", "32", "--seed", "3"]
+    configs = study.configurations(check_theorems.build_parser().parse_args(given), list(METHODS))
+    assert list(configs) == [config.method.method for config in configs.values()] == list(METHODS)
+    assert {config.run.seed for config in configs.values()} == {3}
+    assert {configs[m].method.lambda_ for m in ("barlow_twins", "spectral")} == {0.5}
+    assert {configs[m].model.projector_width for m in ("barlow_twins", "spectral")} == {32}
+    assert {configs[m].method.lambda_ for m in ("umae", "mmae")} == {0.01}
+    assert {configs[m].optim.epochs for m in ("mae", "umae", "mmae")} == {60}
+    short = check_theorems.build_parser().parse_args(["--epochs", "2"])
+    assert {c.optim.epochs for c in study.configurations(short, list(METHODS)).values()} == {2}
+
+
+def test_a_folder_that_is_not_empty_is_not_trained_into(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert check_theorems.main(["--methods", "mae", "--out", str(tmp_path)]) == 2
+    assert "already exists; choose another --out" in capsys.readouterr().err
+
+
 def test_a_run_of_another_method_and_a_folder_given_twice_are_refused(tmp_path, capsys):
     folder = write_run(tmp_path / "run", "mae")
     assert check_theorems.main([str(folder), str(folder)]) == 2
@@ -407,6 +458,17 @@ def test_a_run_of_another_method_and_a_folder_given_twice_are_refused(tmp_path, 
     (folder / "config.json").write_text(json.dumps({"method": {"method": "byol"}}))
     assert check_theorems.main([str(folder)]) == 2
     assert "is a run of byol, of which no statement speaks" in capsys.readouterr().err
+
+
+def test_the_page_shows_the_table_of_the_recorded_results():
+    root = Path(__file__).parents[2]
+    recorded = json.loads((root / "reference_training" / "results" / "theorems-digits.json").read_text())
+    page = (root / "docs" / "theory" / "on-real-training.md").read_text(encoding="utf-8")
+    assert table(recorded["statements"]) in page
+    assert conclusion(recorded["statements"]) in page
+    assert recorded["violated"] == []
+    known = {statement.key for method in METHODS for statement in statements_of(method)}
+    assert {record["key"] for record in recorded["statements"]} == known
 
 
 @pytest.mark.slow
@@ -429,6 +491,7 @@ def test_training_with_every_statement_evaluated_ends_with_a_report(tmp_path, ca
     result = json.loads((out / "theorems.json").read_text())
     assert {r["method"] for r in result["runs"]} == set(METHODS)
     assert all(r["lines"] == math.ceil(22 / 7) for r in result["runs"])  # 1437 // 64 steps, the last one too
+    assert {p.stem for p in out.glob("*.png")} == set(pictures.GROUPS)
     first = (out / "table.md").read_text()
     capsys.readouterr()
     again = [str(out / method) for method in METHODS]

@@ -13,15 +13,18 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainlib import ranks
 from trainlib.evaluate import extract, knn_accuracy
 from trainlib.method import Measurements, Method
 from trainlib.siamese.instrument import divergences, reconstruction_bound, shared_information
-from trainlib.siamese.networks import Branch
-from trainlib.siamese.optimizers import PROBE_LR, Rates, make_optimizer
+from trainlib.siamese.networks import Branch, calibrate
+from trainlib.siamese.optimizers import PROBE_LR, make_optimizer
 from trainlib.siamese.pictures import draw_training, draw_views
+from trainlib.siamese.settings import Settings
 from trainlib.step import StepOutput
 from trainlib.views import AUGMENTATIONS, Views
 
+CALIBRATION = 1000  # images
 MEASURED_VIEWS = AUGMENTATIONS["asymmetric"][0]  # of the held-out batch, equal for all methods
 
 
@@ -36,29 +39,33 @@ class Projections(NamedTuple):
 class SiameseMethod(Method):
     """Two views, one online network, and a target network where the method has an ``ema`` option.
 
-    A method's file gives the class variables and ``loss``, and whatever heads and state the loss needs. The projector's
+    A method's file gives ``settings`` and ``loss``, and whatever heads and state the loss needs. The projector's
     output width comes from the configuration and is equal for all methods.
     """
 
-    label: ClassVar[str]
-    augmentation: ClassVar[str] = "symmetric"
-    projector: ClassVar[dict[str, Any]] = {"hidden_layers": 1}
-    options: ClassVar[dict[str, Any]] = {}
-    rates: ClassVar[dict[str, Rates]]
+    settings: ClassVar[Settings]
 
     def __init__(self, config, channels: int, classes: int) -> None:
         super().__init__()
         self.config, self.run, self.epochs = config.method, config.run, config.optim.epochs
-        self.online = Branch(config.model, channels, self.projector)
+        self.online = Branch(config.model, channels, self.settings.projector)
         self.target: Branch | None = None
-        if "ema" in self.options:
+        if self.settings.has("ema"):
             self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.probe = nn.Linear(self.online.features, classes)
         data = config.data
         self.views = tuple(
-            replace(view, crop_min=data.crop_min, flip=data.flip) for view in AUGMENTATIONS[self.config.augmentation]
+            replace(view, crop_min=data.crop_min, flip=data.flip)
+            for view in AUGMENTATIONS[self.config.augmentation]
         )
         self.measured_views = replace(MEASURED_VIEWS, crop_min=data.crop_min, flip=data.flip)
+
+    def prepare(self, dataset) -> None:
+        """Give the untrained networks the batch statistics of training images."""
+        images, _ = next(iter(dataset.evaluation_batches("train", CALIBRATION, CALIBRATION)))
+        for branch in (self.online, self.target):
+            if branch is not None:
+                calibrate(branch, images)
 
     def loss(self, batch: Projections) -> Tensor:
         """The method's loss in float32; it may update the method's buffers."""
@@ -85,7 +92,8 @@ class SiameseMethod(Method):
         (h1, z1), (h2, z2) = self.online(images.first), self.online(images.second)
         t1, t2 = self._targets(images, z1, z2)
         with torch.autocast(labels.device.type, enabled=False):
-            objective = self.loss(Projections((z1, z2), (t1, t2), images.index))
+            online, target = (tuple(map(ranks.gather, pair)) for pair in ((z1, z2), (t1, t2)))
+            objective = self.loss(Projections(online, target, ranks.gather(images.index)))
             logits = self.probe(torch.cat([h1, h2]).detach())
             both = labels.repeat(2)
             probe_loss = nn.functional.cross_entropy(logits, both)
@@ -127,8 +135,9 @@ class SiameseMethod(Method):
             with autocast():
                 return self.encode(images)
 
+        views = dataset.evaluation_views(self.measured_views, limit)
         with autocast():
-            branches = self.branches(*dataset.evaluation_views(self.measured_views, limit))
+            branches = self.branches(*views)
         bank, bank_labels = extract(encode, dataset, "train", self.config.knn_images)
         query, query_labels = extract(encode, dataset, "test", limit)
         return {

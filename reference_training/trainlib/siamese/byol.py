@@ -7,14 +7,16 @@ from torch import Tensor
 from matinfo.losses import byol_loss
 from trainlib.siamese.base import Projections, SiameseMethod
 from trainlib.siamese.networks import mlp
-from trainlib.siamese.optimizers import Rates
+from trainlib.siamese.settings import Rates, Settings
 
 
 class BYOL(SiameseMethod):
-    label = "BYOL"
-    augmentation = "asymmetric"
-    options = {"ema": 0.99}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(1.0, 1e-5)}
+    settings = Settings(
+        label="BYOL",
+        augmentation="asymmetric",
+        options={"ema": 0.99},
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(1.0, 1e-5)},
+    )
 
     def __init__(self, config, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)

@@ -1,9 +1,9 @@
-"""The options of joint-embedding pre-training. What depends on the method (``None`` here) stands in the method's file."""
+"""The options of joint-embedding pre-training. What depends on the method (None here) stands in the method's file."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from trainlib.config import BaseRunConfig, DataConfig, OptimConfig, RunConfig, option
@@ -27,7 +27,9 @@ class SiameseConfig:
     method: str = option("simclr", "what is minimised", choices=METHODS)
     augmentation: str | None = option(None, "how the two views are made", choices=AUGMENTATIONS, shown=OWN)
     temperature: float | None = option(
-        None, "temperature of the similarities (simclr, swav, deepcluster) or of the student (dino)", shown=OWN
+        None,
+        "temperature of the similarities (simclr, swav, deepcluster) or of the student (dino)",
+        shown=OWN,
     )
     lambda_: float | None = option(
         None, "weight of the off-diagonal terms (spectral, barlow_twins)", flag="lambda", shown=OWN
@@ -56,7 +58,9 @@ class SiameseModelConfig:
     backbone: str | None = option(
         None, "ConvNet of four stages, or ResNet-18 with a CIFAR stem", choices=BACKBONES
     )
-    width: int | None = option(None, "channels of the ConvNet's first stage; its features are 8 times as wide")
+    width: int | None = option(
+        None, "channels of the ConvNet's first stage; its features are 8 times as wide"
+    )
     projector_hidden: int | None = option(None, "width of the hidden layers of projector and predictor")
     projector_width: int | None = option(
         None, "width of the projections, equal for all methods: their information is at most its logarithm"
@@ -79,10 +83,10 @@ class SiameseRunConfig(BaseRunConfig):
     """Everything that determines one joint-embedding run."""
 
     method: SiameseConfig = SiameseConfig()
-    data: DataConfig = DataConfig()
+    data: DataConfig = field(default_factory=DataConfig)
     model: SiameseModelConfig = SiameseModelConfig()
     optim: SiameseOptimConfig = SiameseOptimConfig()
-    run: RunConfig = RunConfig()
+    run: RunConfig = field(default_factory=RunConfig)
 
     recipes: ClassVar[dict[str, dict[str, Any]]]
 
@@ -92,12 +96,15 @@ class SiameseRunConfig(BaseRunConfig):
         from trainlib.views import AUGMENTATIONS
 
         if self.data.data not in self.recipes:
-            raise UsageError("--data", f"views of {self.data.data} are not implemented", "use digits or CIFAR")
+            raise UsageError(
+                "--data", f"views of {self.data.data} are not implemented", "use digits or CIFAR"
+            )
         recipe = dict(self.recipes[self.data.data])
-        method = METHOD_CLASSES[self.method.method]
+        method = METHOD_CLASSES[self.method.method].settings
         rates = method.rates[self.optim.optimizer or recipe["optimizer"]]
         recipe |= {"lr": rates.lr, "weight_decay": rates.weight_decay}
-        recipe |= {"augmentation": method.augmentation} | method.options
+        width = self.model.projector_width or recipe["projector_width"]
+        recipe |= {"augmentation": method.augmentation} | method.defaults(width)
         views = AUGMENTATIONS[self.method.augmentation or method.augmentation]
         recipe.setdefault("crop_min", views[0].crop_min)
         return recipe
@@ -106,8 +113,8 @@ class SiameseRunConfig(BaseRunConfig):
         """The method's name with the options that differ from its own, such as ``SimCLR temperature 0.3``."""
         from trainlib.siamese.registry import METHOD_CLASSES
 
-        method = METHOD_CLASSES[self.method.method]
-        own = {"augmentation": method.augmentation} | method.options
+        method = METHOD_CLASSES[self.method.method].settings
+        own = {"augmentation": method.augmentation} | method.defaults(self.model.projector_width)
         changed = [
             f"{name.rstrip('_')} {value}" if isinstance(value, str) else f"{name.rstrip('_')} {value:g}"
             for name, standard in own.items()
@@ -119,7 +126,7 @@ class SiameseRunConfig(BaseRunConfig):
         """This configuration for another method of a comparison, without the options that it does not have."""
         from trainlib.siamese.registry import METHOD_CLASSES
 
-        foreign = METHOD_OPTIONS - METHOD_CLASSES[method].options.keys()
+        foreign = {name for name in METHOD_OPTIONS if not METHOD_CLASSES[method].settings.has(name)}
         changed = dataclasses.replace(self.method, method=method, **dict.fromkeys(foreign))
         return dataclasses.replace(self, method=changed)
 

@@ -9,17 +9,19 @@ from torch.nn.functional import normalize
 from matinfo.losses import deepcluster_loss
 from trainlib.rng import generator
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.optimizers import Rates
 from trainlib.siamese.prototypes import spherical_kmeans
+from trainlib.siamese.settings import Rates, Settings
 
 HEADS = 3
 CHUNK = 500
 
 
 class DeepCluster(SiameseMethod):
-    label = "DeepCluster"
-    options = {"temperature": 0.1, "prototypes": 128}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.6, 1e-6)}
+    settings = Settings(
+        label="DeepCluster",
+        options={"temperature": 0.1, "prototypes": 128},
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.6, 1e-6)},
+    )
     bank: Tensor
     centres: Tensor
     assignments: Tensor
@@ -32,11 +34,12 @@ class DeepCluster(SiameseMethod):
     @torch.no_grad()
     def prepare(self, dataset) -> None:
         """Make the memory bank, one projection of each training image and view, from the untrained network."""
-        device = self.centres.device
-        images = [self.online(x)[1] for x, _ in dataset.evaluation_batches("train", CHUNK)]
-        rows = normalize(torch.cat(images), dim=1).to(device)
+        super().prepare(dataset)
+        self.eval()
+        batches = dataset.evaluation_batches("train", CHUNK)
+        rows = normalize(torch.cat([self.online(images)[1] for images, _ in batches]), dim=1)
         self.register_buffer("bank", torch.stack([rows, rows]))
-        self.register_buffer("assignments", torch.full((HEADS, len(rows)), -1, device=device))
+        self.register_buffer("assignments", torch.full((HEADS, len(rows)), -1, device=rows.device))
 
     def before_epoch(self, epoch: int) -> None:
         """Cluster the bank anew for each head; the heads take the views in turn."""

@@ -9,19 +9,21 @@ from torch import Tensor, nn
 
 from matinfo.losses import DINOCenter, dino_loss
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.optimizers import Rates
 from trainlib.siamese.prototypes import Prototypes
+from trainlib.siamese.settings import Rates, Settings
 
 FROZEN_EPOCHS = 1
 TEACHER_TEMPERATURE = 0.04
 
 
 class DINO(SiameseMethod):
-    label = "DINO"
-    projector = {"hidden_layers": 1, "last_norm": True}
-    augmentation = "asymmetric"
-    options = {"ema": 0.99, "temperature": 0.1, "prototypes": 256}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.3, 1e-6)}
+    skips_parameters = True  # the prototypes, at first
+    settings = Settings(
+        label="DINO",
+        augmentation="asymmetric",
+        options={"ema": 0.99, "temperature": 0.1, "prototypes": 256},
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.3, 1e-6)},
+    )
 
     def __init__(self, config, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)

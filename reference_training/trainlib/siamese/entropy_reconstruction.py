@@ -6,6 +6,8 @@ entropy counts where the target has no gradient; here it is that of the online n
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from matinfo.losses import discrete_er_loss, er_loss
@@ -16,8 +18,7 @@ from trainlib.siamese.simclr import SimCLR
 
 
 class SimCLRER(SimCLR):
-    label = "SimCLR+ER"
-    options = {"kappa": 10.0}
+    settings = replace(SimCLR.settings, label="SimCLR+ER", options={"kappa": 10.0})
 
     def loss(self, batch: Projections) -> Tensor:
         """The continuous bound on the sphere, the mean of both directions."""
@@ -26,8 +27,7 @@ class SimCLRER(SimCLR):
 
 
 class BYOLER(BYOL):
-    label = "BYOL+ER"
-    options = {"ema": 0.99, "kappa": 10.0}
+    settings = replace(BYOL.settings, label="BYOL+ER", options={"ema": 0.99, "kappa": 10.0})
 
     def loss(self, batch: Projections) -> Tensor:
         """The continuous bound between target projections and online predictions, the mean of both directions."""
@@ -37,7 +37,7 @@ class BYOLER(BYOL):
 
 
 class DINOER(DINO):
-    label = "DINO+ER"
+    settings = replace(DINO.settings, label="DINO+ER")
 
     def loss(self, batch: Projections) -> Tensor:
         """The discrete bound between both networks' distributions at one temperature, without centring."""

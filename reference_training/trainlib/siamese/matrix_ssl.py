@@ -1,4 +1,4 @@
-"""Matrix-SSL (Zhang et al. 2024): matrix cross-entropies of the views' covariances, with predictor and target network."""
+"""Matrix-SSL (Zhang et al. 2024): matrix cross-entropies of the views' covariances; predictor and target network."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from torch import Tensor
 from matinfo.losses import matrix_ssl_loss
 from trainlib.siamese.base import Projections, SiameseMethod
 from trainlib.siamese.networks import mlp
-from trainlib.siamese.optimizers import Rates
+from trainlib.siamese.settings import Rates, Settings
 
 
 class MatrixSSL(SiameseMethod):
-    label = "Matrix-SSL"
-    augmentation = "symmetric"
-    options = {"ema": 0.99, "gamma": 1.0}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.5, 1e-5)}
+    settings = Settings(
+        label="Matrix-SSL",
+        augmentation="symmetric",
+        options={"ema": 0.99, "gamma": 1.0},
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.5, 1e-5)},
+    )
 
     def __init__(self, config, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)

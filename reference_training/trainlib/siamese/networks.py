@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
+
+from trainlib.siamese.settings import Projector
 
 
 def convnet(channels: int, width: int) -> tuple[nn.Module, int]:
@@ -39,7 +43,7 @@ def resnet18(channels: int) -> tuple[nn.Module, int]:
 def mlp(widths: list[int], *, norm: bool = True, last_norm: bool = False) -> nn.Sequential:
     """Linear layers with (batch norm and) ReLU between them; ``last_norm`` ends with a norm without parameters."""
     layers: list[nn.Module] = []
-    for inner, outer in zip(widths[:-2], widths[1:-1], strict=True):
+    for inner, outer in itertools.pairwise(widths[:-1]):
         layers.append(nn.Linear(inner, outer, bias=not norm))
         layers += [nn.BatchNorm1d(outer)] if norm else []
         layers.append(nn.ReLU(inplace=True))
@@ -51,17 +55,37 @@ def mlp(widths: list[int], *, norm: bool = True, last_norm: bool = False) -> nn.
 class Branch(nn.Module):
     """Backbone and projector; gives the features of both."""
 
-    def __init__(self, model, channels: int, projector: dict) -> None:
+    def __init__(self, model, channels: int, projector: Projector) -> None:
         super().__init__()
         self.backbone, self.features = (
             convnet(channels, model.width) if model.backbone == "convnet" else resnet18(channels)
         )
-        hidden = [model.projector_hidden] * projector["hidden_layers"]
-        options = {name: value for name, value in projector.items() if name != "hidden_layers"}
-        self.projector = mlp([self.features, *hidden, model.projector_width], **options)
+        hidden = [model.projector_hidden] * projector.hidden_layers
+        self.projector = mlp(
+            [self.features, *hidden, model.projector_width],
+            norm=projector.norm,
+            last_norm=projector.last_norm,
+        )
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Backbone features ``(B, features)`` and projections ``(B, projector width)`` in float32."""
         features = self.backbone(images.contiguous(memory_format=torch.channels_last))
         return features.float(), self.projector(features).float()
+
+
+@torch.no_grad()
+def calibrate(branch: Branch, images: Tensor) -> None:
+    """Set the running statistics of all batch norms to those of ``images``.
+
+    They start at mean 0 and variance 1, which no layer has: an untrained network measured with those is not the one
+    that starts to train.
+    """
+    norms = [m for m in branch.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    branch.train()
+    branch(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

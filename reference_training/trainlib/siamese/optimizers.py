@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
 from trainlib.optim import parameter_groups, peak_lr
-
-
-class Rates(NamedTuple):
-    """Base learning rate (for a batch of 256) and weight decay of a method with one optimiser."""
-
-    lr: float
-    weight_decay: float
-
 
 PROBE_LR = {"adamw": 1e-2, "sgd": 0.1, "lars": 0.1}  # the probe is a monitor: one rate for all methods
 TRUST = 0.02  # LARS: largest step of a matrix, relative to its norm

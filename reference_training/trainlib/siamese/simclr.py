@@ -6,14 +6,16 @@ from torch import Tensor
 
 from matinfo.losses import ntxent_loss
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.optimizers import Rates
+from trainlib.siamese.settings import Projector, Rates, Settings
 
 
 class SimCLR(SiameseMethod):
-    label = "SimCLR"
-    projector = {"hidden_layers": 1, "norm": False}
-    options = {"temperature": 0.5}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.4, 1e-4)}
+    settings = Settings(
+        label="SimCLR",
+        projector=Projector(hidden_layers=1, norm=False),
+        options={"temperature": 0.5},
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.4, 1e-4)},
+    )
 
     def loss(self, batch: Projections) -> Tensor:
         """NT-Xent."""

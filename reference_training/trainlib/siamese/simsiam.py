@@ -9,16 +9,18 @@ from torch import Tensor, nn
 from matinfo.losses import simsiam_loss
 from trainlib.siamese.base import Projections, SiameseMethod
 from trainlib.siamese.networks import mlp
-from trainlib.siamese.optimizers import Rates
+from trainlib.siamese.settings import Projector, Rates, Settings
 
 BOTTLENECK = 4  # the predictor's hidden layer is narrower than the projection by this factor
 
 
 class SimSiam(SiameseMethod):
-    label = "SimSiam"
-    augmentation = "weak"
-    projector = {"hidden_layers": 1, "last_norm": True}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.5, 1e-5)}
+    settings = Settings(
+        label="SimSiam",
+        augmentation="weak",
+        projector=Projector(hidden_layers=1, last_norm=True),
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.5, 1e-5)},
+    )
 
     def __init__(self, config, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)

@@ -6,14 +6,16 @@ from torch import Tensor
 
 from matinfo.losses import spectral_contrastive_loss
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.optimizers import Rates
+from trainlib.siamese.settings import Projector, Rates, Settings
 
 
 class Spectral(SiameseMethod):
-    label = "Spectral"
-    projector = {"hidden_layers": 1, "norm": True}
-    options = {"lambda_": 1.0}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.4, 1e-4)}
+    settings = Settings(
+        label="Spectral",
+        projector=Projector(hidden_layers=1, norm=True),
+        options={"lambda_": 1.0},
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.4, 1e-4)},
+    )
 
     def loss(self, batch: Projections) -> Tensor:
         """The sum of the paper over the batch size, so that the rates do not depend on it."""

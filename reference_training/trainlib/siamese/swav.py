@@ -8,17 +8,20 @@ from torch.nn.functional import normalize
 
 from matinfo.losses import swav_loss
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.optimizers import Rates
 from trainlib.siamese.prototypes import Prototypes
+from trainlib.siamese.settings import Projector, Rates, Settings
 
 FROZEN_EPOCHS = 1
 
 
 class SwAV(SiameseMethod):
-    label = "SwAV"
-    projector = {"hidden_layers": 1, "last_norm": True}
-    options = {"temperature": 0.1, "prototypes": 128, "queue": 1024}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.6, 1e-6)}
+    skips_parameters = True  # the prototypes, at first
+    settings = Settings(
+        label="SwAV",
+        projector=Projector(hidden_layers=1, last_norm=True),
+        options={"temperature": 0.1, "prototypes": 128, "queue": 1024},
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.6, 1e-6)},
+    )
     queue: Tensor
     queued: Tensor
 

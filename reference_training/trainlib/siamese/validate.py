@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from trainlib.siamese.config import METHOD_OPTIONS, SiameseConfig
 from trainlib.siamese.registry import METHOD_CLASSES
 from trainlib.validate import positive_integers, require, validate_common
@@ -17,9 +16,11 @@ def validate_siamese(config: Any) -> None:
     validate_common(config)
     method, model = config.method, config.model
     _check_options(method)
-    positive_integers(model, {n: flag for n, flag in (
-        ("width", "--width"), ("projector_hidden", "--projector-hidden"), ("projector_width", "--projector-width"))})  # fmt: skip
-    positive_integers(method, {"prototypes": "--prototypes", "knn_images": "--knn-images"})
+    for section, names in (
+        (model, ("width", "projector_hidden", "projector_width")),
+        (method, ("prototypes", "knn_images")),
+    ):
+        positive_integers(section, {name: "--" + name.replace("_", "-") for name in names})
     require(
         0 <= config.optim.momentum < 1,
         "--momentum",
@@ -30,11 +31,13 @@ def validate_siamese(config: Any) -> None:
 
 def _check_options(method: SiameseConfig) -> None:
     """Refuse an option that the method does not have, and values outside its domain."""
-    known = METHOD_CLASSES[method.method].options
-    for item in METHOD_OPTIONS - known.keys():
+    own = METHOD_CLASSES[method.method].settings
+    for item in sorted(name for name in METHOD_OPTIONS if not own.has(name)):
         flag = "--" + item.rstrip("_")
-        having = ", ".join(sorted(n for n, c in METHOD_CLASSES.items() if item in c.options))
-        require(getattr(method, item) is None, flag, f"{method.method} has no such option", f"it is for {having}")
+        having = ", ".join(sorted(n for n, c in METHOD_CLASSES.items() if c.settings.has(item)))
+        require(
+            getattr(method, item) is None, flag, f"{method.method} has no such option", f"it is for {having}"
+        )
     for item, flag in POSITIVE.items():
         value = getattr(method, item)
         require(

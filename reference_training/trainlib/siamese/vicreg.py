@@ -6,14 +6,16 @@ from torch import Tensor
 
 from matinfo.losses import vicreg_loss
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.optimizers import Rates
+from trainlib.siamese.settings import Projector, Rates, Settings
 
 
 class VICReg(SiameseMethod):
-    label = "VICReg"
-    augmentation = "vicreg"
-    projector = {"hidden_layers": 2}
-    rates = {"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.03, 5e-4), "lars": Rates(0.3, 1e-4)}
+    settings = Settings(
+        label="VICReg",
+        augmentation="vicreg",
+        projector=Projector(hidden_layers=2),
+        rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.03, 5e-4), "lars": Rates(0.3, 1e-4)},
+    )
 
     def loss(self, batch: Projections) -> Tensor:
         """The paper's form and weights."""

@@ -42,11 +42,11 @@ def two_view_statements(operand: str) -> list[Statement]:
             f"{tcr} >= n log(1+mu) - f(L)", "at least", "coding_rate", _FORMS),
         say("T_product", "Proposition 4.11", f"{tcr} at mu^2+2mu >= f(T(K1), T(K2))", "at least", "coding_rate",
             {"plain": "sum, as printed", "sharp": "Oppenheim and Schur"}),
-        say("lemma", "Lemma 4.2", "|a_i.b_j| - |a_i.a_j| - |a_j - b_j| <= 0, all pairs", "at most", "others"),
+        say("lemma", "Lemma 4.2", "a_i.b_j is at most a_i.a_j off by the step a_j - b_j", "at most", "others"),
         say("I_2_identity", "Proposition 4.1", "I_2 = ratio of Frobenius norms", "equal", "others"),
-        say("H_2_identity", "Proposition 4.12", "H_2(K1,K2) = 2 log n - log |K1 o K2|^2", "equal", "others"),
-        say("H_1_identity", "Proposition 4.10", "H_1(K1) = log n - KL(K1|I)/n", "equal", "others"),
-        say("T_identity", "Proposition 4.10", f"{tcr} = n log(1+mu) - KL(I|.)", "equal", "others"),
+        say("H_2_identity", "Proposition 4.12", "H_2(K1,K2) = 2 log n - 2 log norm(K1 o K2)", "equal", "others"),
+        say("H_1_identity", "Proposition 4.10", "H_1(K1) = log n - KL(K1, I)/n", "equal", "others"),
+        say("T_identity", "Proposition 4.10", f"{tcr} = n log(1+mu) - KL(I, .)", "equal", "others"),
         say("I_1_most", "Proposition 4.5", "I_1 <= log n", "at most", "always",
             {"plain": "log n", "sharp": "smaller entropy"}),
         say("I_2_most", "Proposition 4.5", "I_2 <= log n", "at most", "always",
@@ -68,7 +68,7 @@ def two_view_statements(operand: str) -> list[Statement]:
         say("JS_least", "Definition C.2", "JS >= 0", "at least", "divergence",
             {"plain": "zero", "sharp": "two coins at the trace distance"}),
         say("JS_spectra", "Appendix C.3", "eigenspace JS <= JS", "at most", "divergence"),
-        say("H_1_gap", "Fannes-Audenaert", "|H_1(K1) - H_1(K2)| <= f(T)", "at most", "divergence", plain_sharp),
+        say("H_1_gap", "Fannes-Audenaert", "H_1(K1), H_1(K2) differ by <= f(T)", "at most", "divergence", plain_sharp),
     ]  # fmt: skip
 
 

@@ -41,8 +41,8 @@ GROUPS = {
         Panel("λ_max / m, m = mu", ("paper/ratio",), "log"),
     ),
     "remainder": (
-        Panel("remainder / U-MAE term, m = d/mu", ("code/share",)),
-        Panel("remainder / U-MAE term, m = mu", ("paper/share",)),
+        Panel("r / U-MAE term, m = d/mu", ("code/share",)),
+        Panel("r / U-MAE term, m = mu", ("paper/share",)),
     ),
     "rate": (
         Panel("log det(I + G/m), m = d/mu", ("code/rate_most", "code/rate_least")),
@@ -115,7 +115,7 @@ def _draw_panel(axes: Any, column: Column, panel: Panel, colours: dict[str, str]
         bounds = {form: np.array(run.numbers(statement.key, form)) for form in statement.forms}
         tightest = (np.max if statement.side == "at least" else np.min)(list(bounds.values()), axis=0)
         axes.fill_between(run.steps, values, tightest, color=COLOURS[1], alpha=0.16, lw=0,
-                          label="gap to the sharpest bound")  # fmt: skip
+                          label="gap")  # fmt: skip
         for number, (form, bound) in enumerate(bounds.items()):
             text = statement.forms[form] or "bound"
             if panel.scale == "log" and not bound.any():
@@ -124,7 +124,7 @@ def _draw_panel(axes: Any, column: Column, panel: Panel, colours: dict[str, str]
             axes.plot(run.steps, bound, "--" if number == 0 else "-", color=colour, lw=1.2, label=text)
     axes.plot(run.steps, values, color=COLOURS[0], lw=1.8, label="value")
     if panel.scale == "symlog":
-        axes.set_yscale("symlog", linthresh=float(np.abs(values).max()))
+        axes.set_yscale("symlog", linthresh=100.0)  # above the values at the widths in use
     else:
         axes.set_yscale(panel.scale)
     tidy(axes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from trainlib.errors import UsageError
 from trainlib.files import write_atomic, write_json
 from trainlib.theorems.pictures import draw
-from trainlib.theorems.verdict import Record, judge, read_run, summary, table, violations
+from trainlib.theorems.verdict import Record, conclusion, judge, read_run, summary, table, violations
 
 RESULT, TABLE = "theorems.json", "table.md"
 
@@ -18,7 +18,7 @@ def report(folders: list[Path], out: Path) -> tuple[str, list[Record]]:
         raise UsageError("RUN", "a folder is named twice", "name each run once")
     runs = [read_run(folder) for folder in folders]
     verdicts = judge(runs)
-    text = table(verdicts)
+    text = f"{table(verdicts)}\n\n{conclusion(verdicts)}"
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / RESULT, summary(runs, verdicts))
     write_atomic(out / TABLE, (text + "\n").encode())

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from trainlib.cli import read_config
 from trainlib.config import MaskedRunConfig, resolve
 from trainlib.data import load_dataset
+from trainlib.errors import UsageError
 from trainlib.masked import MaskedMethod
 from trainlib.run import create_run_dir, prepare_device, train_run
 from trainlib.siamese.config import SiameseRunConfig
@@ -44,7 +45,8 @@ def configurations(arguments: argparse.Namespace, methods: list[str]) -> dict[st
         kind = AUTOENCODER if name in MASKED else SIAMESE
         given = dict(vars(arguments))
         if name in MASKED:
-            given.pop("model.projector_width", None)
+            for of_two_views in ("model.projector_width", "method.lambda_"):
+                given.pop(of_two_views, None)
             data = given.get("data.data", "digits")
             given.setdefault("optim.epochs", MASKED_EPOCHS.get(data))
         config = read_config(argparse.Namespace(**{"run.tensorboard": False, **given}), kind.config_class())
@@ -56,12 +58,13 @@ def configurations(arguments: argparse.Namespace, methods: list[str]) -> dict[st
 
 def train(configs: dict[str, Any], out: Path) -> list[Path]:
     """Train each configuration into ``out/NAME``."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError("--out", f"{out} already exists", "choose another --out")
     for config in configs.values():
         prepare_device(config)
     for name, config in configs.items():
-        create_run_dir(out / name, config)
-    for name, config in configs.items():
         kind = AUTOENCODER if name in MASKED else SIAMESE
-        dataset = load_dataset(config)
+        dataset = load_dataset(config)  # what is wrong with the data is said before a folder is made
+        create_run_dir(out / name, config)
         train_run(config, kind.build_method, dataset, out / name, instrument)
     return [out / name for name in configs]

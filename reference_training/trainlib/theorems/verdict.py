@@ -13,7 +13,7 @@ from trainlib.logs import NAME, read_metrics
 from trainlib.tables import aligned
 from trainlib.theorems.from_loss import informative_below
 from trainlib.theorems.instrument import METHODS, OPERANDS, statements_of
-from trainlib.theorems.statement import PREFIX, TOLERANCE, Statement, column
+from trainlib.theorems.statement import TOLERANCE, Statement, column
 from trainlib.theorems.two_views import MU
 
 Record = dict[str, Any]
@@ -194,11 +194,25 @@ def _number(x: float) -> str:
     return f"{x:.1e}" if x != 0 and (abs(x) < 1e-3 or abs(x) >= 1e5) else f"{x:.4g}"
 
 
+def comparisons(verdicts: list[Record]) -> int:
+    """How often a value was held against a bound."""
+    return sum(v["steps"] * len(v["forms"]) for v in verdicts)
+
+
+def conclusion(verdicts: list[Record]) -> str:
+    """One line below the table."""
+    bad = len(violations(verdicts))
+    return (
+        f"{comparisons(verdicts):,} comparisons in float64; violated is what fails by more than {TOLERANCE:g} of "
+        f"1 + |value| + |bound|, the rounding of eigenvalues. Violated of what is claimed to hold: {bad or 'none'}."
+    )
+
+
 def summary(runs: list[Run], verdicts: list[Record]) -> Record:
     """Everything for machines."""
     return {
         "tolerance": TOLERANCE,
-        "prefix": PREFIX,
+        "comparisons": comparisons(verdicts),
         "runs": [
             {"folder": str(r.folder), "method": r.method, "lines": len(r.records), "last_step": r.steps[-1]}
             for r in runs

@@ -1,0 +1,161 @@
+"""The commands that a figure or table of the paper consists of: their text, their state, and how they are carried out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainlib import deadline
+from trainlib.cli import protocol_parser, read_config
+from trainlib.config import MaskedRunConfig, from_dict, resolve
+from trainlib.errors import DIVERGED_EXIT_CODE
+from trainlib.files import read_json
+from trainlib.finetuning import PROTOCOL as FINETUNING
+from trainlib.paper import FINETUNE, MASKED, PROBE, SIAMESE, Training, What
+from trainlib.probing import PROTOCOL as PROBING
+from trainlib.run import CONFIG, SUMMARY, check_same, read_run_config
+from trainlib.siamese.config import SiameseRunConfig
+from trainlib.siamese.validate import validate_siamese
+from trainlib.validate import validate_masked
+
+PRETRAINING: dict[str, tuple[type, Callable[[Any], None]]] = {
+    MASKED: (MaskedRunConfig, validate_masked),
+    SIAMESE: (SiameseRunConfig, validate_siamese),
+}
+PROTOCOLS = {PROBE: PROBING, FINETUNE: FINETUNING}
+RESULTS = {PROBE: "linear_probe", FINETUNE: "finetune"}
+SCRIPTS = Path(__file__).resolve().parents[1]
+
+
+class Chosen(NamedTuple):
+    """What the user says for all runs."""
+
+    out: Path
+    data: str
+    data_dir: str | None
+    seeds: int
+    device: str | None = None
+    threads: int | None = None
+
+    def common(self) -> tuple[str, ...]:
+        """The options that every program takes."""
+        pairs = (("--data-dir", self.data_dir), ("--device", self.device), ("--threads", self.threads))
+        return tuple(text for flag, value in pairs if value is not None for text in (flag, str(value)))
+
+
+class Command(NamedTuple):
+    """One program on one run: its options but for the place, and its resolved configuration."""
+
+    program: str
+    title: str
+    seed: int
+    folder: Path  # of the pre-training run
+    options: tuple[str, ...]
+    config: Any
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the command makes the run, or evaluates it."""
+        return self.program in PRETRAINING
+
+    def state(self) -> str:
+        """``new``, ``begun`` or ``finished``.
+
+        Raises:
+            UsageError: What is there was made with other options.
+        """
+        if self.pretrains:
+            if not (self.folder / CONFIG).is_file():
+                return "new"
+            check_same(self.config, read_run_config(self.folder, type(self.config)), self.folder)
+            return "finished" if (self.folder / SUMMARY).is_file() else "begun"
+        name = RESULTS[self.program]
+        result = self.folder / f"{name}.json"
+        if not result.is_file():
+            return "begun" if (self.folder / name).is_dir() else "new"
+        check_same(self.config, from_dict(type(self.config), read_json(result)["protocol"]), result)
+        return "finished"
+
+    def arguments(self, state: str) -> list[str]:
+        """The command line after the program's name."""
+        if self.pretrains:
+            return [*self.options, "--out" if state == "new" else "--resume", str(self.folder)]
+        return [str(self.folder), *self.options, *([] if state == "new" else ["--resume"])]
+
+    def text(self, state: str) -> str:
+        """The whole command, for a shell."""
+        script = os.path.relpath(SCRIPTS / self.program)
+        return shlex.join(["python", script, *self.arguments(state)])
+
+
+def parse(program: str, options: list[str]) -> argparse.Namespace:
+    """The options as the program itself reads them."""
+    if program in PRETRAINING:
+        return importlib.import_module(program.removesuffix(".py")).build_parser().parse_args(options)
+    return protocol_parser(program, "", PROTOCOLS[program].config_class()).parse_args(options)
+
+
+def commands(what: What, chosen: Chosen) -> list[Command]:
+    """All commands of a figure or table, one seed after the other, each checked by its program's own rules."""
+    return [
+        command
+        for seed in range(chosen.seeds)
+        for training in what.rows
+        for command in _of_training(training, seed, chosen)
+    ]
+
+
+def run_folder(training: Training, seed: int, chosen: Chosen) -> Path:
+    """Where a run lies, equal for all figures and tables that share it."""
+    return chosen.out / "runs" / f"{chosen.data}-{training.epochs}ep-{training.name}-seed{seed}"
+
+
+def _of_training(training: Training, seed: int, chosen: Chosen) -> list[Command]:
+    folder = run_folder(training, seed, chosen)
+    config_class, validate = PRETRAINING[training.program]
+    options = ("--data", chosen.data, *training.options, "--seed", str(seed), *chosen.common())
+    config = resolve(read_config(parse(training.program, list(options)), config_class()))
+    validate(config)
+    found = [Command(training.program, training.title, seed, folder, options, config)]
+    for program, own in training.evaluations:
+        protocol = PROTOCOLS[program]
+        following = (*own, *chosen.common())
+        asked = read_config(parse(program, [str(folder), *following]), protocol.config_class())
+        asked = resolve(asked.with_source(config))
+        protocol.validate(asked)
+        found.append(Command(program, training.title, seed, folder, following, asked))
+    return found
+
+
+def carry_out(todo: list[Command]) -> tuple[int, list[Command]]:
+    """Carry out what is not finished; an exit code, and the trainings that diverged (the others go on).
+
+    Raises:
+        PausedError: The time is over; the same call goes on where this one stopped.
+    """
+    diverged: list[Command] = []
+    for number, command in enumerate(todo, 1):
+        state = command.state()
+        if state == "finished" or any(other.folder == command.folder for other in diverged):
+            continue
+        if deadline.passed():
+            raise deadline.PausedError
+        print(f"[{number}/{len(todo)}] {command.text(state)}", file=sys.stderr, flush=True)
+        main = importlib.import_module(command.program.removesuffix(".py")).main
+        with contextlib.redirect_stdout(io.StringIO()):  # the tables of single runs
+            code = main(command.arguments(state))
+        if code == DIVERGED_EXIT_CODE:
+            diverged.append(command)
+        elif code:
+            return code, diverged
+    return DIVERGED_EXIT_CODE if diverged else 0, diverged
+
+

@@ -1,0 +1,99 @@
+"""What ``run_paper.py`` does: plan, train what is missing, report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from trainlib import deadline, paper
+from trainlib.errors import UsageError
+from trainlib.paper_commands import Chosen, Command, carry_out, commands
+from trainlib.paper_cost import describe
+from trainlib.paper_report import report
+from trainlib.validate import require
+
+PLACEHOLDER = "DATA"  # the data folder in a dry run that names none
+
+
+def run_paper(arguments: argparse.Namespace) -> int:
+    """Carry out the command line; an exit code."""
+    _check(arguments)
+    plans = {what: paper.plan(what, arguments.scale, arguments.epochs) for what in _wanted(arguments)}
+    chosen = {what: _chosen(arguments, what) for what in plans}
+    todo = {what: commands(plan, chosen[what]) for what, plan in plans.items()}
+    if arguments.dry_run:
+        for what, plan in plans.items():
+            print(f"# {plan.title}")
+            print(dry_run(todo[what], arguments.scale))
+        return 0
+    worst = 0
+    with deadline.stop_after(arguments.minutes):
+        for what, plan in plans.items():
+            paused, diverged, code = False, [], 0
+            try:
+                code, diverged = carry_out(todo[what])
+            except deadline.PausedError:
+                paused = True
+            if code and not diverged:
+                return code
+            worst = worst or code
+            print(report(what, arguments.scale, plan, todo[what], diverged, chosen[what]))
+            print(f"results: {chosen[what].out / what}")
+            if paused:
+                print(f"stopped after {arguments.minutes:g} minutes; continue with the same command")
+                break
+    return worst
+
+
+def dry_run(todo: list[Command], scale: str) -> str:
+    """The commands, ready for a shell, and what they cost; a finished one is a comment."""
+    states = [command.state() for command in todo]
+    lines = [
+        ("# finished: " if state == "finished" else "") + command.text(state)
+        for command, state in zip(todo, states, strict=True)
+    ]
+    left = [command for command, state in zip(todo, states, strict=True) if state != "finished"]
+    runs = len({command.folder for command in todo})
+    cost = describe(left, scale) if left else "nothing left to do"
+    lines.append(f"# {runs} runs, {len(todo)} commands, {len(todo) - len(left)} of them finished; {cost}\n")
+    return "\n".join(lines)
+
+
+def _wanted(arguments: argparse.Namespace) -> list[str]:
+    if arguments.what != "all":
+        return [arguments.what]
+    refused = paper.NOT_ON_IMAGENET if arguments.scale == "imagenet" else {}
+    for what, reason in refused.items():
+        print(f"skipped: {what}: {reason}", file=sys.stderr)
+    return [what for what in paper.WHATS if what not in refused]
+
+
+def _chosen(arguments: argparse.Namespace, what: str) -> Chosen:
+    needs_files = arguments.scale != "digits"
+    data_dir = arguments.data_dir or (PLACEHOLDER if needs_files and arguments.dry_run else None)
+    return Chosen(
+        arguments.out or Path("runs") / f"paper-{arguments.scale}",
+        arguments.data or paper.data_of(what, arguments.scale),
+        data_dir if needs_files else None,
+        arguments.seeds or paper.OF_SCALE[arguments.scale].seeds,
+        arguments.device,
+        arguments.threads,
+    )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what no plan can mean."""
+    scale = arguments.scale
+    if scale == "imagenet" and arguments.what in paper.NOT_ON_IMAGENET:
+        raise UsageError(
+            "--scale", f"there is no {arguments.what} at scale imagenet: {paper.NOT_ON_IMAGENET[arguments.what]}",
+            "use --scale cifar-full",
+        )  # fmt: skip
+    require(
+        arguments.data is None or scale in ("cifar-small", "cifar-full"), "--data",
+        f"scale {scale} has one data set only", "leave it out",
+    )  # fmt: skip
+    for name in ("seeds", "epochs", "minutes"):
+        value = getattr(arguments, name)
+        require(value is None or value > 0, f"--{name}", f"expected a number above 0, got {value}", "raise it")

@@ -1,0 +1,50 @@
+"""Run folders for the evaluation protocols: made without training, or with very little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from trainlib import checkpoint
+from trainlib.checkpoint import Progress
+from trainlib.mask_information import build_masked
+from trainlib.run import create_run_dir
+
+
+def make_run(
+    folder: Path, config, *, channels: int = 1, build: Callable = build_masked, epoch: int | None = None
+):
+    """A run folder with configuration and checkpoint, and the method whose weights it holds."""
+    torch.manual_seed(config.run.seed)
+    method = build(config, channels, 10)
+    for parameter in method.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    create_run_dir(folder, config)
+    progress = Progress(epoch=config.optim.epochs if epoch is None else epoch)
+    checkpoint.save(folder, config, progress, {"model": method.state_dict()})
+    return method.eval()
+
+
+def run_program(main: Callable, capsys, *options) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a program in this process."""
+    capsys.readouterr()
+    try:
+        code = main([*map(str, options)])
+    except SystemExit as error:  # argparse
+        code = int(error.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def refused(main: Callable, capsys, *options) -> str:
+    """The one line with which a program refuses a request."""
+    code, stdout, stderr = run_program(main, capsys, *options)
+    assert (code, stdout) == (2, ""), stderr
+    assert stderr.count("\n") == 1, stderr
+    return stderr
+
+
+def states(folder: Path) -> dict:
+    """The states in a checkpoint."""
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["states"]
