@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -233,3 +234,20 @@ def check_frobenius_norm(squared: Tensor, trace: Tensor) -> None:
                 f"Expected a positive semi-definite matrix, got Frobenius norm {norm:.3g} above the trace {total:.3g}, "
                 "so that an eigenvalue is negative. Use Gram(features) or a positive definite kernel."
             )
+
+
+def check_not_negative(x: Tensor, name: str, remedy: str = "") -> Tensor:
+    """Accept numbers >= 0 and return them in float64; NaN passes."""
+    check_floating(x, name)
+    if x.device.type == "cpu" and values_are_readable(x) and bool((x < 0).any()):
+        raise ValueError(f"Expected {name} >= 0, got {x.min().item():.3g}.{' ' + remedy if remedy else ''}")
+    return x.double()
+
+
+def check_count(n: object, name: str) -> int:
+    """Accept an integer >= 1."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise TypeError(f"Expected {name} to be an integer, got {type(n).__name__}.")
+    if n < 1:
+        raise ValueError(f"Expected {name} >= 1, got {n}.")
+    return int(n)

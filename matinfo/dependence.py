@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_order
-from matinfo.bounds._elementwise import check_count
+from matinfo._validation import check_count, check_order
 from matinfo.entropy import as_operands, joint_entropy_of
 from matinfo.operands import Gram, Operand
 

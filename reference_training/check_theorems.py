@@ -21,7 +21,7 @@ OPTIONS = (
     ("--epochs", "optim.epochs", int, EPOCHS_HELP),
     ("--batch", "optim.batch", int, "images per step [the recipe's]"),
     ("--projector-width", "model.projector_width", int, "width of the projections [the recipe's]"),
-    ("--lambda", "method.lambda_", float, "weight in the losses of two views [5.1e-3 and 1]"),
+    ("--lambda", "method.lambda_", float, "weight in the losses of two views [the method's]"),
     ("--log-every", "run.log_every", int, "steps between two evaluations [the recipe's]"),
     ("--seed", "run.seed", int, "seed of everything random [0]"),
     ("--threads", "run.threads", int, "CPU threads [the recipe's]"),

@@ -32,8 +32,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("what", choices=(*WHATS, "all"), metavar="WHAT", help=", ".join((*WHATS, "all")))
     add("--scale", choices=SCALES, required=True, help="digits, cifar-small: for two CPU cores; cifar-full, imagenet: "
         "the paper's recipes, for a GPU")  # fmt: skip
-    add("--data", choices=("cifar10", "cifar100"), help="at the scales of CIFAR [cifar10; figure4, table3: cifar100]")
-    add("--data-dir", metavar="PATH", help="folder with CIFAR in torchvision's layout, or with train/ and val/")
+    add(
+        "--data",
+        choices=("cifar10", "cifar100"),
+        help="at the scales of CIFAR [cifar10; figure4, table3: cifar100]",
+    )
+    add(
+        "--data-dir",
+        metavar="PATH",
+        help="folder with CIFAR in torchvision's layout, or with train/ and val/",
+    )
     add("--out", type=Path, metavar="PATH", help="folder of runs and results [runs/paper-SCALE]")
     add("--seeds", type=int, metavar="N", help="seeds 0 to N-1 [digits: 3; else 1]")
     add("--epochs", type=int, metavar="N", help="epochs of pre-training [the scale's]")

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_floating, values_are_readable
 
 
 def elementwise(function: Callable[..., Tensor]) -> Callable[..., Any]:
@@ -25,20 +24,3 @@ def elementwise(function: Callable[..., Tensor]) -> Callable[..., Any]:
         return function(torch.tensor(float(value), dtype=torch.float64), *args, **kwargs).item()
 
     return wrapper
-
-
-def check_not_negative(x: Tensor, name: str, remedy: str = "") -> Tensor:
-    """Accept numbers >= 0 and return them in float64; NaN passes."""
-    check_floating(x, name)
-    if x.device.type == "cpu" and values_are_readable(x) and bool((x < 0).any()):
-        raise ValueError(f"Expected {name} >= 0, got {x.min().item():.3g}.{' ' + remedy if remedy else ''}")
-    return x.double()
-
-
-def check_count(n: object, name: str) -> int:
-    """Accept an integer >= 1."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise TypeError(f"Expected {name} to be an integer, got {type(n).__name__}.")
-    if n < 1:
-        raise ValueError(f"Expected {name} >= 1, got {n}.")
-    return int(n)

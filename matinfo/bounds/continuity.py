@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_order
-from matinfo.bounds._elementwise import check_count, check_not_negative, elementwise
+from matinfo._validation import check_count, check_not_negative, check_order
+from matinfo.bounds._elementwise import elementwise
 
 
 @elementwise

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_features, check_positive
-from matinfo.bounds._elementwise import check_count, check_not_negative, elementwise
+from matinfo._validation import check_choice, check_count, check_features, check_not_negative, check_positive
+from matinfo.bounds._elementwise import elementwise
 
 FORMS = ("sharp", "paper")
 _SUM_FORM = "The bounds hold for losses in sum form, as the functions of matinfo.losses return them."

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_choice, check_order, check_positive
-from matinfo.bounds._elementwise import check_count, check_not_negative, elementwise
+from matinfo._validation import check_choice, check_count, check_not_negative, check_order, check_positive
+from matinfo.bounds._elementwise import elementwise
 from matinfo.bounds.overlap import FORMS
 
 

@@ -7,8 +7,13 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_features, check_positive, check_same_shape, values_are_readable
-from matinfo.bounds._elementwise import check_count
+from matinfo._validation import (
+    check_count,
+    check_features,
+    check_positive,
+    check_same_shape,
+    values_are_readable,
+)
 from matinfo.losses._softmax import log_probabilities, scaled
 from matinfo.operands import as_tensor
 

@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_features, check_positive, check_same_shape, check_views
-from matinfo.bounds._elementwise import check_count
+from matinfo._validation import (
+    check_choice,
+    check_count,
+    check_features,
+    check_positive,
+    check_same_shape,
+    check_views,
+)
 from matinfo.coding_rate import coding_rate, rate_reduction
 from matinfo.divergence import matrix_kl
 from matinfo.entropy import entropy_of

@@ -6,8 +6,14 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_features, check_floating, check_positive, check_same_shape, check_views
-from matinfo.bounds._elementwise import check_count
+from matinfo._validation import (
+    check_count,
+    check_features,
+    check_floating,
+    check_positive,
+    check_same_shape,
+    check_views,
+)
 from matinfo.losses._softmax import log_probabilities
 from matinfo.operands import normalize_rows
 from matinfo.spectral.precision import at_least_float32

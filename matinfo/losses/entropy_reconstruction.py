@@ -14,12 +14,12 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import (
     check_choice,
+    check_count,
     check_features,
     check_positive,
     check_probabilities,
     check_same_shape,
 )
-from matinfo.bounds._elementwise import check_count
 from matinfo.operands import normalize_rows
 from matinfo.spectral.precision import at_least_float32
 

@@ -73,7 +73,9 @@ class _Moment(SpectralOperation):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (R,) = ctx.saved_tensors
         G, R = grad + grad.mT, R.to(ctx.working)
-        result = (G @ R.mT).mT if R.stride(-1) != 1 else R @ G  # two transposed factors are several times slower
+        result = (
+            (G @ R.mT).mT if R.stride(-1) != 1 else R @ G
+        )  # two transposed factors are several times slower
         return result.to(ctx.given), None
 
     @staticmethod

@@ -64,7 +64,7 @@ def _siamese() -> Kind:
     return Kind(
         SiameseRunConfig,
         lambda config, channels: Branch(
-            config.model, channels, METHOD_CLASSES[config.method.method].projector
+            config.model, channels, METHOD_CLASSES[config.method.method].settings.projector
         ),
         lambda outputs: dict(zip(("backbone", "projector"), outputs, strict=True)),
         prefix="online.",
@@ -149,23 +149,24 @@ def load_backbone(run_dir: Path) -> Backbone:
             f"train it first (pre-training continues with --resume {run_dir})",
         )
     progress, states = found
+    weights = {
+        name.removeprefix(kind.prefix): value
+        for name, value in states.get("model", {}).items()
+        if name.startswith(kind.prefix)
+    }
+    images = next((value for value in weights.values() if value.ndim == 4), None)  # the first convolution's
+    misfit = UsageError(
+        OPTION,
+        f"{Path(run_dir) / checkpoint.NAME} does not hold the encoder that {CONFIG} describes",
+        "put back the checkpoint of this run",
+    )
+    if images is None:
+        raise misfit
+    backbone = Backbone(kind, config, images.shape[1])
     try:
-        weights = {
-            name.removeprefix(kind.prefix): value
-            for name, value in states["model"].items()
-            if name.startswith(kind.prefix)
-        }
-        first = next(
-            value for value in weights.values() if value.ndim == 4
-        )  # the convolution that sees the images
-        backbone = Backbone(kind, config, first.shape[1])
         backbone.encoder.load_state_dict(weights)
-    except (KeyError, RuntimeError, AttributeError, StopIteration, TypeError) as error:
-        raise UsageError(
-            OPTION,
-            f"{Path(run_dir) / checkpoint.NAME} does not hold the encoder that {CONFIG} describes",
-            "put back the checkpoint of this run",
-        ) from error
+    except RuntimeError as error:
+        raise misfit from error
     backbone.origin = replace(backbone.origin, run_dir=Path(run_dir), epoch=progress.epoch)
     return backbone
 

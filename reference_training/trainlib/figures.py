@@ -24,11 +24,22 @@ from trainlib.run import CONFIG
 from trainlib.siamese.config import SiameseRunConfig
 
 OPTION = "FOLDER"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # besides the colours, for those who cannot tell them apart
+MARKERS = (
+    "o",
+    "s",
+    "^",
+    "D",
+    "v",
+    "P",
+    "X",
+    "*",
+)  # besides the colours, for those who cannot tell them apart
 LINEAR_BELOW = 1e-3  # nats
 NOT_SIAMESE = "runs of pretrain_siamese.py (SimCLR, Barlow Twins, BYOL)"
 NOT_MASKED = "runs of pretrain_mmae.py (MAE, U-MAE, M-MAE)"
-NOT_SWEPT = "runs of pretrain_siamese.py --method simclr with at least two values of --temperature (0.3, 0.5, 0.7)"
+NOT_SWEPT = (
+    "runs of pretrain_siamese.py --method simclr with at least two values of --temperature (0.3, 0.5, 0.7)"
+)
 
 
 class Run(NamedTuple):
@@ -80,8 +91,16 @@ def _joint(feature: str) -> Panel:
 
 def _divergences(feature: str) -> tuple[Panel, ...]:
     return (
-        Panel(feature, "matrix_js", "JS of the matrices (nats)", f"matrix divergence, {feature}", near_zero=True),
-        Panel(feature, "spectrum_js", "JS of the spectra (nats)", f"eigenspace divergence, {feature}", near_zero=True),
+        Panel(
+            feature, "matrix_js", "JS of the matrices (nats)", f"matrix divergence, {feature}", near_zero=True
+        ),
+        Panel(
+            feature,
+            "spectrum_js",
+            "JS of the spectra (nats)",
+            f"eigenspace divergence, {feature}",
+            near_zero=True,
+        ),
     )
 
 
@@ -135,7 +154,9 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     """
     path = folder / CONFIG
     if not path.is_file():
-        problem = f"{folder} is neither a run nor a comparison" if folder.is_dir() else f"there is no {folder}"
+        problem = (
+            f"{folder} is neither a run nor a comparison" if folder.is_dir() else f"there is no {folder}"
+        )
         raise UsageError(OPTION, problem, "name folders that the pre-training programs made")
     values = read_json(path)
     try:
@@ -144,7 +165,9 @@ def read_run(folder: Path, label: str | None = None) -> Run:
         raise UsageError(
             OPTION, f"{path} is not the configuration of a pre-training run", "name another run"
         ) from error
-    return Run(label or config.label(), folder, config, [r for r in read_metrics(folder) if r["kind"] == "eval"])
+    return Run(
+        label or config.label(), folder, config, [r for r in read_metrics(folder) if r["kind"] == "eval"]
+    )
 
 
 def read_runs(folders: list[Path]) -> list[Run]:

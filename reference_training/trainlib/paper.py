@@ -57,7 +57,7 @@ OF_SCALE = {
         {"masked": 250, "table2": 250, "mimae": 100, "siamese": 100, "er": 100}, small_batch=32, seeds=3,
     ),
     "cifar-small": Scale(
-        (), ("--precision", "bf16"), ("--feature", "all", "--cached"), ("--epochs", "5"),
+        (), ("--precision", "bf16"), ("--feature", "all", "--cached"), ("--epochs", "4"),
         {"masked": 12, "table2": 6, "mimae": 6, "siamese": 16, "er": 4},
     ),
     "cifar-full": Scale(

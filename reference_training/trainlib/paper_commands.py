@@ -157,5 +157,3 @@ def carry_out(todo: list[Command]) -> tuple[int, list[Command]]:
         elif code:
             return code, diverged
     return DIVERGED_EXIT_CODE if diverged else 0, diverged
-
-

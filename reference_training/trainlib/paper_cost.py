@@ -13,8 +13,8 @@ IMAGES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "imagefolder": 
 # Images of an epoch per second, measured on a shared virtual CPU of two cores; the recipes of the small scales.
 CPU_RATES = {
     ("digits", MASKED): 3900, ("digits", SIAMESE): 4800, ("digits", PROBE): 6200, ("digits", FINETUNE): 1800,
-    ("cifar-small", MASKED): 2000, ("cifar-small", SIAMESE): 1400, ("cifar-small", PROBE): 40_000,
-    ("cifar-small", FINETUNE): 500,
+    ("cifar-small", MASKED): 2000, ("cifar-small", SIAMESE): 1400, ("cifar-small", PROBE): 25_000,
+    ("cifar-small", FINETUNE): 350,
 }  # fmt: skip
 SUSTAINED = 1e14  # floating-point operations a second that a large GPU keeps up in bf16; an assumption
 RESNET18_CIFAR = 2 * 0.56e9  # operations of a forward pass of one image of 32 x 32
@@ -29,7 +29,9 @@ def describe(commands: Iterable[Command], scale: str) -> str:
     pretraining: dict[Any, Any] = {c.folder: c.config for c in commands if c.pretrains}
     total = sum(_operations(c, pretraining.get(c.folder)) for c in commands)
     hours = total / SUSTAINED / 3600
-    return f"about {total:.1e} floating-point operations, {hours:.2g} hours of a GPU that sustains 100 TFLOP/s"
+    return (
+        f"about {total:.1e} floating-point operations, {hours:.2g} hours of a GPU that sustains 100 TFLOP/s"
+    )
 
 
 def _images(command: Command) -> float:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from trainlib import figures
 from trainlib.files import read_json, write_atomic, write_json
-from trainlib.paper import What
+from trainlib.paper import What, data_of, plan
 from trainlib.paper_commands import RESULTS, Chosen, Command, run_folder
 from trainlib.pictures import COLOURS, save, tidy
 from trainlib.protocol import NOTE
@@ -113,8 +113,11 @@ def report(
         folders = [run_folder(training, seed, chosen) for seed in range(chosen.seeds)]
         records = [_record(folder) for folder in folders if (folder / SUMMARY).is_file()]
         rows.append({"label": training.title, "records": records})
-        runs += [figures.read_run(folder, training.title) for folder in folders if (folder / CONFIG).is_file()]
-    published = PUBLISHED.get((name, scale), {}) if chosen.data in ("imagefolder", "cifar100") else {}
+        runs += [
+            figures.read_run(folder, training.title) for folder in folders if (folder / CONFIG).is_file()
+        ]
+    as_in_paper = what == plan(name, scale) and chosen.data == data_of(name, scale)
+    published = PUBLISHED.get((name, scale), {}) if as_in_paper else {}
     text = f"{_table(rows, COLUMNS[what.columns], published)}\n"
     done = sum(command.state() == "finished" for command in todo)
     text += f"\n{what.title}; scale {scale}, {chosen.data}; {done} of {len(todo)} commands finished.\n"
@@ -200,7 +203,13 @@ def _draw_sweep(runs: list[figures.Run], path: Path) -> None:
                 spreads = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in line.values()]
                 means = [statistics.fmean(v) for v in line.values()]
                 axes.errorbar(
-                    list(line), means, spreads, color=colour, marker=marker, capsize=3, label=f"{scale}'s scale"
+                    list(line),
+                    means,
+                    spreads,
+                    color=colour,
+                    marker=marker,
+                    capsize=3,
+                    label=f"{scale}'s scale",
                 )
         axes.set(xscale="log", xlabel="mu", ylabel=column.title)
         tidy(axes)

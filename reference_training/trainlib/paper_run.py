@@ -26,6 +26,10 @@ def run_paper(arguments: argparse.Namespace) -> int:
         for what, plan in plans.items():
             print(f"# {plan.title}")
             print(dry_run(todo[what], arguments.scale))
+        if len(plans) > 1:
+            print(
+                f"# all of it, with shared runs trained once: {_total(list(todo.values()), arguments.scale)}"
+            )
         return 0
     worst = 0
     with deadline.stop_after(arguments.minutes):
@@ -53,11 +57,16 @@ def dry_run(todo: list[Command], scale: str) -> str:
         ("# finished: " if state == "finished" else "") + command.text(state)
         for command, state in zip(todo, states, strict=True)
     ]
-    left = [command for command, state in zip(todo, states, strict=True) if state != "finished"]
-    runs = len({command.folder for command in todo})
+    return "\n".join([*lines, f"# {_total([todo], scale)}\n"])
+
+
+def _total(parts: list[list[Command]], scale: str) -> str:
+    """Number of runs and commands, each counted once, and a rough cost of what is left."""
+    distinct = {(command.folder, command.program): command for part in parts for command in part}
+    left = [command for command in distinct.values() if command.state() != "finished"]
+    runs = len({command.folder for command in distinct.values()})
     cost = describe(left, scale) if left else "nothing left to do"
-    lines.append(f"# {runs} runs, {len(todo)} commands, {len(todo) - len(left)} of them finished; {cost}\n")
-    return "\n".join(lines)
+    return f"{runs} runs, {len(distinct)} commands, {len(distinct) - len(left)} of them finished; {cost}"
 
 
 def _wanted(arguments: argparse.Namespace) -> list[str]:
@@ -96,4 +105,6 @@ def _check(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     for name in ("seeds", "epochs", "minutes"):
         value = getattr(arguments, name)
-        require(value is None or value > 0, f"--{name}", f"expected a number above 0, got {value}", "raise it")
+        require(
+            value is None or value > 0, f"--{name}", f"expected a number above 0, got {value}", "raise it"
+        )

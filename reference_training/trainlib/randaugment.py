@@ -14,6 +14,7 @@ from trainlib.rng import seeded
 POLICY = "rand-m9-mstd0.5-inc1"
 GEOMETRIC = ["Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"]
 SHIFT = 0.45  # of the side, as timm's training recipes set it
+MOST = 9.999  # of the magnitudes; at 10, timm's own limit, posterize keeps 0 bits, which Pillow 12 and later refuse
 
 
 class RandAugment:
@@ -25,6 +26,7 @@ class RandAugment:
             "img_mean": fill if channels > 1 else fill[0],
             "interpolation": Image.Resampling.BICUBIC,
             "translate_pct": SHIFT,
+            "magnitude_max": MOST,
         }
         self.transform = rand_augment_transform(
             POLICY, options, transforms=GEOMETRIC if operations == "geometric" else None

@@ -13,11 +13,11 @@ import pretrain_siamese
 import pytest
 import torch
 from siamese_options import TINY_SIAMESE, siamese_config, siamese_method
-from trainlib.config import differences, flag_of, from_dict, resolve, sections, to_dict
+from trainlib.config import differences, flag_of, from_dict, sections, to_dict
 from trainlib.data import load_dataset
 from trainlib.logs import read_metrics
-from trainlib.siamese.base import SiameseMethod
-from trainlib.siamese.config import SiameseConfig, SiameseRunConfig
+from trainlib.siamese.base import SiameseMethod, measured_views
+from trainlib.siamese.config import SiameseRunConfig
 from trainlib.siamese.instrument import batch_information, divergences, shared_information
 from trainlib.siamese.registry import METHOD_CLASSES
 from trainlib.step import StepOutput
@@ -270,9 +270,16 @@ def test_label_names_the_options_that_are_not_the_methods_own():
 def test_crop_is_the_data_sets_else_the_augmentations():
     assert siamese_config("vicreg").data.crop_min == 0.4  # digits
     for name, expected in (("vicreg", 0.2), ("simclr", 0.08)):
-        config = dataclasses.replace(SiameseRunConfig(), method=SiameseConfig(method=name))
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, data="cifar10"))
-        assert resolve(config).data.crop_min == expected
+        assert siamese_config(name, data="cifar10").data.crop_min == expected
+
+
+def test_held_out_views_are_equal_for_all_methods_and_options():
+    for data in ("digits", "cifar10"):
+        recipes = {
+            measured_views(siamese_config(name, data=data, **options))
+            for name, options in (("simclr", {}), ("vicreg", {}), ("byol", {"crop_min": 0.7, "flip": False}))
+        }
+        assert len(recipes) == 1
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,16 @@ from trainlib.siamese.optimizers import PROBE_LR, make_optimizer
 from trainlib.siamese.pictures import draw_training, draw_views
 from trainlib.siamese.settings import Settings
 from trainlib.step import StepOutput
-from trainlib.views import AUGMENTATIONS, Views
+from trainlib.views import AUGMENTATIONS, ViewRecipe, Views
 
 CALIBRATION = 1000  # images
-MEASURED_VIEWS = AUGMENTATIONS["asymmetric"][0]  # of the held-out batch, equal for all methods
+MEASURED_VIEWS = AUGMENTATIONS["asymmetric"][0]
+
+
+def measured_views(config) -> ViewRecipe:
+    """How the held-out batch is augmented: by the data set alone, hence equal for all methods and options."""
+    own = config.recipes[config.data.data]
+    return replace(MEASURED_VIEWS, flip=own["flip"], crop_min=own.get("crop_min", MEASURED_VIEWS.crop_min))
 
 
 class Projections(NamedTuple):
@@ -58,7 +64,7 @@ class SiameseMethod(Method):
             replace(view, crop_min=data.crop_min, flip=data.flip)
             for view in AUGMENTATIONS[self.config.augmentation]
         )
-        self.measured_views = replace(MEASURED_VIEWS, crop_min=data.crop_min, flip=data.flip)
+        self.measured_views = measured_views(config)
 
     def prepare(self, dataset) -> None:
         """Give the untrained networks the batch statistics of training images."""

@@ -15,12 +15,12 @@ def validate_siamese(config: Any) -> None:
     """Check the options of joint-embedding pre-training. ``config`` must be resolved."""
     validate_common(config)
     method, model = config.method, config.model
-    _check_options(method)
     for section, names in (
         (model, ("width", "projector_hidden", "projector_width")),
         (method, ("prototypes", "knn_images")),
     ):
         positive_integers(section, {name: "--" + name.replace("_", "-") for name in names})
+    _check_options(method)
     require(
         0 <= config.optim.momentum < 1,
         "--momentum",

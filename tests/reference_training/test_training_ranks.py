@@ -1,0 +1,89 @@
+"""Several processes train as one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from trainlib.logs import read_metrics
+
+pytestmark = pytest.mark.distributed
+SCRIPTS = Path(__file__).parents[2] / "reference_training"
+SMALL = ["--epochs", "2", "--no-tensorboard", "--threads", "1", "--rank-images", "64"]
+
+
+def train(script: str, out: Path, *options: str, processes: int = 1) -> subprocess.CompletedProcess:
+    """Run a training script, under torchrun where there are several processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(SCRIPTS / script)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    return subprocess.run(
+        [*command, *SMALL, *options, "--out", str(out)], capture_output=True, text=True, env=environment
+    )
+
+
+def weights(run_dir: Path) -> torch.Tensor:
+    """All parameters and buffers of the last checkpoint."""
+    model = torch.load(run_dir / "checkpoint.pt", weights_only=True)["states"]["model"]
+    return torch.cat([value.double().flatten() for value in model.values()])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--method", "mmae", "--lambda", "0.5"),
+        ("--method", "umae", "--lambda", "0.5"),
+        ("--method", "mmae", "--lambda", "0.5", "--centering"),
+        ("--method", "entmae", "--lambda", "0.1"),
+        ("--method", "mimae"),
+    ],
+    ids=" ".join,
+)
+def test_masked_training_on_several_processes_ends_with_the_weights_of_one(options, processes, tmp_path):
+    for name, count in (("one", 1), ("several", processes)):
+        done = train("pretrain_mmae.py", tmp_path / name, *options, processes=count)
+        assert done.returncode == 0, done.stderr
+    one, several = weights(tmp_path / "one"), weights(tmp_path / "several")
+    # AdamW divides by the gradient's size: rounding in a small gradient moves a weight by a share of the rate.
+    assert (one - several).norm() < 1e-3 * one.norm()
+    last = [read_metrics(tmp_path / name)[-1] for name in ("one", "several")]
+    assert last[0].keys() == last[1].keys()
+
+
+@pytest.mark.slow
+def test_a_local_gather_weakens_the_regulariser(tmp_path):
+    options = ("--method", "mmae", "--lambda", "0.5", "--gather")
+    for gather in ("exact", "local"):
+        done = train("pretrain_mmae.py", tmp_path / gather, *options, gather, processes=2)
+        assert done.returncode == 0, done.stderr
+    halved = train("pretrain_mmae.py", tmp_path / "halved", "--method", "mmae", "--lambda", "0.25")
+    assert halved.returncode == 0, halved.stderr
+    local, exact, half = (weights(tmp_path / name) for name in ("local", "exact", "halved"))
+    assert (local - half).norm() < 0.1 * (local - exact).norm()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simclr", "byol", "swav", "deepcluster", "dino", "barlow_twins"])
+def test_joint_embedding_training_runs_on_two_processes(method, tmp_path):
+    for name, processes in (("one", 1), ("two", 2)):
+        done = train("pretrain_siamese.py", tmp_path / name, "--method", method, processes=processes)
+        assert done.returncode == 0, done.stderr
+    first = [
+        next(r for r in read_metrics(tmp_path / name) if r["kind"] == "train") for name in ("one", "two")
+    ]
+    # Batch normalisation sees half a batch on each of two processes; everything else is that of one.
+    assert first[0]["loss"] == pytest.approx(first[1]["loss"], rel=0.05)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(run_script, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, error = run_script("--batch", "33", "--out", tmp_path / "run")
+    assert code == 2
+    assert "--batch: 33 images cannot be shared evenly by 2 processes; use a multiple of 2" in error
+    assert not (tmp_path / "run").exists()
