@@ -1,7 +1,7 @@
 """What each figure and table of *Information Flow in Self-Supervised Learning* (Tan et al. 2024) needs, by scale.
 
-``digits`` and ``cifar-small`` are for a CPU, with fewer epochs and smaller networks than the paper's. ``cifar-full`` and
-``imagenet`` are the paper's recipes, or what is known of them, for a GPU.
+``digits`` and ``cifar-small`` are for a CPU, with fewer epochs and smaller networks than the paper's. ``cifar-full``
+and ``imagenet`` are the paper's recipes, or what is known of them, for a GPU.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ class _Planner:
     def table2(self) -> What:
         rows = [
             self.masked(
-                f"M-MAE, mu {mu:g}, {scale}'s scale", f"mmae-{scale}-mu{mu:g}" if (scale, mu) != ("code", 1) else "mmae",
+                f"M-MAE, mu {mu:g}, {scale}'s scale",
+                "mmae" if (scale, mu) == ("code", 1) else f"mmae-{scale}-mu{mu:g}",
                 "--method", "mmae", *LAMBDA, "--mu", f"{mu:g}", "--tcr-scale", scale,
                 purpose="table2", probe=True,
             )
@@ -191,7 +192,10 @@ class _Planner:
             mmae("M-MAE", "mmae", "0.01"),
             mmae(f"M-MAE, gradient divided by {PROCESSES}", f"mmae-lambda{divided}", divided),
             mmae("M-MAE, norm applied twice", "mmae-doublenorm", "0.01", "--double-norm"),
-            mmae(f"M-MAE as released on {PROCESSES} GPUs", f"mmae-lambda{divided}-doublenorm", divided, "--double-norm"),
+            mmae(
+                f"M-MAE as released on {PROCESSES} GPUs", f"mmae-lambda{divided}-doublenorm", divided,
+                "--double-norm",
+            ),
             mmae("M-MAE, coding rate as printed", "mmae-paper-mu1", "0.01", "--tcr-scale", "paper"),
         )  # fmt: skip
         return What("Three defects of the published code", rows, (4,), "protocols")

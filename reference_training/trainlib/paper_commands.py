@@ -1,4 +1,4 @@
-"""The commands that a figure or table of the paper consists of: their text, their state, and how they are carried out."""
+"""The commands that a figure or table of the paper consists of: their text, their state, and what carries them out."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Protocol:
     config_class: type
     name: Callable[[Any], str]  # from the configuration: the name of the results
     validate: Callable[[Any], None]
-    check: Callable[[Any, Backbone], None]  # configuration against encoder
+    check: Callable[[Any, Backbone], object]  # configuration against encoder; raises what does not fit
     prepare: Callable[[Any, Backbone, Any, Fabric], Prepared]
     finish: Callable[[Path, str], None] = lambda place, label: None  # pictures
 
