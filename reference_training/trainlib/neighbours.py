@@ -6,6 +6,7 @@ import argparse
 import math
 from typing import Any
 
+from trainlib import ranks
 from trainlib.backbone import Backbone, load_backbone
 from trainlib.cli import read_config
 from trainlib.config import to_dict
@@ -30,6 +31,8 @@ def run_neighbours(arguments: argparse.Namespace) -> int:
 
 
 def _carry_out(arguments: argparse.Namespace) -> None:
+    if ranks.started() > 1:
+        raise UsageError("torchrun", "neighbours are sought by one process", "start it with python")
     places = result_places(arguments)
     datasets, configs, origins = Datasets(), [], []
     for run_dir, _ in places:

@@ -76,6 +76,10 @@ OF_SCALE = {
         {"masked": 200, "table2": 200, "mimae": 400},
     ),
 }  # fmt: skip
+PUBLISHED_OPTIONS = {  # of single methods, at cifar-full; the programs' own defaults are for small recipes
+    "dino": ("--prototypes", "4096", "--ema", "0.9995"),
+    "dino_er": ("--prototypes", "4096", "--ema", "0.9995"),
+}
 WARMUP_SHARE = {"cifar-full": {"masked": 0.1, "siamese": 0.01}}  # of the epochs, where the recipe has another
 
 # The data set of each figure and table in the paper, for the scales of CIFAR.
@@ -122,9 +126,12 @@ class _Planner:
         evaluations += [(FINETUNE, self.own.finetune)] if finetune else []
         return run._replace(evaluations=tuple(evaluations))
 
-    def siamese(self, title: str, name: str, *options: str, purpose: str = "siamese") -> Training:
-        """A run with two branches."""
-        return self._train(SIAMESE, purpose, title, name, options)
+    def siamese(
+        self, title: str, name: str, method: str, *options: str, purpose: str = "siamese"
+    ) -> Training:
+        """A run with two branches; ``options`` come after the published ones of the method."""
+        published = PUBLISHED_OPTIONS.get(method, ()) if self.scale == "cifar-full" else ()
+        return self._train(SIAMESE, purpose, title, name, ("--method", method, *published, *options))
 
     def three(self, *, finetune: bool = False, size: str = "vit_b") -> tuple[Training, ...]:
         """MAE, U-MAE and M-MAE."""
@@ -141,7 +148,7 @@ class _Planner:
 
     def figure1(self) -> What:
         rows = [
-            self.siamese(title, name, "--method", name)
+            self.siamese(title, name, name)
             for name, title in (("simclr", "SimCLR"), ("barlow_twins", "Barlow Twins"), ("byol", "BYOL"))
         ]
         title = "Figures 1, 2 and 5: information of the two branches"
@@ -151,7 +158,7 @@ class _Planner:
         rows = [
             self.siamese(
                 f"SimCLR, temperature {t:g}", "simclr" if t == 0.5 else f"simclr-t{t:g}",
-                "--method", "simclr", "--temperature", f"{t:g}",
+                "simclr", "--temperature", f"{t:g}",
             )
             for t in TEMPERATURES
         ]  # fmt: skip
@@ -208,7 +215,7 @@ class _Planner:
             changes = [("", "", ()), small_batch] + ([] if method == "simclr" else [small_ema])
             rows += [
                 self.siamese(
-                    title + of_er + said, method + er + called, "--method", method + er, *changed, purpose="er"
+                    title + of_er + said, method + er + called, method + er, *changed, purpose="er"
                 )
                 for said, called, changed in changes for er, of_er in (("", ""), ("_er", "+ER"))
             ]  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from timm.optim import Lars
 from torch import Tensor, nn
 
+from trainlib import ranks
 from trainlib.backbone import Backbone
 from trainlib.evaluate import EVALUATION_BATCH, extract
 from trainlib.method import Measurements, Method
@@ -70,7 +71,7 @@ class FrozenFeatures:
         batch = self.dataset.config.optim.batch
         order = torch.randperm(len(labels), generator=generator(seed, "order", epoch)).to(labels.device)
         for step in range(self.steps_per_epoch()):
-            index = order[step * batch : (step + 1) * batch]
+            index = ranks.share(order[step * batch : (step + 1) * batch])
             yield features[index], labels[index]
 
 

@@ -23,7 +23,7 @@ from trainlib.driver import guarded, seed_list
 from trainlib.errors import UsageError
 from trainlib.files import read_json, write_atomic, write_json
 from trainlib.loop import make_fabric
-from trainlib.run import CONFIG, check_same, create_run_dir, prepare_device, read_run_config
+from trainlib.run import CONFIG, check_same, check_shares, create_run_dir, prepare_device, read_run_config
 from trainlib.supervised import Prepared, fit
 from trainlib.tables import aligned, spread
 
@@ -87,10 +87,18 @@ def _carry_out(protocol: Protocol, arguments: argparse.Namespace) -> None:
     prepare_device(jobs[0].config)
     datasets = Datasets()
     for job in jobs:  # all that can be wrong is said before any folder is made
+        check_shares(job.config)
         datasets.get(job.config, job.origin)
-    for job in jobs:
-        _create(job)
+    ranks.connect(jobs[0].config.run.device)
+    ranks.agree(None)  # nobody looks for folders any more
+    if ranks.is_first():
+        for job in jobs:
+            _create(job)
+    ranks.agree(None)  # the folders are there
     results = [_evaluate(protocol, job, datasets) for job in jobs]
+    ranks.disconnect()
+    if not ranks.is_first():
+        return
     table = results_table(results)
     print(f"{table}\n\n{NOTE}")
     if arguments.out is not None:
@@ -100,8 +108,6 @@ def _carry_out(protocol: Protocol, arguments: argparse.Namespace) -> None:
 
 def result_places(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     """Each run with the folder of its results: the run's own, or one under ``--out`` named after the run."""
-    if ranks.started() > 1:
-        raise UsageError("torchrun", "evaluation runs in one process", "start it with python")
     run_dirs = study.expand(arguments.runs)
     if len({d.resolve() for d in run_dirs}) < len(run_dirs):
         raise UsageError(OPTION, "the same run is named twice", "give each run once")
@@ -228,6 +234,8 @@ def _evaluate(protocol: Protocol, job: Job, datasets: Datasets) -> dict[str, Any
     for seed in job.seeds:
         title = f"{label} seed {job.origin.config.run.seed}, {job.name} seed {seed}"
         heads.append(fit(fabric, _seeded(job.config, seed), prepare, job.seed_dir(seed), title))
+    if not ranks.is_first():
+        return {}
     result = {
         **identity(job.origin),
         "protocol": to_dict(job.config),

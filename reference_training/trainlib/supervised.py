@@ -10,10 +10,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from trainlib import checkpoint
+from trainlib import checkpoint, ranks
 from trainlib.files import read_json, write_json
 from trainlib.logs import read_metrics
-from trainlib.loop import TrainingLoop
+from trainlib.loop import TrainingLoop, whole_batch
 from trainlib.method import Method
 from trainlib.run import ENVIRONMENT, SUMMARY, environment
 
@@ -33,12 +33,14 @@ class SupervisedLoop(TrainingLoop):
     """The training loop for methods whose ``measure`` gives the accuracies of each feature."""
 
     def _log_step(self, step: int, epoch: float, rate: float, speed: float, output) -> None:
-        values = {name: float(value) for name, value in output.logs.items()}
+        values = {name: float(value) for name, value in whole_batch(output).logs.items()}
         self.log.write("train", step=step, epoch=epoch, lr=rate, images_per_second=speed, **values)
         shown = {f"{kind} top-1": self._last[kind]["top1"] for kind in self._last}
         self.display.update(step, loss=values["loss"], images_per_second=speed, **shown)
 
     def _measure(self, epoch: int) -> None:
+        if not ranks.is_first():
+            return
         self._last = self.measure()
         values = {f"{kind}_{k}": v for kind, own in self._last.items() for k, v in own.items()}
         self.log.write("eval", step=self.progress.step, epoch=epoch, **values)
@@ -53,12 +55,16 @@ def fit(
     if (folder / SUMMARY).exists():
         return read_json(folder / SUMMARY)
     checkpoint.load(folder, config)  # a bad checkpoint is refused before anything is changed
-    write_json(folder / ENVIRONMENT, environment())
+    if ranks.is_first():
+        write_json(folder / ENVIRONMENT, environment())
     make_method, dataset = prepare()
     torch.manual_seed(config.run.seed)
     loop = SupervisedLoop(fabric, config, make_method(config), dataset, folder, label)
     loop.restore()
     progress = loop.run()
+    if not ranks.is_first():
+        ranks.agree(None)
+        return {}
     summary = {
         "seed": config.run.seed,
         "features": best_and_last(read_metrics(folder)),
@@ -69,6 +75,7 @@ def fit(
         "threads": torch.get_num_threads(),
     }
     write_json(folder / SUMMARY, summary)
+    ranks.agree(None)  # the others wait for the files
     return summary
 
 

@@ -375,11 +375,6 @@ def test_bad_option_is_one_line_and_leaves_nothing(run_dir, capsys, options, exp
     assert sorted(run_dir.rglob("*")) == before
 
 
-def test_several_processes_are_refused(run_dir, capsys, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "torchrun: evaluation runs in one process" in refused(linear_probe.main, capsys, run_dir)
-
-
 def test_same_run_twice_is_refused(run_dir, capsys):
     assert "the same run is named twice" in refused(linear_probe.main, capsys, run_dir, run_dir)
 

@@ -91,6 +91,8 @@ def test_full_scales_are_the_papers_recipes():
         ("resnet18", "lars", 0.4, 10)
     }
     assert {c.model.projector_width for c in planned("figure1", "cifar-full").values()} == {256}
+    dino = planned("er", "cifar-full")
+    assert [dino[f"DINO{end}"].method.ema for end in ("", "+ER", ", EMA 0.8")] == [0.9995, 0.9995, 0.8]
 
 
 def test_table2_has_the_published_values_of_mu_in_both_scales():

@@ -136,7 +136,7 @@ METHOD_OPTIONS = {"temperature", "lambda_", "ema", "kappa", "gamma", "prototypes
 
 _CIFAR = {
     "image_size": 32, "flip": True, "backbone": "convnet", "width": 16, "projector_hidden": 512,
-    "projector_width": 128, "optimizer": "adamw", "epochs": 8, "batch": 256, "warmup_epochs": 0.5,
+    "projector_width": 128, "optimizer": "adamw", "epochs": 16, "batch": 256, "warmup_epochs": 1.0,
     "log_every": 10, "eval_every": 1, "threads": 0,
 }  # fmt: skip
 SiameseRunConfig.recipes = {
