@@ -41,7 +41,7 @@ def method_label(method: dict[str, Any]) -> str:
         label += "" if method["mu"] == 1 else f" mu {method['mu']:g}"
         label += "" if method["tcr_scale"] == "code" else " paper scale"
         label += " centred" if method["centering"] else ""
-    label += " local gather" if method["gather"] == "local" else ""
+    label += " local gather" if method.get("gather") == "local" else ""
     return label + (" double norm" if method["double_norm"] else "")
 
 
