@@ -233,8 +233,8 @@ def test_digits_loss_falls_and_the_coding_rate_raises_the_effective_rank(run_scr
 
 @pytest.mark.slow
 def test_digits_effective_ranks_are_in_the_order_of_figure_4(run_script, tmp_path):
-    """The default recipe in full at lambda 0.1: MAE < U-MAE < M-MAE."""
-    options = ["--lambda", "0.1", "--no-tensorboard"]
+    """The default recipe, a third of its length, at lambda 0.1: MAE < U-MAE < M-MAE."""
+    options = ["--lambda", "0.1", "--epochs", "80", "--no-tensorboard"]
     ranks = {}
     for method in ("mae", "umae", "mmae"):
         code, _, stderr = run_script("--out", tmp_path / method, "--method", method, *options, defaults=[])
