@@ -1,0 +1,29 @@
+"""The comparison of our training loop with lightly's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import time_training
+from test_training_data import write_cifar
+from trainlib import cifar
+
+
+@pytest.mark.slow
+def test_both_loops_are_timed_on_the_same_images(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(cifar, "COUNTS", {"train": 50, "test": 10})
+    options = ["--batch", "16", "--steps", "1", "--repeats", "2", "--data-dir", str(write_cifar(tmp_path))]
+    assert time_training.main(options) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["batch"] == 16
+    for clock in ("images_per_second", "images_per_cpu_second"):
+        assert set(result[clock]) == {"matinfo", "lightly"}
+        assert min(result[clock].values()) > 0
+
+
+def test_missing_data_is_one_line(tmp_path, capsys):
+    assert time_training.main(["--data-dir", str(tmp_path / "nowhere")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--data-dir" in error
