@@ -37,17 +37,16 @@ def weights(run_dir: Path) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize(
-    "options",
+    ("processes", "options"),
     [
-        ("--method", "mmae", "--lambda", "0.5"),
-        ("--method", "umae", "--lambda", "0.5"),
-        ("--method", "mmae", "--lambda", "0.5", "--centering"),
-        ("--method", "entmae", "--lambda", "0.1"),
-        ("--method", "mimae"),
+        (4, ("--method", "mmae", "--lambda", "0.5")),
+        (2, ("--method", "umae", "--lambda", "0.5")),
+        (2, ("--method", "mmae", "--lambda", "0.5", "--centering")),
+        (2, ("--method", "entmae", "--lambda", "0.1")),
+        (2, ("--method", "mimae")),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_masked_training_on_several_processes_ends_with_the_weights_of_one(options, processes, tmp_path):
     for name, count in (("one", 1), ("several", processes)):
@@ -73,7 +72,7 @@ def test_a_local_gather_weakens_the_regulariser(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["simclr", "byol", "swav", "deepcluster", "dino", "barlow_twins"])
+@pytest.mark.parametrize("method", ["byol", "swav", "deepcluster"])
 def test_joint_embedding_training_runs_on_two_processes(method, tmp_path):
     for name, processes in (("one", 1), ("two", 2)):
         done = train("pretrain_siamese.py", tmp_path / name, "--method", method, processes=processes)
