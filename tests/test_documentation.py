@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import matinfo
+from matinfo import metrics
 
 API_PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 PUBLIC = {f"matinfo.{name}": getattr(matinfo, name) for name in matinfo.__all__}
@@ -17,6 +18,7 @@ for module in [member for member in PUBLIC.values() if inspect.ismodule(member)]
         ):  # matinfo.correlation is also in matinfo.kernels
             PUBLIC[f"{module.__name__}.{member_name}"] = getattr(module, member_name)
 PUBLIC = {name: member for name, member in PUBLIC.items() if not inspect.ismodule(member)}
+PUBLIC |= {f"matinfo.metrics.{name}": getattr(metrics, name) for name in metrics.__all__}
 MADE_BY_US = {"matinfo.Explanation", "matinfo.Step"}  # what explain() yields: no user calls these classes
 CALLABLE = [name for name in PUBLIC if name not in MADE_BY_US]
 WITH_ARGUMENTS = [name for name in CALLABLE if inspect.signature(PUBLIC[name]).parameters]

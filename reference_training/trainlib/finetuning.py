@@ -74,11 +74,11 @@ class Classifier(Method):
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """The seed of a step's mixing, erasing and dropped paths."""
-        return torch.randint(2**62, (1,), generator=generator)
+        return torch.randint(2**62, (batch,), generator=generator)
 
     def forward(self, images: Tensor, labels: Tensor, draws: Tensor) -> StepOutput:
         """Cross-entropy with the soft labels of smoothing and mixing."""
-        with seeded(int(draws)):
+        with seeded(int(draws[0])):
             images, targets = self.mixed(images, labels)
             logits = self.logits(images)
         with torch.autocast(labels.device.type, enabled=False):

@@ -1,0 +1,219 @@
+"""What streams of feature rows share: checks of a batch, sums over it, and the Gram matrix of rows that are gone."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinfo._validation import check_choice, check_floating, check_positive
+from matinfo.operands import Gram, as_tensor, normalize_rows
+from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.khatri_rao import khatri_rao
+from matinfo.spectral.traces import spectrum
+
+NAN_POLICIES = ("error", "skip", "propagate")
+MEMORY_LIMIT = 2**31
+"""Bytes of a joint second moment that are allowed by default: widths of 128 and 128 just fit."""
+
+BLOCK_ENTRIES = 2**22
+"""Entries of the rows (or of their Khatri-Rao products) that are in float64 at a time."""
+
+
+class StreamGram(Gram):
+    """The Gram matrix of rows that are gone: its order and its dual are known, its entries are not."""
+
+    def __init__(self, moment: Tensor, samples: int, *, is_numpy: bool = False) -> None:
+        self.is_numpy = is_numpy
+        self.given_dtype = torch.float64
+        self._moment, self._samples = moment, samples
+        self._partner: StreamGram | None = None
+        self._product: StreamGram | None = None
+
+    @classmethod
+    def pair(
+        cls, first: Tensor, second: Tensor, joint: Tensor, samples: int, *, is_numpy: bool = False
+    ) -> tuple[StreamGram, StreamGram]:
+        """Two matrices over the same rows whose Hadamard product is known by its second moment."""
+        A, B, product = (cls(M, samples, is_numpy=is_numpy) for M in (first, second, joint))
+        A._partner, B._partner = B, A
+        A._product = B._product = product
+        return A, B
+
+    @property
+    def terms(self) -> tuple:  # type: ignore[override]
+        """Refused: the factors of every other Gram."""
+        raise _rows_are_gone("the features")
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape ``(n, n)`` of the matrix of all rows."""
+        return torch.Size((self._samples, self._samples))
+
+    @property
+    def width(self) -> int:
+        """Order of the dual."""
+        return self._moment.shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the dual."""
+        return self._moment.device
+
+    @property
+    def prefers_dual(self) -> bool:
+        """Always: there is no other side."""
+        return True
+
+    def dual(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The accumulated matrix."""
+        return self._moment.to(self.given_dtype if dtype is None else dtype)
+
+    def dense(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Refused."""
+        raise _rows_are_gone("the n x n matrix itself")
+
+    def features(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Refused."""
+        raise _rows_are_gone("the features")
+
+    def reordered(self, order: Tensor) -> Gram:
+        """Refused."""
+        raise _rows_are_gone("another order of the samples")
+
+    def __mul__(self, other: Gram | float) -> Gram:
+        """Hadamard product with the other stream of a JointAccumulator, or scaling by a positive number."""
+        if isinstance(other, Gram):
+            if self._product is None or other is not self._partner:
+                raise _rows_are_gone("the product with a matrix other than its partner")
+            return self._product
+        factor = check_positive(other, "the factor of a Gram")
+        return StreamGram(self._moment * factor, self._samples, is_numpy=self.is_numpy)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Gram) -> Gram:
+        """Refused."""
+        raise _rows_are_gone("the sum with another matrix")
+
+
+def _rows_are_gone(what: str) -> TypeError:
+    return TypeError(
+        f"Expected a quantity of the spectrum of one streamed Gram matrix, got one that needs {what}: the rows were "
+        "not kept. Products of two aligned streams come from JointAccumulator(...).grams(); for anything else use "
+        "Gram(features)."
+    )
+
+
+def check_rows(features: Tensor | np.ndarray, width: int, name: str = "features") -> Tensor:
+    """Accept ``(n, width)``, n = 0 included, and return it detached."""
+    Z = check_floating(as_tensor(features) if isinstance(features, np.ndarray) else features, name)
+    if Z.ndim != 2 or Z.shape[-1] != width:
+        raise ValueError(
+            f"Expected {name} of shape (n, {width}), one row a sample, got {tuple(Z.shape)}. "
+            "The width of a stream is fixed when its accumulator is made."
+        )
+    return Z.detach()
+
+
+def prepared_rows(streams: list[Tensor], *, normalize: bool, nan: str) -> tuple[list[Tensor], int]:
+    """Aligned rows in float64 under the NaN policy, normalised if asked, and how many were left out."""
+    rows = streams[0].shape[0]
+    if any([Z.shape[0] != rows for Z in streams]):
+        raise ValueError(
+            "Expected as many rows in both streams, row i of each the same sample, got "
+            f"{' and '.join(str(Z.shape[0]) for Z in streams)}."
+        )
+    if nan != "propagate":
+        good = torch.stack([Z.isfinite().all(-1).to(streams[0].device) for Z in streams]).all(0)
+        bad = rows - int(good.sum())
+        if bad and nan == "error":
+            raise ValueError(
+                f"Expected finite features, got {bad} of {rows} rows with NaN or infinity; nothing was added. "
+                'Use nan="skip" to leave such rows out, nan="propagate" to let them through.'
+            )
+        if bad:
+            streams, rows = [Z[good.to(Z.device)] for Z in streams], rows - bad
+    else:
+        bad = 0
+    double = [Z.double() for Z in streams]
+    return [normalize_rows(Z) for Z in double] if normalize else double, bad
+
+
+def check_joint_memory(width1: int, width2: int, max_memory: float) -> None:
+    """Refuse a joint second moment that is larger than the limit."""
+    limit = check_positive(max_memory, "max_memory")
+    needed = 8 * (width1 * width2) ** 2
+    if needed > limit:
+        order = width1 * width2
+        raise ValueError(
+            f"Expected a joint second moment of at most max_memory = {limit / 2**20:,.0f} MiB, got widths {width1} and "
+            f"{width2}: {order} x {order} in float64 takes {needed / 2**20:,.0f} MiB. Project the features to fewer "
+            "dimensions, or raise max_memory."
+        )
+
+
+def joint_moment(Z1: Tensor, Z2: Tensor) -> Tensor:
+    """``sum_i (z_i kron y_i)(z_i kron y_i)^T`` in float64, in blocks of rows."""
+    width = Z1.shape[-1] * Z2.shape[-1]
+    total = Z1.new_zeros(width, width)
+    size = max(1, BLOCK_ENTRIES // width)
+    for first, second in zip(Z1.split(size), Z2.split(size), strict=True):
+        R = khatri_rao([first, second])
+        total.addmm_(R.mT, R)
+    return total
+
+
+def check_not_empty(count: int, skipped: int) -> None:
+    """Refuse a stream without rows."""
+    if count == 0:
+        raise ValueError(
+            f"Expected at least one row before a result, got none ({skipped} skipped). Call update(features) first."
+        )
+
+
+def singular_value_rank(moment: Tensor, samples: int, offset: float) -> Tensor:
+    """RankMe of features known by their second moment: singular values are the roots of its eigenvalues."""
+    if not offset >= 0:
+        raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
+    width = moment.shape[-1]
+    noise = Noise.of(width, torch.float64, torch.float64)
+    eigenvalues = spectrum(moment, noise, side="features")
+    kept = torch.where(eigenvalues > noise.cut(eigenvalues.flip(-1)), eigenvalues, 0.0 * eigenvalues)
+    sigma = kept[..., : min(samples, width)].sqrt()
+    return torch.special.entr(sigma / sigma.sum(-1, keepdim=True) + offset).sum(-1).exp()
+
+
+class Stream:
+    """What both accumulators do alike."""
+
+    def __init__(self, normalize: bool, nan: str) -> None:
+        self._normalize = bool(normalize)
+        self._nan = check_choice(nan, "nan", NAN_POLICIES)
+        self._skipped = 0
+        self._numpy: bool | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Number of rows left out under ``nan="skip"``."""
+        return self._skipped
+
+    def _settings(self) -> dict[str, object]:
+        return {"normalize": self._normalize, "nan": self._nan}
+
+    def _check_mergeable(self, other: object) -> None:
+        if type(other) is not type(self):
+            raise TypeError(f"Expected another {type(self).__name__}, got {type(other).__name__}.")
+        assert isinstance(other, Stream)
+        if self._settings() != other._settings():
+            raise ValueError(
+                f"Expected an accumulator with the same settings {self._settings()}, got {other._settings()}."
+            )
+
+    def _note(self, skipped: int, numpy: bool | None) -> None:
+        self._skipped += skipped
+        self._numpy = numpy if self._numpy is None else self._numpy
+
+    def _out(self, x: Tensor) -> Tensor:
+        """NumPy if the first batch was."""
+        return x.cpu().numpy()[()] if self._numpy else x  # type: ignore[return-value]

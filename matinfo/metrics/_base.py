@@ -1,0 +1,90 @@
+"""What all metrics share: sums over rows as states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matinfo._streams import NAN_POLICIES, check_rows, prepared_rows
+from matinfo._validation import check_choice
+
+try:
+    from torchmetrics import Metric
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "Expected torchmetrics to be installed: matinfo.metrics needs it. Run pip install 'matinfo[metrics]'.",
+        name="torchmetrics",
+    ) from error
+
+
+class MomentMetric(Metric):
+    """A function of sums over rows."""
+
+    is_differentiable = False
+    higher_is_better: bool | None = None
+    full_state_update = False
+
+    def __init__(self, normalize: bool, nan: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.normalize = bool(normalize)
+        self.nan = check_choice(nan, "nan", NAN_POLICIES)
+        self._names: dict[str, str] = {}
+        for name in ("count", "skipped"):
+            self._add_sum(name, torch.zeros((), dtype=torch.long))
+
+    def _add_sum(self, name: str, default: Tensor) -> None:
+        # A collection shares states by name and value after the first batch: other rules for rows need other names.
+        self._names[name] = f"{name}_{'unit' if self.normalize else 'raw'}_{self.nan}"
+        self.add_state(self._names[name], default, dist_reduce_fx="sum")
+
+    def _add(self, name: str, value: Tensor | int) -> None:
+        state = self._names[name]
+        setattr(self, state, getattr(self, state) + value)
+
+    def _sum(self, name: str) -> Tensor:
+        return getattr(self, self._names[name])
+
+    @property
+    def count(self) -> int:
+        """Number of rows added."""
+        return int(self._sum("count"))
+
+    @property
+    def skipped(self) -> int:
+        """Number of rows left out under ``nan="skip"``."""
+        return int(self._sum("skipped"))
+
+    def _rows(self, *streams: tuple[Tensor, int, str]) -> list[Tensor]:
+        """Rows to add, in float64; counts them."""
+        checked = [check_rows(*stream) for stream in streams]
+        rows, skipped = prepared_rows(checked, normalize=self.normalize, nan=self.nan)
+        self._add("count", rows[0].shape[0])
+        self._add("skipped", skipped)
+        return rows
+
+    def compute(self) -> Tensor:
+        """The value for all rows added, on all ranks.
+
+        Returns:
+            A float64 scalar; NaN if there are no rows.
+        """
+        if self.count == 0:
+            return torch.full((), torch.nan, dtype=torch.float64, device=self._sum("count").device)
+        return self._value()
+
+    def _value(self) -> Tensor:
+        raise NotImplementedError
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plot one or more values, as every torchmetrics metric.
+
+        Args:
+            val: A value of ``forward`` or ``compute``, or a list of them; None for the present one.
+            ax: A matplotlib axis; None for a new figure.
+
+        Returns:
+            Figure and axis.
+        """
+        return self._plot(val, ax)

@@ -1,0 +1,299 @@
+"""Metrics of one stream of features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from matinfo._streams import StreamGram, singular_value_rank
+from matinfo._validation import check_base, check_count, check_order, check_positive
+from matinfo.coding_rate import matrix_tcr
+from matinfo.entropy import renyi_entropy
+from matinfo.metrics._base import MomentMetric
+from matinfo.rank import effective_rank, vendi_score
+from matinfo.spectral.precision import without_autocast
+
+
+class _FeatureMetric(MomentMetric):
+    """A function of the second moment of one stream."""
+
+    def __init__(self, width: int, *, center: bool, normalize: bool, nan: str, **kwargs: Any) -> None:
+        super().__init__(normalize, nan, **kwargs)
+        self.width, self.center = check_count(width, "width"), bool(center)
+        self._add_sum("total", torch.zeros(self.width, dtype=torch.float64))
+        self._add_sum("moment", torch.zeros(self.width, self.width, dtype=torch.float64))
+
+    def update(self, features: Tensor) -> None:
+        """Add the rows of a batch.
+
+        Args:
+            features: ``(n, d)``, one row a sample.
+        """
+        with without_autocast(features.device):
+            (Z,) = self._rows((features, self.width, "features"))
+            self._add("total", Z.sum(0))
+            self._add("moment", Z.mT @ Z)
+
+    def _second_moment(self) -> Tensor:
+        M, total = self._sum("moment").double(), self._sum("total").double()
+        if self.center:
+            M = M - torch.outer(total, total) / self.count
+        return (M + M.mT) / 2
+
+    def _gram(self) -> StreamGram:
+        return StreamGram(self._second_moment(), self.count)
+
+
+class MatrixEntropy(_FeatureMetric):
+    """Matrix entropy of the Gram matrix of all features: :func:`matinfo.renyi_entropy`.
+
+    ``H_alpha(Z Z^T)`` with Z all rows.
+
+    Args:
+        width: d, the number of columns of every batch.
+        alpha: Order in [0, inf].
+        base: Base of the logarithm, > 1; None for nats.
+        center: Whether to subtract the mean of all rows.
+        normalize: Whether to divide each row by its l2 norm, before any centring.
+        nan: ``"error"`` refuses a batch with NaN or infinity, ``"skip"`` leaves such rows out, ``"propagate"`` lets
+            them in.
+        **kwargs: For ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If an argument is outside its domain.
+        TypeError: If ``width`` is not an integer.
+
+    Notes:
+        d^2 + d float64 numbers; all of them are summed over ranks. The centred sum loses ``log10(|m|^2/variance)`` of
+        its sixteen digits to the mean m; that of :class:`matinfo.streaming.CovarianceAccumulator` loses none.
+
+    References:
+        As :func:`matinfo.renyi_entropy`.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.metrics import MatrixEntropy
+        >>> metric = MatrixEntropy(4, base=2)
+        >>> for batch in torch.eye(4).repeat(3, 1).split(5):
+        ...     metric.update(batch)
+        >>> round(float(metric.compute()), 4)
+        2.0
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        alpha: float = 1.0,
+        base: float | None = None,
+        center: bool = False,
+        normalize: bool = False,
+        nan: str = "error",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(width, center=center, normalize=normalize, nan=nan, **kwargs)
+        self.alpha, self.base = check_order(alpha), base
+        check_base(base)
+
+    def _value(self) -> Tensor:
+        return renyi_entropy(self._gram(), self.alpha, base=self.base)
+
+
+class EffectiveRank(_FeatureMetric):
+    """Effective rank of the Gram matrix of all features: :func:`matinfo.effective_rank`.
+
+    ``exp(H_alpha(Z Z^T))`` with Z all rows.
+
+    Args:
+        width: d, the number of columns of every batch.
+        alpha: Order in [0, inf].
+        center: Whether to subtract the mean of all rows.
+        normalize: Whether to divide each row by its l2 norm, before any centring.
+        nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If an argument is outside its domain.
+        TypeError: If ``width`` is not an integer.
+
+    Notes:
+        As :class:`MatrixEntropy`.
+
+    References:
+        Roy and Vetterli (2007), The effective rank.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.metrics import EffectiveRank
+        >>> metric = EffectiveRank(4)
+        >>> metric.update(torch.eye(4)[:2])
+        >>> metric.update(torch.eye(4)[2:])
+        >>> round(float(metric.compute()), 4)
+        4.0
+    """
+
+    plot_lower_bound = 1.0
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        alpha: float = 1.0,
+        center: bool = False,
+        normalize: bool = False,
+        nan: str = "error",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(width, center=center, normalize=normalize, nan=nan, **kwargs)
+        self.alpha = check_order(alpha)
+
+    def _value(self) -> Tensor:
+        return effective_rank(self._gram(), self.alpha)
+
+
+class RankMe(_FeatureMetric):
+    """RankMe of all features: :func:`matinfo.rankme`.
+
+    ``exp(-sum_k p_k log p_k)``, ``p_k = sigma_k / sum sigma + offset``, with sigma the singular values of all rows.
+
+    Args:
+        width: d, the number of columns of every batch.
+        offset: Added to every p_k; RankMe's authors use 1e-7.
+        center: Whether to subtract the mean of all rows.
+        normalize: Whether to divide each row by its l2 norm, before any centring.
+        nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If an argument is outside its domain.
+        TypeError: If ``width`` is not an integer.
+
+    Notes:
+        As :class:`MatrixEntropy`. Singular values below about 1e-8 of the largest count as zero.
+
+    References:
+        Garrido et al. (2023), RankMe.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.metrics import RankMe
+        >>> metric = RankMe(3)
+        >>> metric.update(torch.diag(torch.tensor([2.0, 1.0, 0.0])))
+        >>> round(float(metric.compute()), 4)
+        1.8899
+    """
+
+    plot_lower_bound = 1.0
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        offset: float = 0.0,
+        center: bool = False,
+        normalize: bool = False,
+        nan: str = "error",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(width, center=center, normalize=normalize, nan=nan, **kwargs)
+        if not offset >= 0:
+            raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
+        self.offset = offset
+
+    def _value(self) -> Tensor:
+        return singular_value_rank(self._second_moment(), self.count, self.offset)
+
+
+class TotalCodingRate(_FeatureMetric):
+    """Total coding rate of all features: :func:`matinfo.tcr`.
+
+    ``log det(mu I_d + Z^T Z)`` with Z all rows.
+
+    Args:
+        width: d, the number of columns of every batch.
+        mu: Ridge, > 0.
+        center: Whether to subtract the mean of all rows.
+        normalize: Whether to divide each row by its l2 norm, before any centring.
+        nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If an argument is outside its domain.
+        TypeError: If ``width`` is not an integer.
+
+    Notes:
+        As :class:`MatrixEntropy`. It grows with the number of rows, as the definition does.
+
+    References:
+        Tan et al. (2024), Definition 4.8; Ma et al. (2007).
+
+    Example:
+        >>> import torch
+        >>> from matinfo.metrics import TotalCodingRate
+        >>> metric = TotalCodingRate(3)
+        >>> metric.update(torch.eye(3))
+        >>> round(float(metric.compute()), 4)  # 3 log 2
+        2.0794
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        mu: float = 1.0,
+        center: bool = False,
+        normalize: bool = False,
+        nan: str = "error",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(width, center=center, normalize=normalize, nan=nan, **kwargs)
+        self.mu = check_positive(mu, "mu")
+
+    def _value(self) -> Tensor:
+        return matrix_tcr(self._second_moment(), self.mu)
+
+
+class VendiScore(_FeatureMetric):
+    """Vendi score of all features under cosine similarity: :func:`matinfo.vendi_score`.
+
+    ``exp(H_q(Z Z^T / n))`` with Z all rows, by default of unit length.
+
+    Args:
+        width: d, the number of columns of every batch.
+        q: Order in [0, inf].
+        normalize: Whether to divide each row by its l2 norm; if not, similarity is the inner product.
+        nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If an argument is outside its domain.
+        TypeError: If ``width`` is not an integer.
+
+    Notes:
+        As :class:`MatrixEntropy`.
+
+    References:
+        Friedman and Dieng (2023), The Vendi score.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.metrics import VendiScore
+        >>> metric = VendiScore(2)
+        >>> metric.update(torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0], [0.0, 2.0]]))  # two kinds
+        >>> round(float(metric.compute()), 4)
+        2.0
+    """
+
+    higher_is_better = True
+    plot_lower_bound = 1.0
+
+    def __init__(
+        self, width: int, *, q: float = 1.0, normalize: bool = True, nan: str = "error", **kwargs: Any
+    ) -> None:
+        super().__init__(width, center=False, normalize=normalize, nan=nan, **kwargs)
+        self.q = check_order(q, "q")
+
+    def _value(self) -> Tensor:
+        return vendi_score(self._gram(), self.q)
