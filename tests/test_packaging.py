@@ -125,7 +125,7 @@ def test_core_works_where_no_extra_is_installed():
     [
         ("matinfo", ["metrics"]),
         ("reference_training", ["train", "test"]),
-        ("tests", ["train", "test", "metrics"]),
+        ("tests", ["train", "test"]),
     ],
 )
 def test_imports_are_declared_as_dependencies(folder, extras):
