@@ -19,7 +19,11 @@ for module in [member for member in PUBLIC.values() if inspect.ismodule(member)]
             PUBLIC[f"{module.__name__}.{member_name}"] = getattr(module, member_name)
 PUBLIC = {name: member for name, member in PUBLIC.items() if not inspect.ismodule(member)}
 PUBLIC |= {f"matinfo.metrics.{name}": getattr(metrics, name) for name in metrics.__all__}
-MADE_BY_US = {"matinfo.Explanation", "matinfo.Step"}  # what explain() yields: no user calls these classes
+MADE_BY_US = {
+    "matinfo.Explanation",
+    "matinfo.Step",
+    "matinfo.estimate.Estimate",
+}  # results: no user calls these
 CALLABLE = [name for name in PUBLIC if name not in MADE_BY_US]
 WITH_ARGUMENTS = [name for name in CALLABLE if inspect.signature(PUBLIC[name]).parameters]
 
