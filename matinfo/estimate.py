@@ -105,8 +105,8 @@ def estimate_entropy(
     exact, and only what they do not explain is estimated.
 
     Args:
-        K: One positive semi-definite matrix ``(n, n)``: Tensor, NumPy array, :class:`~matinfo.Gram`, :class:`KernelOperator`,
-            SciPy sparse matrix or ``LinearOperator``.
+        K: One positive semi-definite matrix ``(n, n)``: Tensor, NumPy array, :class:`~matinfo.Gram`,
+            :class:`KernelOperator`, SciPy sparse matrix or ``LinearOperator``.
         alpha: Order, 0 < alpha < inf.
         rtol: Accepted relative half-width of the 95 % interval (of entropies below 0.01 nats: relative to
             that). Probes and degree are then raised until it is met.
