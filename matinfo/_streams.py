@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,15 +12,13 @@ from torch import Tensor
 from matinfo._validation import check_choice, check_floating, check_positive
 from matinfo.operands import Gram, as_tensor, normalize_rows
 from matinfo.spectral.eigensystem import Noise
-from matinfo.spectral.khatri_rao import khatri_rao
 from matinfo.spectral.traces import spectrum
+
+S = TypeVar("S", bound="Stream")
 
 NAN_POLICIES = ("error", "skip", "propagate")
 MEMORY_LIMIT = 2**31
 """Bytes of a joint second moment that are allowed by default: widths of 128 and 128 just fit."""
-
-BLOCK_ENTRIES = 2**22
-"""Entries of the rows (or of their Khatri-Rao products) that are in float64 at a time."""
 
 
 class StreamGram(Gram):
@@ -153,17 +154,6 @@ def check_joint_memory(width1: int, width2: int, max_memory: float) -> None:
         )
 
 
-def joint_moment(Z1: Tensor, Z2: Tensor) -> Tensor:
-    """``sum_i (z_i kron y_i)(z_i kron y_i)^T`` in float64, in blocks of rows."""
-    width = Z1.shape[-1] * Z2.shape[-1]
-    total = Z1.new_zeros(width, width)
-    size = max(1, BLOCK_ENTRIES // width)
-    for first, second in zip(Z1.split(size), Z2.split(size), strict=True):
-        R = khatri_rao([first, second])
-        total.addmm_(R.mT, R)
-    return total
-
-
 def check_not_empty(count: int, skipped: int) -> None:
     """Refuse a stream without rows."""
     if count == 0:
@@ -209,6 +199,17 @@ class Stream:
             raise ValueError(
                 f"Expected an accumulator with the same settings {self._settings()}, got {other._settings()}."
             )
+
+    def merge(self, other: Any) -> None:
+        """Add the rows of another accumulator."""
+        raise NotImplementedError
+
+    def __add__(self: S, other: Any) -> S:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        total = copy.deepcopy(self)
+        total.merge(other)
+        return total
 
     def _note(self, skipped: int, numpy: bool | None) -> None:
         self._skipped += skipped

@@ -7,30 +7,30 @@ large mean.
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from matinfo._streams import (
-    BLOCK_ENTRIES,
     MEMORY_LIMIT,
     Stream,
     StreamGram,
     check_joint_memory,
     check_not_empty,
     check_rows,
-    joint_moment,
     prepared_rows,
     singular_value_rank,
 )
 from matinfo._validation import check_count, check_positive
 from matinfo.coding_rate import matrix_tcr
 from matinfo.operands import Gram
+from matinfo.spectral.khatri_rao import khatri_rao_moment
 from matinfo.spectral.precision import at_least_float32, without_autocast
 
 __all__ = ["CovarianceAccumulator", "JointAccumulator"]
+
+BLOCK_ENTRIES = 2**22
+"""Entries of the rows that are in float64 at a time."""
 
 
 class CovarianceAccumulator(Stream):
@@ -119,13 +119,6 @@ class CovarianceAccumulator(Stream):
         self._combine(other._count, other._mean, other._moment)
         self._eps = max(self._eps, other._eps)
         self._note(other._skipped, other._numpy)
-
-    def __add__(self, other: CovarianceAccumulator) -> CovarianceAccumulator:
-        if not isinstance(other, CovarianceAccumulator):
-            return NotImplemented
-        total = copy.deepcopy(self)
-        total.merge(other)
-        return total
 
     def second_moment(self) -> Tensor:
         """M, the sum over rows (not divided by their number).
@@ -338,7 +331,7 @@ class JointAccumulator(Stream):
         with torch.no_grad(), without_autocast(Z1.device):
             (A, B), skipped = prepared_rows([Z1, Z2.to(Z1.device)], normalize=self._normalize, nan=self._nan)
             device = self._joint.device if self.count else A.device
-            self._joint = self._joint.to(device) + joint_moment(A, B).to(device)
+            self._joint = self._joint.to(device) + khatri_rao_moment((A, B), torch.float64).to(device)
             self._first._absorb(A, eps)
             self._second._absorb(B, eps)
         self._note(skipped, isinstance(features1, np.ndarray))
@@ -359,13 +352,6 @@ class JointAccumulator(Stream):
         self._first.merge(other._first)
         self._second.merge(other._second)
         self._note(other._skipped, other._numpy)
-
-    def __add__(self, other: JointAccumulator) -> JointAccumulator:
-        if not isinstance(other, JointAccumulator):
-            return NotImplemented
-        total = copy.deepcopy(self)
-        total.merge(other)
-        return total
 
     def second_moment(self) -> Tensor:
         """M, the sum over samples (not divided by their number).

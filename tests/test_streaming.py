@@ -175,7 +175,7 @@ def test_rows_in_several_blocks_give_the_same_sums(monkeypatch):
     expected.update(Z1, Z2)
     centred = Z1 - Z1.mean(0)
     monkeypatch.setattr("matinfo.streaming.BLOCK_ENTRIES", 5 * 7)
-    monkeypatch.setattr("matinfo._streams.BLOCK_ENTRIES", 25 * 7)
+    monkeypatch.setattr("matinfo.spectral.khatri_rao._BLOCK_ENTRIES", 25 * 7)
     single, joint = CovarianceAccumulator(5, center=True), JointAccumulator(5, 5)
     single.update(Z1)
     joint.update(Z1, Z2)

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._streams import MEMORY_LIMIT, StreamGram, check_joint_memory, joint_moment
+from matinfo._streams import MEMORY_LIMIT, StreamGram, check_joint_memory
 from matinfo._validation import check_base, check_count, check_order
 from matinfo.entropy import joint_entropy, renyi_entropy
 from matinfo.information import mutual_information
 from matinfo.metrics._base import MomentMetric
+from matinfo.spectral.khatri_rao import khatri_rao_moment
 from matinfo.spectral.precision import without_autocast
 
 
@@ -63,7 +64,7 @@ class _JointMetric(_PairMetric):
     def _absorb(self, Z1: Tensor, Z2: Tensor) -> None:
         self._add("first", Z1.mT @ Z1)
         self._add("second", Z2.mT @ Z2)
-        self._add("joint", joint_moment(Z1, Z2))
+        self._add("joint", khatri_rao_moment((Z1, Z2), torch.float64))
 
     def _grams(self) -> tuple[StreamGram, StreamGram]:
         first, second, joint = ((M + M.mT) / 2 for M in map(self._sum, ("first", "second", "joint")))

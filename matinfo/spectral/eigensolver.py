@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from matinfo._record import record
+from matinfo.spectral.precision import norms_are_safe
 
 _SHIFT = {torch.float32: 2.0**-27, torch.float64: 2.0**-60}
 """Relative shifts that keep tridiagonal forms out of the subnormal range, subtracted afterwards. Without it float32
@@ -21,9 +22,6 @@ _LARGEST_ORDER = {"cpu": 32_000, "cuda": 20_000}
 """Above these orders the solvers' 32-bit workspace sizes overflow."""
 
 _LARGEST_ORDER_ANYWHERE = min(_LARGEST_ORDER.values())
-
-_SAFE = {torch.float32: (1e-15, 1e15), torch.float64: (1e-140, 1e140)}
-"""Frobenius norms between which no scaling is needed; NaN and infinity are outside too."""
 
 _PROBE_TOLERANCE = 1e3
 """Accepted residual of the probe in units of the roundoff; healthy results stay below 18."""
@@ -69,12 +67,8 @@ def _check_order(n: int, device: str) -> None:
 def _is_harmless(K: Tensor) -> bool:
     """Whether every entry is finite and every matrix of a size whose squares neither over- nor underflow."""
     if K.ndim == 2:
-        low = high = torch.linalg.vector_norm(K).item()
-    elif K.numel() == 0:
-        return False
-    else:
-        low, high = (norm.item() for norm in torch.linalg.vector_norm(K, dim=(-2, -1)).aminmax())
-    return _SAFE[K.dtype][0] < low and high < _SAFE[K.dtype][1]
+        return norms_are_safe(torch.linalg.vector_norm(K))
+    return K.numel() > 0 and norms_are_safe(torch.linalg.vector_norm(K, dim=(-2, -1)))
 
 
 def _normalize_and_solve(K: Tensor, vectors: bool, side: str) -> tuple[Tensor, Tensor]:

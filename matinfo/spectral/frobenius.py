@@ -34,9 +34,8 @@ def collision_entropy(K: Tensor, total: Tensor, *, side: str = "matrix") -> Tens
     if torch.compiler.is_compiling():
         return 2 * K.diagonal(dim1=-2, dim2=-1).double().sum(-1).log() - _sum_of_squares(K).log()
     squared = _sum_of_squares(K.detach())
-    if not (
-        values_are_readable(K) and _is_representable(squared, K.dtype)
-    ):  # the entropy does not see the scale
+    if not (values_are_readable(K) and _is_representable(squared, K.dtype)):
+        # The entropy does not see the scale, so it may be taken out.
         largest = K.detach().abs().amax((-2, -1), keepdim=True)
         scale = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
         K, total = K / scale, total / scale[..., 0, 0].double()

@@ -73,9 +73,8 @@ class _Moment(SpectralOperation):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (R,) = ctx.saved_tensors
         G, R = grad + grad.mT, R.to(ctx.working)
-        result = (
-            (G @ R.mT).mT if R.stride(-1) != 1 else R @ G
-        )  # two transposed factors are several times slower
+        # Two transposed factors are several times slower than one; G is symmetric.
+        result = (G @ R.mT).mT if R.stride(-1) != 1 else R @ G
         return result.to(ctx.given), None
 
     @staticmethod
@@ -93,7 +92,7 @@ class _KhatriRaoMoment(SpectralOperation):
         total: Tensor | None = None
         for rows in _blocks(factors):
             R = khatri_rao([Z[..., rows, :] for Z in factors])
-            total = R.mT @ R if total is None else total + R.mT @ R
+            total = R.mT @ R if total is None else total.add_(R.mT @ R)
         assert total is not None
         return total
 

@@ -13,10 +13,7 @@ from torch import Tensor
 from matinfo._validation import values_are_readable
 from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import derivatives_may_follow
-from matinfo.spectral.precision import at_least_float32
-
-_SAFE = {torch.float32: (1e-15, 1e15), torch.float64: (1e-140, 1e140)}
-"""Lengths whose squares neither over- nor underflow."""
+from matinfo.spectral.precision import at_least_float32, norms_are_safe
 
 
 def normalize_rows(Z: Tensor) -> Tensor:
@@ -24,8 +21,7 @@ def normalize_rows(Z: Tensor) -> Tensor:
     Z = Z.to(at_least_float32(Z.dtype))
     if not torch.compiler.is_compiling() and values_are_readable(Z) and not Z.is_cuda and Z.numel():
         length = torch.linalg.vector_norm(Z.detach(), dim=-1, keepdim=True)
-        low, high = length.aminmax()
-        if _SAFE[Z.dtype][0] < low.item() and high.item() < _SAFE[Z.dtype][1]:
+        if norms_are_safe(length):
             result: Tensor = _Normalize.apply(Z, length)
             return result
     largest = Z.detach().abs().amax(-1, keepdim=True)

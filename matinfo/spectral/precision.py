@@ -24,6 +24,18 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
+_SAFE_NORMS = {torch.float32: (1e-15, 1e15), torch.float64: (1e-140, 1e140)}
+
+
+def norms_are_safe(norms: torch.Tensor) -> bool:
+    """Whether norms, of one matrix or many, have squares that neither over- nor underflow; not so NaN and infinity."""
+    smallest, largest = _SAFE_NORMS[norms.dtype]
+    if norms.ndim == 0:  # the common case, one look at the value
+        return smallest < norms.item() < largest
+    low, high = norms.aminmax()
+    return smallest < low.item() and high.item() < largest
+
+
 def working_dtype(
     given: torch.dtype, size: int, *, precision: str, sensitive: bool, dual: bool
 ) -> torch.dtype:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from trainlib.config import FREE_ON_RESUME
 from trainlib.errors import UsageError
 from trainlib.files import read_json, write_atomic, write_json
 from trainlib.logs import read_metrics
@@ -33,14 +34,7 @@ MAY_DIFFER = (
     "nll_weight",
     "temperature",
     "seed",
-    "data_dir",
-    "download",
-    "workers",
-    "device",
-    "threads",
-    "log_every",
-    "checkpoint_every",
-    "tensorboard",
+    *FREE_ON_RESUME,
 )
 OF_SIAMESE_METHODS = {*METHOD_OPTIONS, "augmentation", "crop_min", "lr", "weight_decay"}
 
