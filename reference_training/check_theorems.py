@@ -63,8 +63,10 @@ def main(argv: list[str] | None = None) -> int:
 
     arguments = build_parser().parse_args(argv)
     try:
+        from trainlib import ranks
         from trainlib.theorems.report import report
 
+        ranks.expect_one()
         folders, out = _folders(arguments)
         text, violated = report(folders, out)
     except UsageError as error:

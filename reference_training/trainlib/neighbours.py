@@ -31,8 +31,6 @@ def run_neighbours(arguments: argparse.Namespace) -> int:
 
 
 def _carry_out(arguments: argparse.Namespace) -> None:
-    if ranks.started() > 1:
-        raise UsageError("torchrun", "neighbours are sought by one process", "start it with python")
     places = result_places(arguments)
     datasets, configs, origins = Datasets(), [], []
     for run_dir, _ in places:
@@ -44,12 +42,18 @@ def _carry_out(arguments: argparse.Namespace) -> None:
         origins.append(backbone.origin)
     prepare_device(configs[0])
     check_comparable(origins)
+    ranks.connect(configs[0].run.device)
     results = []
     for (run_dir, place), config, origin in zip(places, configs, origins, strict=True):
         dataset = datasets.get(config, origin)
         results.append(_measure(config, arguments.k, load_backbone(run_dir), dataset))
+        if not ranks.is_first():
+            continue
         place.mkdir(parents=True, exist_ok=True)
         write_json(place / f"{NAME}.json", results[-1])
+    ranks.disconnect()
+    if not ranks.is_first():
+        return
     table = _table(results, arguments.k)
     print(table)
     if arguments.out is not None:
@@ -87,8 +91,10 @@ def _measure(config: KnnRunConfig, neighbours: list[int], backbone: Backbone, da
     dataset.to(fabric.device)
 
     def encode(images):
+        """Each process encodes its part of the images, and gets all features."""
         with fabric.autocast():
-            return backbone(images)
+            features = backbone(ranks.part(images))
+        return {name: ranks.gather(rows) for name, rows in features.items()}
 
     train, train_labels = extract(encode, dataset, "train")
     test, test_labels = extract(encode, dataset, "test")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from trainlib import deadline, paper
+from trainlib import deadline, paper, ranks
 from trainlib.errors import UsageError
 from trainlib.paper_commands import Chosen, Command, carry_out, commands
 from trainlib.paper_cost import describe
@@ -18,6 +18,7 @@ PLACEHOLDER = "DATA"  # the data folder in a dry run that names none
 
 def run_paper(arguments: argparse.Namespace) -> int:
     """Carry out the command line; an exit code."""
+    ranks.expect_one()
     _check(arguments)
     plans = {what: paper.plan(what, arguments.scale, arguments.epochs) for what in _wanted(arguments)}
     chosen = {what: _chosen(arguments, what) for what in plans}

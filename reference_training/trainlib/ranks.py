@@ -15,11 +15,18 @@ import torch.distributed as dist
 from torch import Tensor
 
 from matinfo.distributed import gather_rows, reduce_sum, world_size
+from trainlib.errors import UsageError
 
 
 def started() -> int:
     """Number of processes that torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def expect_one() -> None:
+    """Refuse torchrun, in programs that start or judge other programs."""
+    if started() > 1:
+        raise UsageError("torchrun", "this program runs as one process", "start it with python")
 
 
 def rank() -> int:
@@ -65,6 +72,11 @@ def share(rows: Any) -> Any:
         return type(rows)(*(share(part) for part in rows))
     count = len(rows) // world_size()
     return rows[rank() * count : (rank() + 1) * count]
+
+
+def part(rows: Tensor) -> Tensor:
+    """This process's rows where the processes need not have equally many; they may be none."""
+    return rows.tensor_split(world_size())[rank()]
 
 
 def gather(x: Tensor, *, dim: int = 0) -> Tensor:

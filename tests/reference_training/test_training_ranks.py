@@ -106,9 +106,36 @@ def test_evaluation_on_two_processes_agrees_with_one(script, options, result, tm
     assert abs(accuracy[0] - accuracy[1]) < 10
 
 
+@pytest.mark.slow
+def test_neighbours_on_three_processes_are_those_of_one(tmp_path):
+    pretrained = train("pretrain_mmae.py", tmp_path / "run", "--method", "mae")
+    assert pretrained.returncode == 0, pretrained.stderr
+    for name, processes in (("one", 1), ("three", 3)):  # batches of 500 are not shared evenly
+        arguments = [str(tmp_path / "run"), "--k", "1", "20", "--threads", "1", "--feature", "all"]
+        done = run("knn.py", *arguments, "--out", str(tmp_path / name), processes=processes)
+        assert done.returncode == 0, done.stderr
+    one, three = (
+        json.loads((tmp_path / name / "knn.json").read_text())["accuracy_by_k"] for name in ("one", "three")
+    )
+    for feature, accuracies in one.items():  # ties within rounding may change one of the 360 images
+        assert three[feature] == pytest.approx(accuracies, abs=0.3)
+
+
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(run_script, monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, error = run_script("--batch", "33", "--out", tmp_path / "run")
     assert code == 2
     assert "--batch: 33 images cannot be shared evenly by 2 processes; use a multiple of 2" in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "script", [["check_theorems.py"], ["run_paper.py", "figure3", "--scale", "digits"]], ids=str
+)
+def test_programs_that_start_others_refuse_torchrun(script, tmp_path):
+    environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
+    command = [sys.executable, str(SCRIPTS / script[0]), *script[1:], "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "torchrun: this program runs as one process; start it with python" in done.stderr
+    assert not (tmp_path / "out").exists()
