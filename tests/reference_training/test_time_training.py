@@ -11,9 +11,21 @@ from trainlib import cifar
 
 
 @pytest.mark.slow
-def test_both_loops_are_timed_on_the_same_images(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("method", ["simclr", "mmae"])
+def test_both_loops_are_timed_on_the_same_images(method, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cifar, "COUNTS", {"train": 50, "test": 10})
-    options = ["--batch", "16", "--steps", "1", "--repeats", "2", "--data-dir", str(write_cifar(tmp_path))]
+    options = [
+        "--method",
+        method,
+        "--batch",
+        "16",
+        "--steps",
+        "1",
+        "--repeats",
+        "2",
+        "--data-dir",
+        str(write_cifar(tmp_path)),
+    ]
     assert time_training.main(options) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["batch"] == 16
