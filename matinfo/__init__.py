@@ -4,7 +4,7 @@ Everything is a function of the spectrum of a positive semi-definite matrix, and
 features or kernel -> operand -> spectral engine -> quantity -> loss, metric, monitor.
 """
 
-from matinfo import bounds, distributed, estimate, kernels, losses, streaming
+from matinfo import bounds, distributed, estimate, kernels, layers, losses, streaming
 from matinfo._record import Explanation, Step, explain
 from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
 from matinfo.dependence import dime
@@ -20,6 +20,7 @@ from matinfo.information import (
     total_correlation,
 )
 from matinfo.kernels import correlation
+from matinfo.layers import layerwise
 from matinfo.operands import Gram
 from matinfo.rank import effective_rank, participation_ratio, rankme, vendi_score
 from matinfo.sandwiched import sandwiched_mutual_information
@@ -59,7 +60,9 @@ __all__ = [
     "matrix_tcr",
     "coding_rate",
     "rate_reduction",
-    # training, theory and introspection
+    # models, training, theory and introspection
+    "layerwise",
+    "layers",
     "losses",
     "bounds",
     "distributed",

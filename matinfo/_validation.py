@@ -32,6 +32,7 @@ def check_floating(x: object, name: str) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError(
             f"Expected {name} to be a torch.Tensor, a NumPy array or a Gram, got {type(x).__name__}."
+            f"{_conversion(x, name)}"
         )
     if x.is_complex():
         raise TypeError(
@@ -40,13 +41,23 @@ def check_floating(x: object, name: str) -> Tensor:
         )
     if not x.is_floating_point():
         raise TypeError(
-            f"Expected {name} to be floating point, got {x.dtype}. Convert it, e.g. {name}.float()."
+            f"Expected {name} to be floating point, got {x.dtype}. Convert it: {name}.float(), or "
+            f"{name}.astype(float) of an array."
         )
     if x.is_sparse or x.layout != torch.strided:
         raise TypeError(
             f"Expected {name} to be dense (strided), got layout {x.layout}. Use {name}.to_dense()."
         )
     return x
+
+
+def _conversion(x: object, name: str) -> str:
+    """How to make an array of what other libraries hold."""
+    if hasattr(x, "to_numpy"):
+        return f" Use {name}.to_numpy()."
+    if hasattr(x, "toarray"):
+        return f" Use {name}.toarray(), or matinfo.estimate.estimate_entropy, which takes it as it is."
+    return f" Use numpy.asarray({name})." if isinstance(x, list | tuple) else ""
 
 
 def check_matrix(K: Tensor, name: str, function: str) -> Tensor:

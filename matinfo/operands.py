@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import reduce
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ _DUAL_SHARE = 0.8
 
 def as_tensor(array: np.ndarray) -> Tensor:
     """A tensor of the array: floating point in float64, over its memory where that is possible without a warning."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("Expected an array without a mask, got a masked array. Use array.filled(value).")
     if array.dtype.kind not in "fiubc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
         raise TypeError(f"Expected a numeric array, at most double precision, got dtype {array.dtype}.")
     native = np.float64 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
@@ -178,7 +181,8 @@ Operand: TypeAlias = Tensor | Gram
 """What a function means by a matrix: ``(..., n, n)`` or a Gram. (NumPy has been converted by then.)"""
 
 
-class Side(NamedTuple):
+@dataclass(frozen=True, slots=True)  # of a named tuple, torch 2.6 cannot compile the property
+class Side:
     """The matrix to factor, in which precision, which side it is, and what is known of its errors."""
 
     given: Tensor

@@ -23,6 +23,7 @@ MADE_BY_US = {
     "matinfo.Explanation",
     "matinfo.Step",
     "matinfo.estimate.Estimate",
+    "matinfo.layers.LayerReport",
 }  # results: no user calls these
 CALLABLE = [name for name in PUBLIC if name not in MADE_BY_US]
 WITH_ARGUMENTS = [name for name in CALLABLE if inspect.signature(PUBLIC[name]).parameters]

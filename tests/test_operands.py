@@ -8,6 +8,7 @@ import matrices
 import numpy as np
 import oracles
 import pytest
+import scipy.sparse
 import torch
 from helpers import t
 from hypothesis import given
@@ -314,3 +315,18 @@ def test_gram_rejects_a_foreign_operand():
         Gram(torch.randn(8, 3)) + 1.0
     with pytest.raises(TypeError):
         Gram(torch.randn(8, 3)) * "2"
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([[1.0, 2.0]], r"got list\. Use numpy\.asarray\(features\)"),
+        (scipy.sparse.csr_array(np.eye(3)), r"got csr_array\. Use features\.toarray\(\), or .*estimate_entropy"),
+        (np.ma.masked_array(np.eye(3), mask=np.eye(3) == 0), r"got a masked array\. Use array\.filled"),
+        (np.eye(3, dtype=int), r"features\.float\(\), or features\.astype\(float\)"),
+    ],
+    ids=["list", "sparse", "masked", "integers"],
+)
+def test_gram_says_how_to_convert_what_it_does_not_take(features, message):
+    with pytest.raises(TypeError, match=message):
+        Gram(features)

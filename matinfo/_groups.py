@@ -1,0 +1,108 @@
+"""Rows in groups of unequal length, kept without padding: the tokens of each sentence, or all samples of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from matinfo.operands import normalize_rows
+from matinfo.spectral.precision import at_least_float32
+
+_SPREAD = 1.25
+"""Groups share a chunk while the longest has at most this many times the rows of the shortest."""
+
+
+class Chunk(NamedTuple):
+    """Some groups side by side: their numbers ``(b,)``, their rows ``(b, t)``, and which of these are no padding."""
+
+    groups: Tensor
+    rows: Tensor
+    valid: Tensor | None
+    """None where every group is full."""
+
+    def padded(self, X: Tensor) -> Tensor:
+        """Rows ``(N, d)`` as ``(b, t, d)``; padding is zero."""
+        Z = X[self.rows]
+        return Z if self.valid is None else Z.masked_fill(~self.valid[..., None], 0.0)
+
+
+class Groups:
+    """Consecutive groups of rows ``(N, d)``.
+
+    Args:
+        lengths: ``(G,)`` integers >= 1, the number of rows of each group.
+    """
+
+    def __init__(self, lengths: Tensor) -> None:
+        self.lengths = lengths
+        self.sizes: list[int] = lengths.tolist()
+        self._owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+        self.first = lengths.cumsum(0) - lengths
+
+    @property
+    def last(self) -> Tensor:
+        """``(G,)``: the last row of each group."""
+        return self.first + self.lengths - 1
+
+    def mean(self, X: Tensor) -> Tensor:
+        """``(G, d)``, summed in float64, so that equal rows have exactly their mean."""
+        total = X.new_zeros(len(self.sizes), X.shape[-1], dtype=torch.float64)
+        total = total.index_add(0, self._owner, X.double())
+        return (total / self.lengths[:, None]).to(X.dtype)
+
+    def largest(self, X: Tensor) -> Tensor:
+        """``(G,)``: the largest magnitude of the entries of each group, a constant; NaN where one is."""
+        rows = X.detach().abs().amax(-1)
+        return rows.new_zeros(len(self.sizes)).scatter_reduce(0, self._owner, rows, "amax")
+
+    def prepare(self, X: Tensor, *, center: bool, normalize: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows less the mean of their group and of length one.
+
+        Args:
+            X: ``(N, d)``, floating point.
+            center: Whether to subtract the mean.
+            normalize: Whether to divide rows by their length; zero rows stay zero.
+
+        Returns:
+            The rows, at least float32; for each group whether X is finite; and whether nothing but round-off is left.
+        """
+        X = X.to(at_least_float32(X.dtype))
+        before = self.largest(X)
+        after, cut = before, torch.zeros_like(before)
+        if center:
+            X = X - self.mean(X)[self._owner]
+            after, cut = self.largest(X), 2 * torch.finfo(X.dtype).eps * before
+        return normalize_rows(X) if normalize else X, before.isfinite(), after <= cut
+
+    def chunks(self, entries: int, width: int, layers: int) -> Iterator[Chunk]:
+        """All groups, the short ones first, those of about equal length together.
+
+        Args:
+            entries: Bound on the entries of one layer's rows, and of the matrices of all layers, in a chunk.
+            width: Largest number of columns.
+            layers: Number of layers.
+        """
+        order = sorted(range(len(self.sizes)), key=self.sizes.__getitem__)
+        start = 0
+        while start < len(order):
+            stop = start + 1
+            while stop < len(order):
+                longest = self.sizes[order[stop]]
+                too_many = (stop + 1 - start) * longest * max(width, layers * longest) > entries
+                if too_many or longest > _SPREAD * self.sizes[order[start]]:
+                    break
+                stop += 1
+            yield self._chunk(order[start:stop])
+            start = stop
+
+    def _chunk(self, groups: list[int]) -> Chunk:
+        sizes = [self.sizes[group] for group in groups]
+        device = self.lengths.device
+        numbers = torch.tensor(groups, device=device)
+        position = torch.arange(max(sizes), device=device)
+        valid = position < self.lengths[numbers, None]
+        rows = torch.where(valid, self.first[numbers, None] + position, 0)
+        return Chunk(numbers, rows, None if min(sizes) == max(sizes) else valid)

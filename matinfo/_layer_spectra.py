@@ -1,0 +1,95 @@
+"""Entropies of all layers, and of all pairs of layers, in as few calls as there are sizes of matrices."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from matinfo._groups import Groups
+from matinfo.entropy import joint_entropy, renyi_entropy, von_neumann_entropy
+from matinfo.operands import Gram, smaller_side
+from matinfo.spectral.traces import trace
+
+_ENTRIES = 2**22
+"""Numbers in a stack of matrices or of padded rows: 32 MiB in float64."""
+
+
+class Spectra(NamedTuple):
+    """Entropies ``(L, G)`` of each layer and group, and the means over groups of what pairs of layers share."""
+
+    entropies: Tensor
+    mutual_information: Tensor | None
+    matrix_js: Tensor | None
+
+
+def measure(layers: list[Tensor], groups: Groups, alpha: float, *, pairs: bool, precision: str) -> Spectra:
+    """Measure prepared rows ``(N, d_l)``, one tensor a layer, all with the same groups. In nats, float64."""
+    if pairs and precision == "auto":
+        precision = "float64"  # differences of entropies
+    entropies, shared, divergences = [], [], []
+    numbers = []
+    for chunk in groups.chunks(_ENTRIES, max(X.shape[-1] for X in layers), len(layers)):
+        grams = [Gram(chunk.padded(X)) for X in layers]
+        own = _entropies(grams, alpha, precision)
+        entropies.append(own)
+        numbers.append(chunk.groups)
+        if pairs:
+            order_one = own if alpha == 1 else _entropies(grams, 1.0, precision)
+            information, js = _pairs(grams, own, order_one, alpha, precision)
+            shared.append(information)
+            divergences.append(js)
+    back = torch.cat(numbers).argsort()
+    count = len(groups.sizes)
+    return Spectra(
+        torch.cat(entropies, -1)[:, back],
+        _symmetric(torch.cat(shared, -1).sum(-1) / count, len(layers), diagonal=True) if pairs else None,
+        _symmetric(torch.cat(divergences, -1).sum(-1) / count, len(layers), diagonal=False)
+        if pairs
+        else None,
+    )
+
+
+def _entropies(grams: list[Gram], alpha: float, precision: str) -> Tensor:
+    """``(L, b)``: the smaller sides of equal size go through the solver together."""
+    sides = [smaller_side(gram, precision=precision, sensitive=alpha < 1).matrix for gram in grams]
+    result: list[Tensor | None] = [None] * len(sides)
+    for size in {side.shape[-1] for side in sides}:
+        members = [i for i, side in enumerate(sides) if side.shape[-1] == size]
+        values = renyi_entropy(torch.stack([sides[i] for i in members]), alpha, precision=precision).double()
+        for i, value in zip(members, values, strict=True):
+            result[i] = value
+    return torch.stack([value for value in result if value is not None])
+
+
+def _pairs(
+    grams: list[Gram], own: Tensor, order_one: Tensor, alpha: float, precision: str
+) -> tuple[Tensor, Tensor]:
+    """Mutual information of the pairs i <= j and Jensen-Shannon divergence of those i < j, ``(pairs, b)`` each.
+
+    ``I = H_i + H_j - H(K_i o K_j)`` and ``JS = H_1((P_i + P_j)/2) - (H_1(P_i) + H_1(P_j))/2`` as in
+    :func:`matinfo.mutual_information` and :func:`matinfo.matrix_js`, but each layer's own entropy once for all pairs.
+    """
+    K = torch.stack([gram.dense(getattr(torch, precision)) for gram in grams])
+    P = K / trace(K)[..., None, None].to(K.dtype)
+    i, j = torch.triu_indices(len(grams), len(grams), device=K.device)
+    m, n = torch.triu_indices(len(grams), len(grams), offset=1, device=K.device)
+    step = max(1, _ENTRIES // P[0].numel())
+    joint = [
+        joint_entropy(P[a], P[b], alpha=alpha, precision=precision)
+        for a, b in zip(i.split(step), j.split(step), strict=True)
+    ]
+    mixture = [
+        von_neumann_entropy((P[a] + P[b]) / 2, precision=precision)
+        for a, b in zip(m.split(step), n.split(step), strict=True)
+    ]
+    information = own[i] + own[j] - torch.cat(joint)
+    return information, torch.cat(mixture) - (order_one[m] + order_one[n]) / 2
+
+
+def _symmetric(values: Tensor, size: int, *, diagonal: bool) -> Tensor:
+    """``(size, size)`` with ``values`` above the diagonal, and on it or zero there."""
+    i, j = torch.triu_indices(size, size, offset=0 if diagonal else 1, device=values.device)
+    result = values.new_zeros(size, size)
+    return result.index_put((i, j), values).index_put((j, i), values)
