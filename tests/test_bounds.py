@@ -306,3 +306,21 @@ def test_entropy_continuity_bound_guarantees_the_entropy_of_rounded_features():
     for alpha in (0.5, 1.0, 2.0):
         moved = abs(float(renyi_entropy(K, alpha)) - float(renyi_entropy(rounded, alpha)))
         assert 0 < moved < entropy_continuity_bound(T, 64, alpha=alpha)
+
+
+# --- gradients where a square root is at zero --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 3.0, math.inf])
+def test_joint_entropy_lower_bound_has_its_gradient_at_overlap_zero(alpha):
+    overlap = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(joint_entropy_lower_bound(overlap, 9, alpha=alpha), overlap)
+    step = 1e-6
+    chord = (joint_entropy_lower_bound(step, 9, alpha=alpha) - math.log(9)) / step
+    close(slope, chord, 1e-5)
+
+
+def test_cross_overlap_bound_has_a_gradient_at_the_identity():
+    C = torch.eye(4, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(cross_overlap_bound(C), C)
+    assert gradient.isfinite().all()

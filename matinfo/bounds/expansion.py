@@ -31,7 +31,8 @@ def mmae_convergence_ratio(features: Tensor, *, mu: float = 1.0, scale: str = "c
 
     Notes:
         One list of eigenvalues on the smaller side. Collapsed features have n/m: in the code's scale at mu = 1 the
-        series diverges for them as soon as the batch is larger than the width.
+        series diverges for them as soon as the batch is larger than the width. First derivative only: the projector on
+        the top eigenspace divided by its dimension.
 
     References:
         Tan et al. (2024), Theorem 5.2.
@@ -67,7 +68,8 @@ def mmae_remainder(features: Tensor, *, mu: float = 1.0, scale: str = "code") ->
 
     Notes:
         ``sum x^2/2`` is ``n^2/(2 m^2)`` times :func:`matinfo.losses.umae_uniformity_loss`. As a share of that term the
-        remainder is at most ``2 r/(3 + 2 r)``, r the :func:`mmae_convergence_ratio`. First derivative only.
+        remainder is at most ``2 r/(3 + 2 r)``, r the :func:`mmae_convergence_ratio`. One list of eigenvalues on the
+        smaller side. First derivative only.
 
     References:
         Tan et al. (2024), Theorem 5.2.

@@ -37,7 +37,8 @@ def cross_overlap_bound(C: Tensor) -> Tensor:
         TypeError: If C is not real floating point.
 
     Notes:
-        O(n^2). The sharpest of the bounds here: a loss value forgets how it is spread over the entries of C.
+        O(n^2). The sharpest of the bounds here: a loss value forgets how it is spread over the entries of C. The
+        gradient is that of the least of the three, zero where it is ``n (n - 1)``.
 
     References:
         Tan et al. (2024), proof of Theorem 4.3, has the second of the three.
@@ -56,7 +57,8 @@ def cross_overlap_bound(C: Tensor) -> Tensor:
     off = C * (1 - torch.eye(n, dtype=C.dtype, device=C.device))
     symmetric = ((off + off.mT) / 2).square().sum((-2, -1))
     antisymmetric = ((off - off.mT) / 2).square().sum((-2, -1))
-    r = symmetric.sqrt()
+    some = symmetric > 0
+    r = torch.where(some, torch.where(some, symmetric, 1.0).sqrt(), 0.0)
     nearby = (r + D / 2) ** 2 + D * (1 + r + D / 2) - antisymmetric
     anywhere = 2 * (symmetric + antisymmetric) + 2 * (n - 1) * D
     return torch.minimum(nearby, anywhere).clamp(0.0, n * (n - 1))
@@ -87,7 +89,8 @@ def spectral_contrastive_overlap_bound(
         TypeError: If n is not an integer.
 
     Notes:
-        To first order in L the sharp form is ``max(1, 1/lambda) L``, which is attained; it does not grow with n.
+        To first order in L the sharp form is ``max(1, 1/lambda) L``, which is attained; it does not grow with n. A
+        closed form, O(1) an element. The gradient in a tensor L is that of the least of the three for L > 0.
 
     References:
         Tan et al. (2024), Equation 2 and Theorem 4.3; the sharp form is proved in the theory section of the
@@ -133,7 +136,8 @@ def barlow_twins_overlap_bound(loss: Any, n: int, *, lambda_: float = 5.1e-3, fo
 
     Notes:
         For small L the sharp form is ``2 sqrt(n L)``: smaller than the paper's by a factor 2 (n - 1). The loss is zero
-        only if no feature is constant: a constant one adds 1, because its correlation with itself is not defined.
+        only if no feature is constant: a constant one adds 1, because its correlation with itself is not defined. A
+        closed form, O(1) an element. The gradient in a tensor L is that of the least of the three, infinite at L = 0.
 
     References:
         Tan et al. (2024), Equation 3 and Theorems 4.3 and 4.17; the sharp form is proved in the theory section of the

@@ -39,7 +39,7 @@ def product_coding_rate_lower_bound(
     Notes:
         Both factors must have unit diagonal, so that no rate exceeds t; what rounding adds is cut off. Attained by
         both forms where either factor is the identity, for the paper's only if both are. Finite where the
-        determinants would overflow.
+        determinants would overflow. O(1) an element, differentiable in tensors.
 
     References:
         Tan et al. (2024), Proposition 4.11; Oppenheim (1930) and Schur for the sharp form.

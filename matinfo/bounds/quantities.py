@@ -35,7 +35,8 @@ def information_lower_bound(overlap: Any, n: int, *, alpha: float = 2.0) -> Any:
 
     Notes:
         With the overlap of a loss at alpha = 2 this is Theorem 4.3. It holds as it stands at every order up to 2,
-        and with the larger delta at every order: the authors could not give one for alpha other than 2.
+        and with the larger delta at every order: the authors could not give one for alpha other than 2. A closed form,
+        O(1) an element, differentiable in a tensor S; beyond alpha = 2 the gradient is infinite at S = 0.
 
     References:
         Tan et al. (2024), Theorem 4.3 and Corollary 4.6.
@@ -73,7 +74,9 @@ def joint_entropy_lower_bound(overlap: Any, n: int, *, alpha: float = 2.0, form:
 
     Notes:
         The sharp form is of second order in a small overlap, the paper's of first. The least spectrum has zeros, one
-        value and equal values above it for alpha < 2, one value above equal ones for alpha > 2.
+        value and equal values above it for alpha < 2, one value above equal ones for alpha > 2. Closed forms, O(1) an
+        element, differentiable in a tensor S; below alpha = 2 the gradient jumps where a value of that spectrum
+        reaches zero.
 
     References:
         Tan et al. (2024), Theorem 4.13; Harremoës and Topsøe (2001), Inequalities between entropy and index of
@@ -93,7 +96,8 @@ def joint_entropy_lower_bound(overlap: Any, n: int, *, alpha: float = 2.0, form:
     if order == 2:
         return math.log(n) - torch.log1p(P / n)
     if order > 2:
-        spread = ((n - 1) * P / n).sqrt()
+        root = torch.where(S < 2, S / math.sqrt(2), S.clamp_min(2.0).sqrt())  # of P, with a gradient at 0
+        spread = math.sqrt((n - 1) / n) * root
         top = (1 + spread) / n
         return -_power_mean_log(top, (1 - top) / max(n - 1, 1), n - 1, order)
     large, small, count = _least_spectrum(P, n)
@@ -124,7 +128,8 @@ def coding_rate_lower_bound(overlap: Any, n: int, *, mu: float = 1.0, form: str 
 
     Notes:
         At least ``n log(1 + mu) - P (log(1 + 1/mu) - 1/(1 + mu))``, where the paper's lemma has ``1/(2 mu^2)`` for the
-        last bracket: for mu to 0 the one grows like ``log(1/mu)``, the other like ``1/mu^2``.
+        last bracket: for mu to 0 the one grows like ``log(1/mu)``, the other like ``1/mu^2``. A closed form, O(1) an
+        element, differentiable in a tensor S.
 
     References:
         Tan et al. (2024), Theorem 4.17 and Lemma A.12.
@@ -170,7 +175,7 @@ def _least_spectrum(P: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
 def _power_mean_log(single: Tensor, other: Tensor, count: Tensor | int, alpha: float) -> Tensor:
     """Minus H_alpha of one probability ``single`` and ``count`` times ``other``."""
     if alpha == math.inf:
-        return torch.maximum(single, other).log()
+        return single.log()  # the larger one for alpha > 2
     if alpha == 1:
         return torch.xlogy(single, single) + count * torch.xlogy(other, other)
     top = torch.maximum(single, other)
