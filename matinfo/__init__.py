@@ -4,7 +4,7 @@ Everything is a function of the spectrum of a positive semi-definite matrix, and
 features or kernel -> operand -> spectral engine -> quantity -> loss, metric, monitor.
 """
 
-from matinfo import bounds, distributed, estimate, kernels, layers, losses, streaming
+from matinfo import bounds, distributed, estimate, kernels, layers, losses, monitor, streaming
 from matinfo._record import Explanation, Step, explain
 from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
 from matinfo.dependence import dime
@@ -63,6 +63,7 @@ __all__ = [
     # models, training, theory and introspection
     "layerwise",
     "layers",
+    "monitor",
     "losses",
     "bounds",
     "distributed",

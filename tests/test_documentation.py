@@ -24,6 +24,7 @@ MADE_BY_US = {
     "matinfo.Step",
     "matinfo.estimate.Estimate",
     "matinfo.layers.LayerReport",
+    "matinfo.monitor.Spectra",
 }  # results: no user calls these
 CALLABLE = [name for name in PUBLIC if name not in MADE_BY_US]
 WITH_ARGUMENTS = [name for name in CALLABLE if inspect.signature(PUBLIC[name]).parameters]

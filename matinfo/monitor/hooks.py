@@ -1,0 +1,210 @@
+"""Which layers are meant, and the hooks on them: a branch on most steps, a few rows on the observed ones."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from matinfo.monitor.pooling import Pool, pooled_rows
+
+Mask: TypeAlias = str | Callable[[tuple, dict], Tensor | None]
+
+MOST_CALLS = 256
+"""Calls of a layer within one step after which rows are no longer kept: ``step()`` is missing."""
+
+
+def plain_module(model: nn.Module) -> nn.Module:
+    """The module that the user wrote, out of ``torch.compile`` and the wrappers of data parallelism."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"Expected model to be a torch.nn.Module, got {type(model).__name__}.")
+    while True:
+        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        else:
+            return model
+
+
+def chosen_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
+    """Layers by name, in the order of the model; ``*`` stands for part of one component of a name, ``**`` for any."""
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    named = dict(model.named_modules(remove_duplicate=False))
+    once = {name for name, module in model.named_modules() if _is_called(module)}
+    chosen = set()
+    for pattern in patterns:
+        if pattern in named:
+            if not _is_called(named[pattern]):
+                raise ValueError(
+                    f"Expected a layer with a forward, got {pattern!r}, a {type(named[pattern]).__name__}. "
+                    f"For what it holds use {pattern + '.*'!r}."
+                )
+            chosen.add(pattern)
+            continue
+        found = [name for name in once if name and _matches(name.split("."), pattern.split("."))]
+        if not found:
+            raise ValueError(
+                f"Expected the name of a layer or a pattern of names, got {pattern!r}, which is none of the "
+                f"{len(named)} modules.{_near(pattern, [name for name in named if name])}"
+            )
+        chosen.update(found)
+    if not chosen:
+        raise ValueError("Expected at least one layer, got none.")
+    return {name: module for name, module in named.items() if name in chosen}
+
+
+def _is_called(module: nn.Module) -> bool:
+    return type(module).forward is not nn.Module.forward
+
+
+def _matches(name: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not name
+    if pattern[0] == "**":
+        return any([_matches(name[i:], pattern[1:]) for i in range(len(name) + 1)])
+    return bool(name) and fnmatchcase(name[0], pattern[0]) and _matches(name[1:], pattern[1:])
+
+
+def _near(pattern: str, names: list[str]) -> str:
+    """Names alike: those that end alike first, then by spelling."""
+    last = pattern.split(".")[-1]
+    alike = [name for name in names if name.split(".")[-1] == last]
+    alike += difflib.get_close_matches(pattern, names, n=5, cutoff=0.5)
+    alike = list(dict.fromkeys(alike))[:5] or names[:5]
+    return f" Near it: {', '.join(map(repr, alike))}." if alike else ""
+
+
+class Capture:
+    """Rows of the layers of one step, as long as ``active``."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: dict[str, nn.Module],
+        *,
+        pool: Pool,
+        mask: Mask | None,
+        max_rows: int,
+        keep_all: bool,
+        seed: int,
+    ) -> None:
+        self.active = False
+        self.layers = layers
+        self.pool, self.max_rows, self.keep_all, self.seed = pool, max_rows, keep_all, seed
+        self.parts: dict[str, list[Tensor]] = {}
+        self.eps: dict[str, float] = {}
+        self.mask: Tensor | None = None
+        self.find_mask = _mask_finder(model, mask)
+        # A compiled model breaks its graph here, and only where it is observed.
+        self.take = torch.compiler.disable(self._take)
+        self.look = torch.compiler.disable(self._look)
+        self.handles = [
+            module.register_forward_hook(LayerHook(self, name)) for name, module in layers.items()
+        ]
+        if self.find_mask is not None:
+            self.handles.append(model.register_forward_pre_hook(InputHook(self), with_kwargs=True))
+
+    def clear(self, seed: int) -> None:
+        """Forget the rows and the mask of a step."""
+        self.parts, self.eps, self.mask, self.seed = {}, {}, None, seed
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        self.active = False
+        for handle in self.handles:
+            handle.remove()
+        self.clear(self.seed)
+
+    def _take(self, name: str, module: nn.Module, output: Any) -> None:
+        if module is not self.layers[name] or torch._C._current_graph_task_id() != -1:
+            return  # a copy of the model, or a layer that checkpointing runs again during backward
+        parts = self.parts.setdefault(name, [])
+        if not self.keep_all:
+            parts.clear()
+        if len(parts) < MOST_CALLS:
+            with torch.no_grad():
+                rows, eps = pooled_rows(
+                    output,
+                    self.pool,
+                    self.mask,
+                    layer=name,
+                    max_rows=self.max_rows,
+                    seed=self.seed + len(parts),
+                )
+            parts.append(rows)
+            self.eps[name] = max(eps, self.eps.get(name, 0.0))
+
+    def _look(self, args: tuple, kwargs: dict) -> None:
+        assert self.find_mask is not None
+        self.mask = self.find_mask(args, kwargs)
+
+
+def _mask_finder(model: nn.Module, mask: Mask | None) -> Callable[[tuple, dict], Tensor | None] | None:
+    """From the inputs of the model to its mask; a name may be passed to the model by position too."""
+    if mask is None or not isinstance(mask, str):
+        return mask
+    signature = inspect.signature(model.forward)
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if mask not in signature.parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
+        raise ValueError(
+            f"Expected mask to name an argument of the model's forward, got {mask!r}; it takes "
+            f"{', '.join(signature.parameters) or 'none'}. Or give a callable of (args, kwargs)."
+        )
+
+    def find(args: tuple, kwargs: dict) -> Tensor | None:
+        if mask in kwargs:
+            return kwargs[mask]
+        return signature.bind_partial(*args, **kwargs).arguments.get(mask)
+
+    return find
+
+
+class LayerHook:
+    """On a layer. A copy of the layer, by ``copy`` or by ``pickle``, gets a hook that does nothing."""
+
+    def __init__(self, capture: Capture, name: str) -> None:
+        self.capture, self.name = capture, name
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Keep rows if the step is observed."""
+        if self.capture.active:
+            self.capture.take(self.name, module, output)
+
+    def __deepcopy__(self, memo: dict) -> Callable[..., None]:
+        return nothing
+
+    def __reduce__(self) -> tuple:
+        return hook_of_a_copy, ()
+
+
+class InputHook:
+    """On the model, for its mask."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Keep the mask if the step is observed."""
+        if self.capture.active:
+            self.capture.look(args, kwargs)
+
+    def __deepcopy__(self, memo: dict) -> Callable[..., None]:
+        return nothing
+
+    def __reduce__(self) -> tuple:
+        return hook_of_a_copy, ()
+
+
+def nothing(*args: Any) -> None:
+    """The hook of a copy."""
+
+
+def hook_of_a_copy() -> Callable[..., None]:
+    """For ``pickle``."""
+    return nothing

@@ -1,0 +1,179 @@
+"""The monitor as a Lightning callback."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from matinfo.monitor.core import Monitor
+from matinfo.monitor.quantities import RESERVED
+from matinfo.monitor.writers import Record
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "Expected lightning to be installed: LightningMonitor needs it. Run pip install 'matinfo[monitor]'.",
+        name="lightning",
+    ) from error
+
+
+class LightningMonitor(Callback):
+    """Callback of Lightning that is a :class:`Monitor`.
+
+    A step is an optimiser step: the batches of gradient accumulation are taken together. Validation is not observed.
+    The values go to every logger of the trainer as ``<prefix>/<layer>/<quantity>`` at the step of the observation, and
+    to ``trainer.callback_metrics``, where early stopping finds them. The state is part of checkpoints.
+
+    Args:
+        layers: As for :class:`Monitor`, names within the ``LightningModule``.
+        prefix: First part of the names in the loggers.
+        **options: Every other argument of :class:`Monitor`.
+
+    Raises:
+        ModuleNotFoundError: If lightning is not installed.
+
+    Notes:
+        The monitor is made when fitting starts, and errors about layers come then; it stays as ``callback.monitor``
+        afterwards. Loggers write on rank 0 only.
+
+    References:
+        Lightning, Callback.
+
+    Example:
+        >>> from matinfo.monitor import LightningMonitor
+        >>> callback = LightningMonitor(["encoder.*"], every=100, collapse_below=4)
+        >>> callback.monitor is None  # until Trainer(callbacks=[callback]).fit(...)
+        True
+    """
+
+    def __init__(self, layers: str | Iterable[str], *, prefix: str = "matinfo", **options: Any) -> None:
+        self.layers = layers if isinstance(layers, str) else list(layers)
+        self.prefix, self.options = prefix, options
+        self.monitor: Monitor | None = None
+        self._state: dict[str, Any] | None = None
+        self._seen = 0
+        self._pauses = contextlib.ExitStack()
+
+    @property
+    def state_key(self) -> str:
+        """One for each choice of layers, so that a trainer may have several monitors."""
+        return self._generate_state_key(layers=self.layers, prefix=self.prefix)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attach the hooks, and go on from a checkpoint if there is one.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module to observe.
+        """
+        self.monitor = Monitor(pl_module, self.layers, **self.options)
+        if self._state is not None:
+            self.monitor.load_state_dict(self._state)
+            self._state = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note where training starts.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+        self._seen = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Measure and log, if the optimiser has stepped.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            outputs: Of the training step; not used.
+            batch: The batch; not used.
+            batch_idx: Its number; not used.
+        """
+        if self.monitor is None or trainer.global_step == self._seen:
+            return
+        self._seen = trainer.global_step
+        records = self.monitor.step()
+        if not records:
+            return
+        values = {name: value for record in records for name, value in self._scalars(record)}
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=records[0]["step"])
+        pl_module.log_dict(values, logger=False, on_step=True, on_epoch=False, batch_size=1)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look away.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+        if self.monitor is not None:
+            self._pauses.enter_context(self.monitor.paused())
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look again.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+        self._pauses.close()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the hooks off and close the writers.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+        self._detach()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The same when training fails.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            exception: What was raised.
+        """
+        self._detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints.
+
+        Returns:
+            The state of the monitor, empty before fitting.
+        """
+        return {} if self.monitor is None else self.monitor.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a checkpoint.
+
+        Args:
+            state_dict: As :meth:`state_dict` gave it.
+        """
+        if not state_dict:
+            return
+        if self.monitor is None:
+            self._state = state_dict
+        else:
+            self.monitor.load_state_dict(state_dict)
+
+    def _scalars(self, record: Record) -> list[tuple[str, float]]:
+        name = f"{self.prefix}/{record['layer'] or 'model'}"
+        return [
+            (f"{name}/{column}", value)
+            for column, value in record.items()
+            if column not in RESERVED and math.isfinite(value)
+        ]
+
+    def _detach(self) -> None:
+        self._pauses.close()
+        if self.monitor is not None:
+            self.monitor.remove()

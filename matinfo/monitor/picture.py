@@ -1,0 +1,61 @@
+"""Spectra over time as a picture: a panel a layer, and the effective rank of all of them below."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from matinfo.monitor.measurement import Spectra
+
+_COLUMNS = 4
+_MOST_LINES = 40
+"""Spectra that are drawn of a layer, evenly spaced among those observed."""
+
+
+def draw(spectra: dict[str, Spectra], events: list[dict[str, Any]], figure: Figure | None) -> Figure:
+    """Draw what was observed; events are marked."""
+    from matinfo.plot import spectra_over_time, training_curves
+    from matinfo.plot.theme import ground_of, matplotlib_module, tidy
+
+    seen = {layer: _finite(s) for layer, s in spectra.items()}
+    seen = {layer: s for layer, s in seen.items() if len(s[0])}
+    if not seen:
+        raise ValueError("Expected at least one observed step with finite features, got none. Train first.")
+    columns = min(_COLUMNS, len(seen))
+    lines = math.ceil(len(seen) / columns)
+    if figure is None:
+        pyplot = matplotlib_module("pyplot")
+        figure = pyplot.figure(figsize=(max(6.4, 4.2 * columns), 3.2 * lines + 2.8), layout="constrained")
+    grid = figure.add_gridspec(lines + 1, columns)
+    table = []
+    for i, (layer, (steps, eigenvalues)) in enumerate(seen.items()):
+        ax = figure.add_subplot(grid[i // columns, i % columns])
+        drawn = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _MOST_LINES)).round().astype(int))
+        spectra_over_time(steps[drawn], eigenvalues[drawn], ax=ax)
+        tidy(ax)
+        ax.set_title(layer or "model")
+        ranks = np.exp(_entropies(eigenvalues))
+        table += [
+            {"step": int(step), "layer": layer or "model", "effective rank": float(rank)}
+            for step, rank in zip(steps, ranks, strict=True)
+        ]
+    ax = figure.add_subplot(grid[lines, :])
+    training_curves(table, ["effective rank"], by="layer", units={"effective rank": "dimensions"}, ax=[ax])
+    tidy(ax)
+    for step in sorted({event["step"] for event in events}):
+        ax.axvline(step, linestyle=":", linewidth=1.5, color=ground_of(ax).palette[1])
+    return figure
+
+
+def _finite(s: Spectra) -> tuple[np.ndarray, np.ndarray]:
+    good = np.isfinite(s.eigenvalues).all(1)
+    return s.steps[good], s.eigenvalues[good]
+
+
+def _entropies(p: np.ndarray) -> np.ndarray:
+    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(1)

@@ -1,0 +1,148 @@
+"""From what a layer returned to a few rows: one a sample or one a token, on their own memory, off the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from matinfo.spectral.precision import at_least_float32
+
+POOLS = ("mean", "cls", "tokens", "flatten")
+
+Pool: TypeAlias = str | Callable[[Any], Tensor]
+
+
+def pooled_rows(
+    output: Any, pool: Pool, mask: Tensor | None, *, layer: str, max_rows: int, seed: int
+) -> tuple[Tensor, float]:
+    """At most ``max_rows`` rows ``(n, d)`` of a layer's output, and its round-off; the mask leaves rows out."""
+    if callable(pool):
+        Z = _checked(pool(output), layer).detach()
+        if Z.ndim != 2:
+            raise ValueError(
+                f"Expected pool to return rows (n, d) for layer {layer!r}, got shape {tuple(Z.shape)}."
+            )
+        return _chosen_rows(Z, max_rows, seed), torch.finfo(Z.dtype).eps
+    x = _checked(_first_tensor(output, layer), layer).detach()
+    if x.ndim < 2:
+        raise ValueError(
+            f"Expected layer {layer!r} to return (n, d), (n, tokens, d) or (n, channels, ...), got shape "
+            f"{tuple(x.shape)}. Give a callable as pool, which turns the output into rows (n, d)."
+        )
+    if pool == "tokens" and x.ndim > 2:
+        tokens, keep = _tokens(x, mask, layer)
+        return _chosen_tokens(tokens, keep, max_rows, seed), torch.finfo(x.dtype).eps
+    return _chosen_rows(_samples(x, pool, mask, layer), max_rows, seed), torch.finfo(x.dtype).eps
+
+
+def _samples(x: Tensor, pool: str, mask: Tensor | None, layer: str) -> Tensor:
+    """One row a sample."""
+    if x.ndim == 2:
+        return x
+    if pool == "flatten":
+        if mask is not None and x.ndim == 3:
+            raise ValueError('Expected no mask with pool="flatten", got one. Use "mean", "tokens" or "cls".')
+        return x.flatten(1)
+    if pool == "cls":
+        if x.ndim != 3:
+            raise ValueError(
+                f'Expected layer {layer!r} to return (n, tokens, d) for pool="cls", got shape {tuple(x.shape)}.'
+            )
+        return x[:, 0]
+    return _means(*_tokens(x, mask, layer))
+
+
+def _tokens(x: Tensor, mask: Tensor | None, layer: str) -> tuple[Tensor, Tensor | None]:
+    """``(n, tokens, d)``, tokens or positions, and which of them are there."""
+    if x.ndim > 3:
+        return x.flatten(2).mT, None
+    return x, None if mask is None else _token_mask(mask, x, layer)
+
+
+def _first_tensor(output: Any, layer: str) -> Tensor:
+    """The tensor itself, ``last_hidden_state``, or the first element of a tuple or list."""
+    if isinstance(output, Tensor):
+        return output
+    hidden = getattr(output, "last_hidden_state", None)
+    if isinstance(hidden, Tensor):
+        return hidden
+    if isinstance(output, tuple | list) and output:
+        return _first_tensor(output[0], layer)
+    what = f"a mapping with keys {sorted(map(str, output))}" if isinstance(output, Mapping) else ""
+    raise TypeError(
+        f"Expected layer {layer!r} to return a tensor, a tuple whose first element is one, or an object with "
+        f"last_hidden_state, got {what or type(output).__name__}. Name a layer inside it, or give a callable as pool, "
+        "which turns the output into rows (n, d)."
+    )
+
+
+def _checked(x: object, layer: str) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"Expected pool to return a tensor for layer {layer!r}, got {type(x).__name__}.")
+    if not x.is_floating_point() or x.layout != torch.strided:
+        raise TypeError(
+            f"Expected layer {layer!r} to return a dense floating-point tensor, got {x.dtype}, {x.layout}. "
+            "Give a callable as pool, which turns the output into rows (n, d)."
+        )
+    return x
+
+
+def _token_mask(mask: Tensor, tokens: Tensor, layer: str) -> Tensor:
+    if mask.shape != tokens.shape[:2]:
+        raise ValueError(
+            f"Expected a mask of shape {tuple(tokens.shape[:2])}, (n, tokens), for layer {layer!r}, got "
+            f"{tuple(mask.shape)}. A layer that adds or drops tokens needs a mask of its own: give a callable as pool."
+        )
+    return mask.to(tokens.device) != 0
+
+
+def _means(tokens: Tensor, keep: Tensor | None) -> Tensor:
+    """Means over tokens; samples without a token are left out. Padding may hold anything, NaN included."""
+    x = tokens.to(at_least_float32(tokens.dtype))
+    if keep is None:
+        return x.mean(1)
+    counts = keep.sum(1)
+    sums = torch.where(keep[..., None], x, 0.0).sum(1)
+    some = counts > 0
+    return sums[some] / counts[some, None]
+
+
+def _chosen_tokens(tokens: Tensor, keep: Tensor | None, max_rows: int, seed: int) -> Tensor:
+    length = tokens.shape[1]
+    if keep is None:
+        index = torch.arange(tokens.shape[0] * length, device=tokens.device)
+    else:
+        index = keep.flatten().nonzero()[:, 0]
+    if index.shape[0] > max_rows:
+        index = index[_choice(index.shape[0], max_rows, seed).to(index.device)]
+    return tokens[index // length, index % length]
+
+
+def _chosen_rows(Z: Tensor, max_rows: int, seed: int) -> Tensor:
+    """A copy: later operations may overwrite the layer's own memory."""
+    if Z.shape[0] <= max_rows:
+        return Z.clone()
+    return Z[_choice(Z.shape[0], max_rows, seed).to(Z.device)]
+
+
+def joined_rows(parts: list[Tensor], max_rows: int, seed: int, layer: str) -> Tensor:
+    """The rows of all calls of a step."""
+    if len(parts) == 1:
+        return parts[0]
+    widths = sorted({Z.shape[1] for Z in parts})
+    if len(widths) > 1:
+        raise ValueError(
+            f"Expected every call of layer {layer!r} within a step to return the same width, got "
+            f'{", ".join(map(str, widths))}. Use calls="last".'
+        )
+    dtype = torch.promote_types(parts[0].dtype, parts[-1].dtype)
+    return _chosen_rows(torch.cat([Z.to(parts[0].device, dtype) for Z in parts]), max_rows, seed)
+
+
+def _choice(count: int, size: int, seed: int) -> Tensor:
+    """Indices drawn without replacement and without touching the generators of the training."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(count, generator=generator)[:size].sort().values

@@ -1,0 +1,170 @@
+"""Where records go: a writer is any callable that takes a record, a plain dict."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from matinfo.monitor.quantities import RESERVED
+
+Record: TypeAlias = dict[str, Any]
+Writer: TypeAlias = Callable[[Record], object]
+
+
+class CSVWriter:
+    """Records as lines of a CSV file: step, layer, rows, width, one column a quantity, event.
+
+    Args:
+        path: The file; its folder is made. A file with the same columns is continued, after a
+            :meth:`Monitor.load_state_dict` from the step of that state on, so that a resumed run leaves no line twice.
+
+    Raises:
+        ValueError: At the first record, if the file is there and has other columns.
+
+    Notes:
+        Every line is flushed, so that a killed run loses none. NaN is written as ``nan``.
+
+    References:
+        RFC 4180.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from matinfo.monitor import CSVWriter
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     writer = CSVWriter(Path(folder) / "ranks.csv")
+        ...     writer({"step": 0, "layer": "head", "effective_rank": 3.5})
+        ...     writer.close()
+        ...     print((Path(folder) / "ranks.csv").read_text())
+        step,layer,effective_rank
+        0,head,3.5
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        self._file: Any = None
+
+    def __call__(self, record: Record) -> None:
+        """Write one line."""
+        if self._file is None:
+            self._open(list(record))
+        csv.writer(self._file, lineterminator="\n").writerow(record.values())
+        self._file.flush()
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines of this step and later ones.
+
+        Args:
+            step: The next step that will be written.
+        """
+        self.close()
+        if not self.path.exists():
+            return
+        with self.path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+        kept = lines[:1] + [line for line in lines[1:] if line and line[0].isdigit() and int(line[0]) < step]
+        partial = self.path.with_name(self.path.name + ".part")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(kept)
+        partial.replace(self.path)
+
+    def close(self) -> None:
+        """Close the file; a later record opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self, columns: list[str]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        known: list[str] = []
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                known = next(csv.reader(file), [])
+        if known and known != columns:
+            raise ValueError(
+                f"Expected {self.path} to have the columns {columns}, got {known}. "
+                "Use another path for other quantities."
+            )
+        self._file = self.path.open("a", newline="", encoding="utf-8")
+        if not known:
+            csv.writer(self._file, lineterminator="\n").writerow(columns)
+
+
+class TensorBoardWriter:
+    """Records as scalars ``<prefix>/<layer>/<quantity>`` of TensorBoard, events as text.
+
+    Args:
+        log_dir: Folder of the event files, or a ``SummaryWriter`` that is yours to close.
+        prefix: First part of the names.
+
+    Raises:
+        ModuleNotFoundError: If tensorboard is not installed.
+
+    Notes:
+        After :meth:`Monitor.load_state_dict` later scalars of the same folder are hidden (``purge_step``). Values that
+        are not finite are left out.
+
+    References:
+        torch.utils.tensorboard.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from matinfo.monitor import TensorBoardWriter
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     writer = TensorBoardWriter(folder)
+        ...     writer({"step": 0, "layer": "head", "effective_rank": 3.5})
+        ...     writer.close()
+        ...     len(list(Path(folder).glob("events.*")))
+        1
+    """
+
+    def __init__(self, log_dir: Any, *, prefix: str = "matinfo") -> None:
+        summary_writer = _summary_writer_class()
+        self.prefix = prefix
+        self._folder = None if isinstance(log_dir, summary_writer) else str(log_dir)
+        self._purge_step: int | None = None
+        self._summary: Any = None if self._folder is not None else log_dir
+
+    def __call__(self, record: Record) -> None:
+        """Write the scalars of one record."""
+        if self._summary is None:
+            self._summary = _summary_writer_class()(self._folder, purge_step=self._purge_step)
+        name = f"{self.prefix}/{record['layer'] or 'model'}"
+        for column, value in record.items():
+            if column not in RESERVED and math.isfinite(value):
+                self._summary.add_scalar(f"{name}/{column}", value, record["step"])
+        if record.get("event"):
+            self._summary.add_text(f"{name}/event", record["event"], record["step"])
+        self._summary.flush()
+
+    def rewind(self, step: int) -> None:
+        """Hide what was written of this step and later ones.
+
+        Args:
+            step: The next step that will be written.
+        """
+        if self._folder is not None:
+            self.close()
+            self._purge_step = step
+
+    def close(self) -> None:
+        """Close the event file, unless it belongs to a ``SummaryWriter`` that was given."""
+        if self._folder is not None and self._summary is not None:
+            self._summary.close()
+            self._summary = None
+
+
+def _summary_writer_class() -> type:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Expected tensorboard to be installed: TensorBoardWriter needs it. Run pip install 'matinfo[monitor]'.",
+            name="tensorboard",
+        ) from error
+    return SummaryWriter
