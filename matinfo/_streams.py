@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from matinfo._validation import check_choice, check_floating, check_positive
 from matinfo.operands import Gram, as_tensor, normalize_rows
-from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.eigensystem import Noise, eigensystem
 from matinfo.spectral.traces import spectrum
 
 S = TypeVar("S", bound="Stream")
 
 NAN_POLICIES = ("error", "skip", "propagate")
+PRECISIONS = ("float64", "float32")
 MEMORY_LIMIT = 2**31
 """Bytes of a joint second moment that are allowed by default: widths of 128 and 128 just fit."""
 
@@ -119,26 +121,34 @@ def check_rows(features: Tensor | np.ndarray, width: int, name: str = "features"
 
 def prepared_rows(streams: list[Tensor], *, normalize: bool, nan: str) -> tuple[list[Tensor], int]:
     """Aligned rows in float64 under the NaN policy, normalised if asked, and how many were left out."""
+    streams, bad = good_rows(streams, nan)
+    return [converted(Z, torch.float64, normalize=normalize) for Z in streams], bad
+
+
+def good_rows(streams: list[Tensor], nan: str) -> tuple[list[Tensor], int]:
+    """Aligned rows under the NaN policy, and how many were left out."""
     rows = streams[0].shape[0]
     if any([Z.shape[0] != rows for Z in streams]):
         raise ValueError(
             "Expected as many rows in both streams, row i of each the same sample, got "
             f"{' and '.join(str(Z.shape[0]) for Z in streams)}."
         )
-    if nan != "propagate":
-        good = torch.stack([Z.isfinite().all(-1).to(streams[0].device) for Z in streams]).all(0)
-        bad = rows - int(good.sum())
-        if bad and nan == "error":
-            raise ValueError(
-                f"Expected finite features, got {bad} of {rows} rows with NaN or infinity; nothing was added. "
-                'Use nan="skip" to leave such rows out, nan="propagate" to let them through.'
-            )
-        if bad:
-            streams, rows = [Z[good.to(Z.device)] for Z in streams], rows - bad
-    else:
-        bad = 0
-    double = [Z.double() for Z in streams]
-    return [normalize_rows(Z) for Z in double] if normalize else double, bad
+    # A sum may overflow though no entry is infinite: it only says whether to look closer.
+    if nan == "propagate" or all([bool(Z.sum().isfinite()) for Z in streams]):
+        return streams, 0
+    good = torch.stack([Z.isfinite().all(-1).to(streams[0].device) for Z in streams]).all(0)
+    bad = rows - int(good.sum())
+    if bad and nan == "error":
+        raise ValueError(
+            f"Expected finite features, got {bad} of {rows} rows with NaN or infinity; nothing was added. "
+            'Use nan="skip" to leave such rows out, nan="propagate" to let them through.'
+        )
+    return ([Z[good.to(Z.device)] for Z in streams] if bad else streams), bad
+
+
+def converted(Z: Tensor, dtype: torch.dtype, *, normalize: bool) -> Tensor:
+    """Rows in the dtype of the sums, normalised if asked."""
+    return normalize_rows(Z.to(dtype)) if normalize else Z.to(dtype)
 
 
 def check_joint_memory(width1: int, width2: int, max_memory: float) -> None:
@@ -162,6 +172,24 @@ def check_not_empty(count: int, skipped: int) -> None:
         )
 
 
+def without_roundoff(moment: Tensor, given: torch.dtype) -> Tensor:
+    """A float64 second moment with the eigenvalues that its rounding to another dtype made set to zero."""
+    root = root_of(moment, given)
+    return moment if root is None else root.mT @ root
+
+
+def root_of(moment: Tensor, given: torch.dtype = torch.float64) -> Tensor | None:
+    """R with ``R^T R`` the moment and as few rows as its rank, at least one; None if it is not finite."""
+    if not moment.isfinite().all():
+        return None
+    noise = Noise.of(moment.shape[-1], torch.float64, given)
+    eigenvalues, Q = eigensystem(moment, noise, vectors=True, side="features")
+    eigenvalues = eigenvalues.clamp_min(0)
+    kept = eigenvalues > noise.cut(eigenvalues)
+    kept[-1] = True
+    return eigenvalues[kept].sqrt()[:, None] * Q[:, kept].mT
+
+
 def singular_value_rank(moment: Tensor, samples: int, offset: float) -> Tensor:
     """RankMe of features known by their second moment: singular values are the roots of its eigenvalues."""
     if not offset >= 0:
@@ -175,7 +203,10 @@ def singular_value_rank(moment: Tensor, samples: int, offset: float) -> Tensor:
 
 
 class Stream:
-    """What both accumulators do alike."""
+    """What all accumulators do alike."""
+
+    streams = 1
+    """Number of arguments of an update."""
 
     def __init__(self, normalize: bool, nan: str) -> None:
         self._normalize = bool(normalize)
@@ -200,8 +231,16 @@ class Stream:
                 f"Expected an accumulator with the same settings {self._settings()}, got {other._settings()}."
             )
 
+    def update(self, *features: Any) -> None:
+        """Add the rows of a batch."""
+        raise NotImplementedError
+
     def merge(self, other: Any) -> None:
         """Add the rows of another accumulator."""
+        raise NotImplementedError
+
+    def _summed(self: S, total: Callable[[Tensor], Tensor]) -> S:
+        """The accumulator of the rows of all ranks, given the function that sums a tensor over them."""
         raise NotImplementedError
 
     def __add__(self: S, other: Any) -> S:

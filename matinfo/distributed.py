@@ -8,16 +8,21 @@ average undoes the factor.
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+import zlib
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from matinfo._streams import Stream
 from matinfo._validation import check_choice, check_features
 from matinfo.operands import Gram
 
-__all__ = ["ShardedGram", "gather_rows", "reduce_sum", "world_size"]
+__all__ = ["ShardedGram", "gather_rows", "merge_ranks", "reduce_sum", "world_size"]
+
+S = TypeVar("S", bound=Stream)
 
 Group = Any  # torch.distributed.ProcessGroup, which some builds of torch lack
 
@@ -113,6 +118,66 @@ def reduce_sum(x: Tensor, *, group: Group | None = None) -> Tensor:
         return x
     result: Tensor = _ReduceSum.apply(x, group)
     return result
+
+
+def merge_ranks(accumulator: S, *, group: Group | None = None) -> S:
+    """The accumulator of the rows of all ranks, by sums of matrices as large as one accumulator.
+
+    ``M = sum_r M_r + n_r (m_r - m)(m_r - m)^T`` (the second term if it centres), n_r, m_r and M_r the number, mean and
+    second moment of the rows of rank r.
+
+    Args:
+        accumulator: One of ``matinfo.streaming`` on each rank, made with the same arguments; it stays as it is. A
+            rank may have no rows.
+        group: Process group; None for the default one.
+
+    Returns:
+        A new accumulator, the same on every rank. Without a process group a copy.
+
+    Raises:
+        ValueError: If the arguments differ between ranks.
+        TypeError: If it is not an accumulator.
+
+    Notes:
+        All-reduces of d^2 + d float64 numbers, whatever the number of rows and ranks; no gradient.
+
+    References:
+        Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.distributed import merge_ranks
+        >>> from matinfo.streaming import CovarianceAccumulator
+        >>> stream = CovarianceAccumulator(4)
+        >>> stream.update(torch.eye(4))
+        >>> merge_ranks(stream).count  # no process group: the rows of this one
+        4
+    """
+    if not isinstance(accumulator, Stream):
+        raise TypeError(f"Expected an accumulator of matinfo.streaming, got {type(accumulator).__name__}.")
+    if world_size(group) == 1:
+        return copy.deepcopy(accumulator)
+    settings = f"{type(accumulator).__name__} {accumulator._settings()}"
+    mark = zlib.crc32(settings.encode())
+    extremes = _on_backend(torch.tensor([mark, -mark]), group)
+    dist.all_reduce(extremes, dist.ReduceOp.MAX, group)
+    if extremes.sum() != 0:
+        raise ValueError(
+            f"Expected accumulators with the same settings on every rank, got {settings} on this one."
+        )
+
+    def total(x: Tensor) -> Tensor:
+        x = _on_backend(x, group)
+        dist.all_reduce(x, group=group)
+        return x
+
+    return accumulator._summed(total)
+
+
+def _on_backend(x: Tensor, group: Group | None) -> Tensor:
+    """A copy where the backend can reduce it."""
+    wants_cuda = "nccl" in str(dist.get_backend(group)) and not x.is_cuda
+    return x.cuda() if wants_cuda else x.contiguous().clone()
 
 
 class ShardedGram(Gram):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.distributed as dist
+import torchmetrics
 
 from matinfo import Gram, effective_rank, joint_entropy, matrix_tcr, renyi_entropy, tcr
-from matinfo.distributed import ShardedGram, gather_rows, reduce_sum
+from matinfo import metrics as m
+from matinfo.distributed import ShardedGram, gather_rows, merge_ranks, reduce_sum
 from matinfo.losses import (
     barlow_twins_loss,
     infonce_loss,
@@ -16,6 +20,7 @@ from matinfo.losses import (
     umae_uniformity_loss,
     vicreg_loss,
 )
+from matinfo.streaming import CovarianceAccumulator, JointAccumulator, PairAccumulator
 
 LOSSES = {
     "mmae": mmae_tcr_loss,
@@ -37,6 +42,24 @@ QUANTITIES = {
     "mmae": mmae_tcr_loss,
     "umae": umae_uniformity_loss,
 }
+METRICS = {
+    "entropy": (lambda **k: m.MatrixEntropy(4, alpha=2, **k), 1),
+    "rank": (lambda **k: m.EffectiveRank(4, center=True, **k), 1),
+    "rankme": (lambda **k: m.RankMe(4, normalize=True, **k), 1),
+    "coding rate": (lambda **k: m.TotalCodingRate(4, **k), 1),
+    "vendi": (lambda **k: m.VendiScore(4, **k), 1),
+    "information": (lambda **k: m.MatrixMutualInformation(4, 3, **k), 2),
+    "joint entropy": (lambda **k: m.JointEntropy(4, 3, **k), 2),
+    "divergence": (lambda **k: m.MatrixJensenShannon(4, 3, **k), 2),
+}
+ACCUMULATORS = {
+    "covariance": (lambda: CovarianceAccumulator(4), 1),
+    "covariance, centred": (lambda: CovarianceAccumulator(4, center=True, normalize=True), 1),
+    "covariance, float32": (lambda: CovarianceAccumulator(4, center=True, precision="float32"), 1),
+    "pair": (lambda: PairAccumulator(4, 3, center=True), 2),
+    "joint": (lambda: JointAccumulator(4, 3), 2),
+}
+SHARES = ("ragged", "none on the last rank")
 
 
 def features(rows: int, width: int) -> torch.Tensor:
@@ -49,6 +72,14 @@ def split(rows: int, world: int) -> list[int]:
     """Uneven shares: the last rank takes what is left."""
     share = max(1, rows // world)
     return [share] * (world - 1) + [rows - share * (world - 1)]
+
+
+def share(rank: int, world: int, kind: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of this rank of 23 aligned rows of width 4 and 3; a rank may have none."""
+    counts = split(23, world) if kind == "ragged" or world == 1 else [*split(23, world - 1), 0]
+    own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    pairs = zip(features(23, 4)[own].split(5), features(23, 3)[own].split(5), strict=True)
+    return [pair for pair in pairs if len(pair[0])]
 
 
 def single(function, rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,6 +110,54 @@ def _deviation(function, reference, rows: int, width: int, rank: int, world: int
     return max(float(e) for e in errors)
 
 
+def _metrics(rank: int, world: int, found: dict[str, object]) -> None:
+    """Deviations of synchronised metrics from one process with all rows."""
+    whole = features(23, 4), features(23, 3)
+    for kind in SHARES:
+        mine = share(rank, world, kind)
+        together = torchmetrics.MetricCollection({n: make() for n, (make, s) in METRICS.items() if s == 1})
+        for name, (make, streams) in METRICS.items():
+            metric, single_one = make(), make(sync_on_compute=False)
+            single_one.update(*whole[:streams])
+            for batch in mine:
+                metric.update(*batch[:streams])
+            found[f"metric, {name}, {kind}"] = float((metric.compute() - single_one.compute()).abs())
+            found[f"count, {name}, {kind}"] = (metric.count, sum(len(batch[0]) for batch in mine))
+        for Z, _ in mine:
+            together.update(Z)
+        values = together.compute()
+        for name, value in values.items():
+            alone = METRICS[name][0](sync_on_compute=False)
+            alone.update(whole[0])
+            found[f"collection, {name}, {kind}"] = float((value - alone.compute()).abs())
+    step = m.TotalCodingRate(4, dist_sync_on_step=True)
+    first = [features(23, 4)[r : r + 1] for r in range(world)]
+    value = step(first[rank])
+    found["step"] = float((value - tcr(torch.cat(first))).abs())
+    found["after step"] = step.count
+
+
+def _accumulators(rank: int, world: int, found: dict[str, object]) -> None:
+    """Deviations of merged accumulators from one with all rows."""
+    whole = features(23, 4), features(23, 3)
+    for kind in SHARES:
+        for name, (make, streams) in ACCUMULATORS.items():
+            mine, all_rows = make(), make()
+            all_rows.update(*whole[:streams])
+            for batch in share(rank, world, kind):
+                mine.update(*batch[:streams])
+            before = mine.count
+            total = merge_ranks(mine)
+            error = total.second_moment() - all_rows.second_moment()
+            found[f"merged, {name}, {kind}"] = float(error.abs().max() / all_rows.second_moment().trace())
+            found[f"merged count, {name}, {kind}"] = (total.count, mine.count - before)
+            total.update(*whole[:streams])  # it is an accumulator like any other
+            found[f"merged again, {name}, {kind}"] = total.count
+    skip = CovarianceAccumulator(1, nan="skip")
+    skip.update(torch.tensor([[1.0], [float("nan")]]))
+    found["merged skipped"] = merge_ranks(skip).skipped
+
+
 def work(rank: int, world: int, folder: str) -> None:
     """All checks of one world size; the result is a dictionary of deviations and facts."""
     torch.set_num_threads(1)
@@ -105,6 +184,10 @@ def work(rank: int, world: int, folder: str) -> None:
                 lambda Z, q=quantity: q(Gram(Z, normalize=True)),
                 rows, width, rank, world,
             )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The ``compute`` method", UserWarning)  # of the rank without rows
+        _metrics(rank, world, found)
+    _accumulators(rank, world, found)
     Z, _ = _mine(13, 6, rank, world)
     found["rows"] = torch.equal(gather_rows(Z.detach()), features(13, 6))
     found["trailing"] = list(gather_rows(torch.zeros(rank + 1, 2, 3)).shape)
@@ -119,6 +202,7 @@ def work(rank: int, world: int, folder: str) -> None:
     for key, call in {
         "mixed": lambda: sharded * Gram(Z.detach()),
         "width": lambda: gather_rows(torch.zeros(2, 3 + rank)),
+        "settings": lambda: merge_ranks(CovarianceAccumulator(4, center=rank == 0)),
     }.items():
         try:
             call()

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import distributed_worker as worker
 import pytest
 import torch
 import torch.multiprocessing as mp
 
 from matinfo import Gram, renyi_entropy
-from matinfo.distributed import ShardedGram, gather_rows, reduce_sum, world_size
+from matinfo.distributed import ShardedGram, gather_rows, merge_ranks, reduce_sum, world_size
+from matinfo.streaming import CovarianceAccumulator
 
 pytestmark = pytest.mark.distributed
+ROOT = Path(__file__).resolve().parents[1]
 ROUNDING = 1e-12  # float64 sums in another order
 
 
@@ -61,6 +69,61 @@ def test_what_cannot_be_put_together_is_refused_on_every_rank(ranks):
         assert "both local or both sharded" in report["mixed"]
         if len(ranks) > 1:
             assert "equal width and dtype" in report["width"]
+            assert "same settings on every rank" in report["settings"]
+
+
+@pytest.mark.parametrize("share", worker.SHARES)
+@pytest.mark.parametrize("name", worker.METRICS)
+def test_metrics_synchronise_to_the_value_of_one_process_and_go_on_with_their_own_rows(ranks, name, share):
+    for report in ranks:
+        assert report[f"metric, {name}, {share}"] < 10 * ROUNDING
+        count, own = report[f"count, {name}, {share}"]
+        assert count == own
+    assert sum(report[f"count, {name}, {share}"][1] for report in ranks) == 23
+
+
+@pytest.mark.parametrize("share", worker.SHARES)
+def test_metric_collections_synchronise_their_shared_sums(ranks, share):
+    single_stream = [name for name, (_, streams) in worker.METRICS.items() if streams == 1]
+    for report in ranks:
+        assert max(report[f"collection, {name}, {share}"] for name in single_stream) < 10 * ROUNDING
+
+
+def test_forward_can_synchronise_each_step(ranks):
+    for report in ranks:
+        assert report["step"] < 10 * ROUNDING
+        assert report["after step"] == 1
+
+
+@pytest.mark.parametrize("share", worker.SHARES)
+@pytest.mark.parametrize("name", worker.ACCUMULATORS)
+def test_merge_ranks_gives_the_accumulator_of_all_rows(ranks, name, share):
+    rounding = 1e-6 if "float32" in name else ROUNDING
+    for report in ranks:
+        assert report[f"merged, {name}, {share}"] < rounding
+        assert report[f"merged count, {name}, {share}"] == (23, 0)
+        assert report[f"merged again, {name}, {share}"] == 46
+        assert report["merged skipped"] == len(ranks)
+
+
+@pytest.mark.slow
+def test_example_of_the_how_to_page_runs_under_torchrun():
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(ROOT / "docs" / "how-to" / "sharded_entropy.py")],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ranks 2, rows 650" in done.stdout
+    values = re.search(r"sharded (\S+)  gathered (\S+)  one process (\S+)", done.stdout)
+    assert values is not None
+    assert len(set(values.groups())) == 1
+    deviation = re.search(r"differs from one process by (\S+)", done.stdout)
+    assert deviation is not None
+    assert float(deviation[1]) < 1e-12
 
 
 def test_without_a_process_group_nothing_is_communicated():
@@ -69,6 +132,16 @@ def test_without_a_process_group_nothing_is_communicated():
     assert gather_rows(Z) is Z
     assert reduce_sum(Z) is Z
     assert torch.equal(renyi_entropy(ShardedGram(Z)), renyi_entropy(Gram(Z)))
+    stream = CovarianceAccumulator(3)
+    stream.update(Z)
+    copy = merge_ranks(stream)
+    copy.update(Z)
+    assert (stream.count, copy.count) == (5, 10)
+
+
+def test_merge_ranks_refuses_what_is_no_accumulator():
+    with pytest.raises(TypeError, match="accumulator of matinfo.streaming, got Tensor"):
+        merge_ranks(torch.eye(2))
 
 
 def test_gather_rows_refuses_an_unknown_gradient():

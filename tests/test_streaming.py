@@ -174,7 +174,8 @@ def test_rows_in_several_blocks_give_the_same_sums(monkeypatch):
     expected = JointAccumulator(5, 5)
     expected.update(Z1, Z2)
     centred = Z1 - Z1.mean(0)
-    monkeypatch.setattr("matinfo.streaming.BLOCK_ENTRIES", 5 * 7)
+    for module in ("covariance", "pair"):
+        monkeypatch.setattr(f"matinfo.streaming.{module}.block_rows", lambda width, dtype: 7)
     monkeypatch.setattr("matinfo.spectral.khatri_rao._BLOCK_ENTRIES", 25 * 7)
     single, joint = CovarianceAccumulator(5, center=True), JointAccumulator(5, 5)
     single.update(Z1)

@@ -68,11 +68,16 @@ class MomentMetric(Metric):
         """The value for all rows added, on all ranks.
 
         Returns:
-            A float64 scalar; NaN if there are no rows.
+            A float64 scalar; NaN if there are no rows, or if a spectrum is to be normalised that is zero, as it is for
+            rows that are zero and for a single centred row.
         """
-        if self.count == 0:
+        if self.count == 0 or any([total == 0 for total in self._traces()]):
             return torch.full((), torch.nan, dtype=torch.float64, device=self._sum("count").device)
         return self._value()
+
+    def _traces(self) -> list[Tensor]:
+        """Traces of the matrices whose spectra are normalised."""
+        return []
 
     def _value(self) -> Tensor:
         raise NotImplementedError

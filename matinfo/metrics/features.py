@@ -15,6 +15,9 @@ from matinfo.metrics._base import MomentMetric
 from matinfo.rank import effective_rank, vendi_score
 from matinfo.spectral.precision import without_autocast
 
+CANCELLED = 16 * torch.finfo(torch.float64).eps
+"""Share of the trace that is left of equal rows when they are centred: round-off."""
+
 
 class _FeatureMetric(MomentMetric):
     """A function of the second moment of one stream."""
@@ -39,8 +42,13 @@ class _FeatureMetric(MomentMetric):
     def _second_moment(self) -> Tensor:
         M, total = self._sum("moment").double(), self._sum("total").double()
         if self.center:
-            M = M - torch.outer(total, total) / self.count
+            raw, M = M.trace(), M - torch.outer(total, total) / self.count
+            if M.trace() <= CANCELLED * raw:
+                M = torch.zeros_like(M)
         return (M + M.mT) / 2
+
+    def _traces(self) -> list[Tensor]:
+        return [self._second_moment().trace()]
 
     def _gram(self) -> StreamGram:
         return StreamGram(self._second_moment(), self.count)
@@ -250,6 +258,9 @@ class TotalCodingRate(_FeatureMetric):
     ) -> None:
         super().__init__(width, center=center, normalize=normalize, nan=nan, **kwargs)
         self.mu = check_positive(mu, "mu")
+
+    def _traces(self) -> list[Tensor]:
+        return []  # defined for the zero matrix too
 
     def _value(self) -> Tensor:
         return matrix_tcr(self._second_moment(), self.mu)

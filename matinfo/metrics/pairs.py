@@ -66,6 +66,9 @@ class _JointMetric(_PairMetric):
         self._add("second", Z2.mT @ Z2)
         self._add("joint", khatri_rao_moment((Z1, Z2), torch.float64))
 
+    def _traces(self) -> list[Tensor]:
+        return [self._sum(name).trace() for name in ("first", "second", "joint")]
+
     def _grams(self) -> tuple[StreamGram, StreamGram]:
         first, second, joint = ((M + M.mT) / 2 for M in map(self._sum, ("first", "second", "joint")))
         return StreamGram.pair(first.double(), second.double(), joint.double(), self.count)
@@ -194,6 +197,10 @@ class MatrixJensenShannon(_PairMetric):
     def _absorb(self, Z1: Tensor, Z2: Tensor) -> None:
         Z = torch.cat([Z1, Z2], -1)
         self._add("side_by_side", Z.mT @ Z)
+
+    def _traces(self) -> list[Tensor]:
+        squares = self._sum("side_by_side").diagonal()
+        return [squares[: self.width1].sum(), squares[self.width1 :].sum()]
 
     def _value(self) -> Tensor:
         M = self._sum("side_by_side").double()

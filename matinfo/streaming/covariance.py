@@ -1,0 +1,316 @@
+"""The second moment of one stream of feature rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinfo._streams import (
+    PRECISIONS,
+    Stream,
+    StreamGram,
+    check_not_empty,
+    check_rows,
+    converted,
+    good_rows,
+    singular_value_rank,
+    without_roundoff,
+)
+from matinfo._validation import check_choice, check_count, check_positive
+from matinfo.coding_rate import matrix_tcr
+from matinfo.operands import Gram
+from matinfo.spectral.precision import at_least_float32, without_autocast
+from matinfo.streaming._sums import RunningSum
+
+BLOCK_ENTRIES = 2**18
+"""Entries of the rows that are in float64 at a time: few, so that they stay in the cache."""
+
+BLOCK_ROWS = 4096
+"""Rows of a float32 product at most: its rounding is not carried, so it must not grow with the batch."""
+
+
+def block_rows(width: int, dtype: torch.dtype) -> int:
+    """Rows to add at a time: enough for the product to outweigh the addition of d x d matrices."""
+    return BLOCK_ROWS if dtype == torch.float32 else max(BLOCK_ENTRIES // width, 4 * width)
+
+
+class CovarianceAccumulator(Stream):
+    """The second moment of a stream of feature rows.
+
+    ``M = sum_i z_i z_i^T``, or ``sum_i (z_i - m)(z_i - m)^T`` with m the mean of all rows. M is the dual of the
+    n x n Gram matrix of all rows, so that :meth:`gram` gives every entropy and rank of that matrix.
+
+    Args:
+        width: d, the number of columns of every batch.
+        center: Whether to subtract the mean of all rows, exactly, whatever the batches were.
+        normalize: Whether to divide each row by its l2 norm (zero rows stay zero), before any centring.
+        nan: What to do with a row that holds NaN or infinity: ``"error"`` refuses the batch and leaves the
+            accumulator as it was, ``"skip"`` leaves the row out and counts it, ``"propagate"`` lets it in.
+        precision: ``"float64"``, or ``"float32"``: rows and the products of up to 4096 of them are in float32, and
+            every sum of products is two float32 numbers, the second the rounding of the first.
+
+    Raises:
+        ValueError: If ``width`` < 1, or ``nan`` or ``precision`` is unknown.
+        TypeError: If ``width`` is not an integer.
+
+    Notes:
+        d^2 + d float64 numbers; an update of n rows takes 2 n d^2 flops. No gradient. Results are float64, and NumPy
+        if the first batch was. Batches may have no rows. State lives on the device of the first batch.
+
+        With ``precision="float32"`` no float64 number is made before a result is asked for, and the error of an entry
+        of M is that of the float32 products: at most ``4096 eps sum_i |z_ij z_ik|`` with eps = 1.2e-7 and in practice
+        about ``eps sum_i |z_ij z_ik|``, however many batches there were. Eigenvalues of M below about
+        ``sqrt(d) eps`` times their mean count as zero.
+
+    References:
+        Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance; Ogita, Rump and Oishi (2005),
+        Accurate sum and dot product, for the compensation.
+
+    Example:
+        >>> import torch
+        >>> from matinfo import effective_rank
+        >>> from matinfo.streaming import CovarianceAccumulator
+        >>> stream = CovarianceAccumulator(3)
+        >>> for batch in torch.eye(3).repeat(4, 1).split(5):
+        ...     stream.update(batch)
+        >>> stream.count, round(float(effective_rank(stream.gram())), 6)
+        (12, 3.0)
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        center: bool = False,
+        normalize: bool = False,
+        nan: str = "error",
+        precision: str = "float64",
+    ) -> None:
+        super().__init__(normalize, nan)
+        self._width = check_count(width, "width")
+        self._center = bool(center)
+        self._dtype = getattr(torch, check_choice(precision, "precision", PRECISIONS))
+        self._count = 0
+        self._eps = torch.finfo(self._dtype).eps
+        self._mean = RunningSum.zeros(self._width, dtype=self._dtype)
+        self._moment = RunningSum.zeros(self._width, self._width, dtype=self._dtype)
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self._width
+
+    @property
+    def count(self) -> int:
+        """Number of rows added."""
+        return self._count
+
+    def update(self, features: Tensor | np.ndarray) -> None:
+        """Add the rows of a batch.
+
+        Args:
+            features: ``(n, d)``, Tensor or NumPy array, n >= 0, real floating point.
+
+        Raises:
+            ValueError: If the width differs, or a row is not finite under ``nan="error"``.
+            TypeError: If ``features`` is not real floating point.
+        """
+        Z = check_rows(features, self._width)
+        with torch.no_grad(), without_autocast(Z.device):
+            (rows,), skipped = good_rows([Z], self._nan)
+            for block in rows.split(block_rows(self._width, self._dtype)):
+                self._absorb(converted(block, self._dtype, normalize=self._normalize), Z.dtype)
+        self._note(skipped, isinstance(features, np.ndarray))
+
+    def merge(self, other: CovarianceAccumulator) -> None:
+        """Add the rows of another accumulator, which stays as it is; ``a + b`` makes a new one.
+
+        Args:
+            other: Made with the same arguments.
+
+        Raises:
+            ValueError: If its arguments differ.
+            TypeError: If it is not of the same class.
+        """
+        self._check_mergeable(other)
+        self._combine(other._count, other._mean, other._moment)
+        self._eps = max(self._eps, other._eps)
+        self._note(other._skipped, other._numpy)
+
+    def second_moment(self) -> Tensor:
+        """M, the sum over rows (not divided by their number).
+
+        Returns:
+            ``(d, d)``, symmetric, float64.
+
+        Raises:
+            ValueError: If no row has been added.
+        """
+        return self._out(self._symmetric())
+
+    def covariance(self) -> Tensor:
+        """``M / n``, the mean over rows: what to compare with another stream over the same columns.
+
+        The covariance if the accumulator centres; of trace 1 if it normalises and does not centre. Two of them go
+        into :func:`~matinfo.matrix_kl`, :func:`~matinfo.matrix_js` and :func:`~matinfo.spectrum_js`; their streams
+        need not be aligned nor equally long.
+
+        Returns:
+            ``(d, d)``, symmetric, float64.
+
+        Raises:
+            ValueError: If no row has been added.
+        """
+        return self._out(self._symmetric() / self._count)
+
+    def correlation(self) -> Tensor:
+        """The correlation matrix of the columns, as :func:`matinfo.correlation` of all rows.
+
+        ``M_ij / sqrt(M_ii M_jj)``, with unit diagonal; a zero (or, centred, constant) column is a direction of its own.
+
+        Returns:
+            ``(d, d)``, float64.
+
+        Raises:
+            ValueError: If no row has been added.
+        """
+        M = self._symmetric()
+        variance = M.diagonal()
+        roundoff = 0.0 * variance
+        if self._center:
+            roundoff = self._count * (4 * self._eps * self._mean.double()).square()
+        scale = torch.where(variance <= roundoff, 0.0, variance.rsqrt())
+        result = M * scale[:, None] * scale
+        result.diagonal().copy_(torch.where(variance.isnan(), variance, 1.0))
+        return self._out(result)
+
+    def gram(self) -> Gram:
+        """The Gram matrix of all rows so far, for every function of its spectrum.
+
+        ``K = Z Z^T``, n x n, with Z all rows (normalised and centred if the accumulator is). Later updates do not
+        change it. What needs more than its spectrum, such as a product with another matrix, is refused.
+
+        Returns:
+            A :class:`~matinfo.Gram` of shape ``(n, n)`` and width d.
+
+        Raises:
+            ValueError: If no row has been added.
+        """
+        return StreamGram(self._symmetric(), self._count, is_numpy=bool(self._numpy))
+
+    def tcr(self, mu: float = 1.0) -> Tensor:
+        """Total coding rate of all rows, as :func:`matinfo.tcr`.
+
+        ``log det(mu I_d + M)``.
+
+        Args:
+            mu: Ridge, > 0.
+
+        Returns:
+            A scalar in nats, float64.
+
+        Raises:
+            ValueError: If mu <= 0 or no row has been added.
+        """
+        return matrix_tcr(self.second_moment(), mu)
+
+    def coding_rate(self, *, eps: float = 0.5) -> Tensor:
+        """Coding rate of all rows, as :func:`matinfo.coding_rate`.
+
+        ``1/2 log det(I + d/(n eps^2) M)``.
+
+        Args:
+            eps: Distortion, > 0.
+
+        Returns:
+            A scalar >= 0 in nats, float64.
+
+        Raises:
+            ValueError: If eps <= 0 or no row has been added.
+        """
+        check_positive(eps, "eps")
+        moment = self.second_moment()
+        return 0.5 * matrix_tcr(moment * (self._width / (self._count * eps**2)))
+
+    def rankme(self, *, offset: float = 0.0) -> Tensor:
+        """RankMe of all rows, as :func:`matinfo.rankme`.
+
+        ``exp(-sum_k p_k log p_k)``, ``p_k = sigma_k / sum sigma + offset``, ``sigma_k`` the roots of the min(n, d)
+        largest eigenvalues of M. Singular values below about 1e-8 of the largest are in the round-off of M and count
+        as zero.
+
+        Args:
+            offset: Added to every p_k.
+
+        Returns:
+            A scalar, a number of dimensions, float64.
+
+        Raises:
+            ValueError: If offset < 0 or no row has been added.
+        """
+        return self._out(singular_value_rank(self._symmetric(), self._count, offset))
+
+    def __repr__(self) -> str:
+        return f"CovarianceAccumulator(width={self._width}, count={self._count}, skipped={self._skipped})"
+
+    def _settings(self) -> dict[str, object]:
+        precision = str(self._dtype).removeprefix("torch.")
+        return {"width": self._width, "center": self._center, "precision": precision, **super()._settings()}
+
+    def _summed(self, total: Callable[[Tensor], Tensor]) -> CovarianceAccumulator:
+        result = copy.copy(self)
+        single = self._eps > torch.finfo(torch.float64).eps
+        count, result._skipped, singles = total(
+            torch.tensor([self._count, self._skipped, int(single)])
+        ).tolist()
+        moment, mean = self._moment.double(), self._mean.double()
+        if self._center and count:
+            whole = total(mean * self._count) / count
+            step = mean.to(whole.device) - whole
+            moment = moment.to(whole.device) + self._count * torch.outer(step, step)
+            result._mean = RunningSum.of(whole, self._dtype)
+        result._moment = RunningSum.of(total(moment), self._dtype)
+        result._count = count
+        result._eps = torch.finfo(torch.float32 if singles else torch.float64).eps
+        return result
+
+    def _symmetric(self) -> Tensor:
+        check_not_empty(self._count, self._skipped)
+        moment = self._moment.double()
+        moment = (moment + moment.mT) / 2
+        return moment if self._dtype == torch.float64 else without_roundoff(moment, self._dtype)
+
+    def _absorb(self, Z: Tensor, given: torch.dtype) -> None:
+        """Add a block of rows that have been checked and are in the dtype of the sums."""
+        rows = Z.shape[0]
+        if rows == 0:
+            return
+        if self._center:
+            rough = Z.mean(0)
+            Z = Z - rough
+            rest = Z.mean(0)
+            mean = RunningSum(rough)
+            mean.add(rest)
+            moment = torch.addmm(torch.outer(rest, rest), Z.mT, Z, beta=-rows)
+        else:
+            mean, moment = self._mean, Z.mT @ Z
+        self._combine(rows, mean, RunningSum(moment))
+        self._eps = max(self._eps, torch.finfo(at_least_float32(given)).eps)
+
+    def _combine(self, count: int, mean: RunningSum, moment: RunningSum) -> None:
+        if count == 0:
+            return
+        device = self._moment.value.device if self._count else moment.value.device
+        self._moment = self._moment.moved(device)
+        self._moment.add_sum(moment.moved(device))
+        total = self._count + count
+        if self._center:
+            self._mean = self._mean.moved(device)
+            step = mean.moved(device).minus(self._mean)
+            self._moment.add(torch.outer(step, step) * (self._count * (count / total)))
+            self._mean.add(step * (count / total))
+        self._count = total

@@ -1,0 +1,81 @@
+"""A pass over a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinfo._streams import Stream
+
+S = TypeVar("S", bound=Stream)
+
+
+def accumulate(loader: Iterable[Any], accumulator: S, *, extract: Callable[[Any], Any] | None = None) -> S:
+    """An accumulator after one pass over a loader.
+
+    Args:
+        loader: Iterable of batches, such as a ``DataLoader``. Wrap it in ``tqdm`` for a progress bar.
+        accumulator: A :class:`CovarianceAccumulator`, :class:`PairAccumulator` or :class:`JointAccumulator`; rows are
+            added to those it holds.
+        extract: Function of a batch that returns the features of a single stream, or a pair of them for two; it runs
+            without gradients. If None, a batch is the features themselves, or a tuple or list that starts with them
+            (one for a single stream, two for a pair; labels may follow).
+
+    Returns:
+        The accumulator that was given.
+
+    Raises:
+        ValueError: If a batch is refused: another width, or a row that is not finite under ``nan="error"``. The
+            message names the batch; those before it stay added.
+        TypeError: If a batch is not features, or ``accumulator`` is not an accumulator.
+
+    Notes:
+        Memory of one batch beside the accumulator. The mode of a model in ``extract`` is left as it is: call
+        ``model.eval()`` first. A loader without batches leaves the accumulator as it was, and an empty one refuses
+        its results.
+
+    References:
+        Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance.
+
+    Example:
+        >>> import torch
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> from matinfo.streaming import CovarianceAccumulator, accumulate
+        >>> images, labels = torch.eye(4).repeat(6, 1), torch.arange(24)
+        >>> loader = DataLoader(TensorDataset(images, labels), batch_size=5)
+        >>> model = torch.nn.Linear(4, 2, bias=False).requires_grad_(False)
+        >>> stream = accumulate(loader, CovarianceAccumulator(2), extract=lambda batch: model(batch[0]))
+        >>> stream.count
+        24
+    """
+    if not isinstance(accumulator, Stream):
+        raise TypeError(f"Expected an accumulator of matinfo.streaming, got {type(accumulator).__name__}.")
+    for i, batch in enumerate(loader):
+        try:
+            with torch.no_grad():
+                found = batch if extract is None else extract(batch)
+                accumulator.update(*_features(found, accumulator.streams, exact=extract is not None))
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{error} (Batch {i} of the loader.)") from error
+    return accumulator
+
+
+def _features(batch: Any, streams: int, *, exact: bool) -> tuple[Any, ...]:
+    """The arguments of an update."""
+    if isinstance(batch, (Tensor, np.ndarray)):
+        batch = (batch,)
+    if not isinstance(batch, (tuple, list)):
+        raise TypeError(
+            f"Expected a batch of features, or a tuple or list that starts with them, got {type(batch).__name__}. "
+            "Pass extract, a function from a batch to its features."
+        )
+    if len(batch) < streams or (exact and len(batch) > streams):
+        raise ValueError(
+            f"Expected features of {streams} stream{'s' if streams > 1 else ''}, got {len(batch)}. "
+            "Pass extract, a function from a batch to its features."
+        )
+    return tuple(batch[:streams])
