@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import matinfo
-from matinfo import metrics
+from matinfo import cli, metrics, plot
 
 API_PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 PUBLIC = {f"matinfo.{name}": getattr(matinfo, name) for name in matinfo.__all__}
@@ -18,7 +18,8 @@ for module in [member for member in PUBLIC.values() if inspect.ismodule(member)]
         ):  # matinfo.correlation is also in matinfo.kernels
             PUBLIC[f"{module.__name__}.{member_name}"] = getattr(module, member_name)
 PUBLIC = {name: member for name, member in PUBLIC.items() if not inspect.ismodule(member)}
-PUBLIC |= {f"matinfo.metrics.{name}": getattr(metrics, name) for name in metrics.__all__}
+for module in (metrics, plot, cli):  # not imported with the package
+    PUBLIC |= {f"{module.__name__}.{name}": getattr(module, name) for name in module.__all__}
 MADE_BY_US = {
     "matinfo.Explanation",
     "matinfo.Step",

@@ -36,7 +36,7 @@ network = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64))
 head = nn.Linear(64, 10)
 features = {"pixels": centred(images)}
 with torch.no_grad():
-    features["random features"] = centred(network(images))
+    features["random"] = centred(network(images))
 
 optimiser = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=3e-3)
 steps, spectra = [], []
@@ -51,7 +51,7 @@ for step in range(101):
     optimiser.step()
 
 with torch.no_grad():
-    features["trained features"] = centred(network(images))
+    features["trained"] = centred(network(images))
     accuracy = (head(network(images)).argmax(1) == labels).float().mean().item()
 
 # %%
@@ -59,7 +59,7 @@ with torch.no_grad():
 # -------
 #
 # Both axes are logarithmic; a large marker stands at the effective rank. The eigenvalues of the trained features fall
-# steeply after the ninth: nine directions are enough to tell ten classes apart, and the others become small.
+# steeply around the ninth: about nine directions are enough to tell ten classes apart, and the others become small.
 
 grams = {name: Gram(Z) for name, Z in features.items()}
 plot.spectrum(grams)
@@ -82,9 +82,11 @@ plt.show()
 # The effective rank of the Gram matrix weighs directions by their variance, RankMe by its root: it is larger, and sees
 # more of the tail.
 
-plot.layers(
-    {name: {"effective_rank": effective_rank(Gram(Z)), "rankme": rankme(Z)} for name, Z in features.items()}
-)
+numbers = {
+    name: {"effective_rank": effective_rank(Gram(Z)), "rankme": rankme(Z)} for name, Z in features.items()
+}
+for ax in plot.layers(numbers):
+    ax.set_xlabel("representation")
 plt.show()
 
 # %%

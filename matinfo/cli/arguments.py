@@ -1,0 +1,222 @@
+"""The arguments of the command, checked."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import matinfo
+from matinfo._validation import check_base, check_order, check_positive
+from matinfo.cli.errors import InputError
+
+SUFFIXES = {
+    ".npy": "NumPy array",
+    ".npz": "NumPy archive",
+    ".pt": "PyTorch tensors",
+    ".pth": "PyTorch tensors",
+    ".safetensors": "safetensors",
+    ".csv": "comma-separated table",
+    ".tsv": "tab-separated table",
+    ".parquet": "Parquet table",
+}
+PICTURES = (".png", ".svg", ".pdf")
+
+_DESCRIPTION = """\
+Entropies, effective ranks and coding rate of the features, or the matrices, in files, and what two files share.
+
+features  one row a sample. The quantities are those of K = Z Z^T, with each row of Z divided by its length unless
+          --no-normalize. Rows are streamed: memory does not grow with their number.
+matrix    a symmetric positive semi-definite matrix K itself (--kind matrix).
+
+Several arrays in one file, or more than two files, give a table. Two files give a report of each and of the pair.
+Files: .npy .npz .pt .pth .safetensors .csv .tsv .parquet; nothing in them is ever unpickled or run."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for."""
+
+    files: tuple[Path, ...]
+    kind: str = "features"
+    keys: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = (0.5, 1.0, 2.0, math.inf)
+    mu: float = 1.0
+    normalize: bool = True
+    center: bool = False
+    base: float | None = None
+    batch_rows: int | None = None
+    nan: str = "error"
+    memory: float = 2.0 * 2**30
+    plot: Path | None = None
+    theme: str = "light"
+    json: str | None = None
+    html: Path | None = None
+    progress: bool = False
+    quiet: bool = False
+
+    @property
+    def unit(self) -> float:
+        """One unit of information in nats."""
+        return check_base(self.base)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for an error, as for every other one of this program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}. See: {self.prog} --help")
+
+
+def parse(argv: Sequence[str] | None) -> Options | int:
+    """Options, or the exit status if there is nothing more to do (help, version)."""
+    try:
+        given = _parser().parse_args(argv)
+    except SystemExit as leave:
+        return int(leave.code or 0)
+    options = Options(
+        files=tuple(Path(file) for file in given.files),
+        kind=given.kind,
+        keys=tuple(given.key),
+        drop=tuple(given.drop),
+        alphas=given.alpha,
+        mu=given.mu,
+        normalize=given.normalize,
+        center=given.center,
+        base=given.base,
+        batch_rows=given.batch_rows,
+        nan=given.nan,
+        memory=given.memory * 2**30,
+        plot=given.plot,
+        theme=given.theme,
+        json=given.json,
+        html=given.html,
+        progress=given.progress,
+        quiet=given.quiet,
+    )
+    _check(options)
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="matinfo", description="Matrix information theory of learned representations.")
+    parser.add_argument("--version", action="version", version=f"matinfo {matinfo.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="report")
+    report = commands.add_parser(
+        "report",
+        help="information quantities of the arrays in files",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    report.add_argument("files", nargs="+", metavar="FILE")
+    what = report.add_argument_group("what the files hold")
+    what.add_argument("--kind", choices=("features", "matrix"), default="features", help="default: features")
+    what.add_argument(
+        "--key", action="append", default=[], metavar="NAME",
+        help="which array of a file of several; once for all files, or once for each",
+    )  # fmt: skip
+    what.add_argument(
+        "--drop", action="append", default=[], metavar="COLUMN",
+        help="leave out this column of a .csv, .tsv or .parquet file; may be repeated",
+    )  # fmt: skip
+    what.add_argument(
+        "--nan", choices=("error", "skip"), default="error",
+        help="rows with NaN or infinity: refuse them (default) or leave them out",
+    )  # fmt: skip
+    how = report.add_argument_group("what is computed")
+    how.add_argument(
+        "--alpha", type=_orders, default=(0.5, 1.0, 2.0, math.inf), metavar="A,B,...",
+        help="orders of the entropies, numbers or inf (default: 0.5,1,2,inf)",
+    )  # fmt: skip
+    how.add_argument("--mu", type=_positive("mu"), default=1.0, help="ridge of the coding rate (default: 1)")
+    how.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, default=True,
+        help="divide each row by its length (default: yes)",
+    )  # fmt: skip
+    how.add_argument("--center", action="store_true", help="subtract the mean of the rows, after --normalize")
+    how.add_argument(
+        "--base", type=_base, metavar="B", help="base of the logarithm: 2 for bits (default: nats)"
+    )
+    run = report.add_argument_group("running")
+    run.add_argument(
+        "--batch-rows", type=_count, metavar="N", help="rows in memory at a time (default: by width)"
+    )
+    run.add_argument(
+        "--memory", type=_positive("memory"), default=2.0, metavar="GIB",
+        help="largest matrix to hold, in GiB (default: 2)",
+    )  # fmt: skip
+    run.add_argument("--progress", action="store_true", help="show progress even where there is no terminal")
+    run.add_argument("--quiet", action="store_true", help="no progress, no notes on standard error")
+    out = report.add_argument_group("output, besides the text")
+    out.add_argument("--plot", type=Path, metavar="FILE.png", help="a picture: .png, .svg or .pdf")
+    out.add_argument("--theme", choices=("light", "dark"), default="light", help="of --plot (default: light)")
+    out.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE.json",
+        help="JSON to this file; to standard output, in place of the text, if no file is named",
+    )  # fmt: skip
+    out.add_argument("--html", type=Path, metavar="FILE.html", help="one page with everything in it")
+    return parser
+
+
+def _check(options: Options) -> None:
+    for file in options.files:
+        if file.suffix.lower() not in SUFFIXES:
+            raise InputError(f"{file}: unknown kind of file {file.suffix!r}; known are {' '.join(SUFFIXES)}.")
+    if len(options.keys) not in {0, 1, len(options.files)}:
+        raise InputError(
+            f"--key was given {len(options.keys)} times for {len(options.files)} files: once, or once each."
+        )
+    outputs = [
+        (options.plot, "--plot", PICTURES),
+        (options.html, "--html", (".html", ".htm")),
+        (None if options.json in {None, "-"} else Path(str(options.json)), "--json", (".json",)),
+    ]
+    for path, option, suffixes in outputs:
+        if path is not None and path.suffix.lower() not in suffixes:
+            hint = " To print it, write --json - or put --json last." if option == "--json" else ""
+            raise InputError(f"{option} takes a file that ends in {' or '.join(suffixes)}, got {path}.{hint}")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise InputError(f"{option}: there is no folder {path.parent} to write {path.name} into.")
+    if options.kind == "matrix" and (options.center or options.nan == "skip"):
+        option = "--center" if options.center else "--nan skip"
+        raise InputError(
+            f"{option} is about rows of features, and --kind matrix has none. Leave one of them out."
+        )
+
+
+def _orders(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(dict.fromkeys(check_order(float(part)) for part in text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers in [0, inf] with commas between, got {text!r}"
+        ) from None
+
+
+def _positive(name: str) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            return check_positive(float(text), name)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a number > 0, got {text!r}") from None
+
+    return convert
+
+
+def _base(text: str) -> float:
+    try:
+        value = math.e if text == "e" else float(text)
+        check_base(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number > 1 (2 for bits), got {text!r}") from None
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
+    return int(text)

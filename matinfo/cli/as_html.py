@@ -1,0 +1,113 @@
+"""A report as one page: text, tables and pictures in one file, which asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+import matinfo
+from matinfo.cli.arguments import Options
+from matinfo.cli.as_text import (
+    array_names,
+    describe,
+    describe_pair,
+    describe_shape,
+    describe_spectrum,
+    number,
+    table_rows,
+)
+from matinfo.cli.picture import picture_bytes
+from matinfo.cli.report import Report
+from matinfo.cli.value import Value
+
+_STYLE = """
+:root { color-scheme: light dark; --ground: #fff; --text: #1b1f24; --muted: #57606a; --line: #d5dae0; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #14181d; --text: #e6eaee; --muted: #9aa4af; --line: #333a42; }
+}
+body { background: var(--ground); color: var(--text); font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto;
+  max-width: 64rem; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; overflow-wrap: anywhere; }
+p.what, td.call, footer { color: var(--muted); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: 0.5rem 0; }
+th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.9rem 0.25rem 0; text-align: left; }
+td.number, th.number { font-variant-numeric: tabular-nums; text-align: right; }
+code { font-family: ui-monospace, monospace; font-size: 0.875em; }
+img { height: auto; max-width: 100%; }
+footer { border-top: 1px solid var(--line); font-size: 0.875rem; margin-top: 2rem; }
+"""
+
+
+def html_page(report: Report, options: Options) -> str:
+    """The page; whatever comes from a file is escaped."""
+    names = array_names(report)
+    title = "Matrix information of " + ", ".join(
+        dict.fromkeys(a.measured.source.file.name for a in report.arrays)
+    )
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="what">{escape(describe(options))}</p>',
+        _picture(report, options),
+    ]
+    if report.pair is None and len(report.arrays) > 1:
+        parts.append(_table(table_rows(report, names)))
+    else:
+        for array, name in zip(report.arrays, names, strict=True):
+            parts += [
+                f"<h2>{escape(name)}</h2>",
+                f'<p class="what">{escape(describe_shape(array))}</p>',
+                _values(array.values, describe_spectrum(array)),
+            ]
+    if report.pair is not None:
+        parts += [
+            f"<h2>1: {escape(names[0])}, 2: {escape(names[1])}</h2>",
+            f'<p class="what">{escape(describe_pair(options))}</p>',
+            _values(report.pair, []),
+        ]
+    if report.notes:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+        parts.append(f"<h2>Notes</h2><ul>{notes}</ul>")
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n"
+        f"<footer>matinfo {escape(matinfo.__version__)}. Where a call has a <code>Z</code>, these are the rows; "
+        "<code>K</code> is the matrix over samples.</footer>\n</body>\n</html>\n"
+    )
+
+
+def _picture(report: Report, options: Options) -> str:
+    light, dark = (
+        base64.b64encode(picture_bytes(report, options, theme, "svg")).decode() for theme in ("light", "dark")
+    )
+    kind = "data:image/svg+xml;base64,"
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{kind}{dark}">'
+        f'<img src="{kind}{light}" alt="Spectrum and entropies; the numbers are in the tables below"></picture>'
+    )
+
+
+def _values(values: list[Value], more: list[tuple[str, str]]) -> str:
+    rows = [
+        f'<tr><td>{escape(v.title)}</td><td class="number">{escape(number(v))}</td>'
+        f"<td>{escape(v.unit if v.value is not None else v.reason)}</td>"
+        f'<td class="call"><code>{escape(v.call)}</code></td></tr>'
+        for v in values
+    ]
+    rows += [
+        f'<tr><td>{escape(title)}</td><td colspan="3">{escape(shown)}</td></tr>' for title, shown in more
+    ]
+    head = '<tr><th>quantity</th><th class="number">value</th><th>unit</th><th>call</th></tr>'
+    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _table(rows: list[list[str]]) -> str:
+    def line(cells: list[str], tag: str) -> str:
+        first, *rest = cells
+        numbers = "".join(f'<{tag} class="number">{escape(cell)}</{tag}>' for cell in rest)
+        return f"<tr><{tag}>{escape(first)}</{tag}>{numbers}</tr>"
+
+    body = line(rows[0], "th") + "".join(line(row, "td") for row in rows[1:])
+    return f'<div class="wide"><table>{body}</table></div>'

@@ -1,0 +1,125 @@
+"""A report for the terminal."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from matinfo.cli.arguments import Options
+from matinfo.cli.report import ArrayReport, Report
+from matinfo.cli.value import Value
+
+_FIRST = 5
+
+
+def text(report: Report, options: Options) -> str:
+    """Lines for one or two arrays, a table for more."""
+    names = array_names(report)
+    if report.pair is None and len(report.arrays) > 1:
+        parts = [f"{describe(options)}\n\n{_table(report, names)}"]
+    else:
+        parts = [_lines(a, name, options) for a, name in zip(report.arrays, names, strict=True)]
+    if report.pair is not None:
+        lines = "\n".join(_value_lines(report.pair))
+        parts.append(f"1: {names[0]}  2: {names[1]}\n{describe_pair(options)}\n{lines}")
+    return "\n\n".join(parts) + "\n"
+
+
+def array_names(report: Report) -> list[str]:
+    """Names of the arrays: of the file and the key, the whole path where two files have one name."""
+    sources = [array.measured.source for array in report.arrays]
+    if len({source.file for source in sources}) == 1 and len(sources) > 1:
+        return [str(source.key) for source in sources]
+    names = [source.name for source in sources]
+    return names if len(set(names)) == len(names) else [source.path for source in sources]
+
+
+def describe(options: Options) -> str:
+    """What K is."""
+    if options.kind == "matrix":
+        return "K is the matrix in the file"
+    steps = ["divided by their length"] * options.normalize + ["less their mean"] * options.center
+    return f"K = Z Z^T, rows of Z {', '.join(steps) or 'as they are'}"
+
+
+def describe_pair(options: Options) -> str:
+    """What the operands of the pair are."""
+    if options.kind == "matrix":
+        return "K1, K2 are the matrices in the files"
+    return "K1, K2 are over samples (Z Z^T), M1, M2 over columns (Z^T Z)"
+
+
+def describe_shape(array: ArrayReport) -> str:
+    """Rows and columns that were read."""
+    m = array.measured
+    left_out = f" ({m.skipped} more left out)" if m.skipped else ""
+    rows, columns = f"row{'s' * (m.rows != 1)}", f"column{'s' * (m.source.columns != 1)}"
+    return f"{m.rows} {rows}{left_out}, {m.source.columns} {columns}, {m.source.dtype}"
+
+
+def describe_spectrum(array: ArrayReport) -> list[tuple[str, str]]:
+    """The largest eigenvalues, and how many hold most of the trace."""
+    shares = array.measured.eigenvalues.shares
+    largest = " ".join(f"{share:.4g}" for share in shares[:_FIRST])
+    total = np.cumsum(shares)
+    counts = [int(np.searchsorted(total, part * (1 - 1e-12))) + 1 for part in (0.9, 0.99)]
+    return [
+        ("largest eigenvalues / trace", largest + (" ..." if len(shares) > _FIRST else "")),
+        ("eigenvalues for 90 %, 99 % of the trace", f"{counts[0]}, {counts[1]}"),
+    ]
+
+
+def number(value: Value) -> str:
+    """Digits that a reader wants, or a dash."""
+    if value.value is None:
+        return "inf" if value.reason.startswith("infinite") else "-"
+    return f"{value.value:.6g}" if math.isfinite(value.value) else "-"
+
+
+def _lines(array: ArrayReport, name: str, options: Options) -> str:
+    head = [f"{name}: {describe_shape(array)}", describe(options)]
+    return "\n".join([*head, *_value_lines(array.values, describe_spectrum(array))])
+
+
+def _value_lines(values: list[Value], more: list[tuple[str, str]] | None = None) -> list[str]:
+    rows = [
+        (v.title, f"{number(v)} {v.unit}" if v.value is not None else f"{number(v)}  {v.reason}")
+        for v in values
+    ]
+    rows += more or []
+    width = max(len(title) for title, _ in rows)
+    return [f"  {title.ljust(width)}  {shown}" for title, shown in rows]
+
+
+def table_rows(report: Report, names: list[str]) -> list[list[str]]:
+    """Heading and one row for each array, columns without a number left out."""
+    used = [
+        i
+        for i, v in enumerate(report.arrays[0].values)
+        if any(a.values[i].value is not None for a in report.arrays)
+    ]
+    heading = ["array", "rows", "columns", *(_short(report.arrays[0].values[i]) for i in used)]
+    rows = [
+        [name, str(a.measured.rows), str(a.measured.source.columns), *(number(a.values[i]) for i in used)]
+        for a, name in zip(report.arrays, names, strict=True)
+    ]
+    return [heading, *rows]
+
+
+def _short(value: Value) -> str:
+    short = {"renyi_entropy": "H", "effective_rank": "effective rank", "participation_ratio": "participation"}
+    name = short.get(value.name, value.title)
+    name = name if value.alpha is None else f"{name}_{value.title.rpartition(' ')[2]}"
+    return f"{name} ({value.unit})" if value.unit != "dimensions" else name
+
+
+def _table(report: Report, names: list[str]) -> str:
+    rows = table_rows(report, names)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )

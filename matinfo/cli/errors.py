@@ -1,0 +1,51 @@
+"""What is wrong with the input, in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+
+
+class InputError(Exception):
+    """A file or an argument cannot be used; the message names it and says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).split()))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, or its name if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def about(name: str) -> Iterator[None]:
+    """Errors inside are about this file: one line that starts with its name."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file.") from None
+    except IsADirectoryError:
+        raise InputError(f"{name}: is a folder, not a file.") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror or error}.") from None
+    except MemoryError:
+        raise InputError(f"{name}: not enough memory. Use smaller --batch-rows, or fewer columns.") from None
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def optional(module: str, what: str, extra: str) -> ModuleType:
+    """A module of an extra, or an error that says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0]:
+            raise
+        raise InputError(
+            f"{what} needs {error.name}, which is not installed. Install it with: pip install 'matinfo[{extra}]'"
+        ) from None

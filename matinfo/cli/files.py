@@ -1,0 +1,60 @@
+"""From a path to the arrays in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matinfo.cli.arguments import Options
+from matinfo.cli.errors import InputError, about
+from matinfo.cli.read_numpy import read_npy, read_npz
+from matinfo.cli.read_tables import read_parquet, read_text
+from matinfo.cli.read_torch import read_pt, read_safetensors
+from matinfo.cli.source import Contents, Source
+
+_READERS = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".pt": read_pt,
+    ".pth": read_pt,
+    ".safetensors": read_safetensors,
+}
+_TABLES = {".csv": read_text, ".tsv": read_text, ".parquet": read_parquet}
+
+
+def open_files(options: Options) -> tuple[list[list[Source]], list[str]]:
+    """The arrays of each file, and notes on what was left out."""
+    files: list[list[Source]] = []
+    notes: list[str] = []
+    for i, file in enumerate(options.files):
+        key = options.keys[i if len(options.keys) > 1 else 0] if options.keys else None
+        with about(str(file)):
+            contents = _open(file, options)
+        sources = _select(file, contents, key)
+        files.append(sources)
+        if key is None:
+            notes += contents.notes
+    return files, notes
+
+
+def _open(file: Path, options: Options) -> Contents:
+    suffix = file.suffix.lower()
+    if suffix in _TABLES:
+        return _TABLES[suffix](file, options.drop)
+    if options.drop:
+        raise InputError(f"{file}: --drop is for columns of .csv, .tsv and .parquet files.")
+    return _READERS[suffix](file)
+
+
+def _select(file: Path, contents: Contents, key: str | None) -> list[Source]:
+    if key is None:
+        if not contents.sources:
+            raise InputError(f"{file}: holds no array that can be used. {' '.join(contents.notes[:3])}")
+        return contents.sources
+    for source in contents.sources:
+        if source.key == key:
+            return [source]
+    for note in contents.notes:
+        if note.startswith(f"Left out: {file}:{key}: "):
+            raise InputError(note.removeprefix("Left out: "))
+    present = ", ".join(str(source.key) for source in contents.sources if source.key is not None)
+    raise InputError(f"{file}: no array {key!r}; {f'it has {present}.' if present else 'leave out --key.'}")

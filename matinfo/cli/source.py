@@ -1,0 +1,101 @@
+"""An array in a file: what it is called, its shape, and its rows in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from matinfo.cli.errors import InputError
+
+BATCH_ENTRIES = 2**20
+"""Entries of a batch unless its rows are given: 8 MiB in float64."""
+
+
+class Batch(NamedTuple):
+    """Rows ``(m, d)`` in float64, and how much of the file that was in the units of its total."""
+
+    rows: np.ndarray
+    progress: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A two-dimensional array in a file.
+
+    ``rows`` is None where only reading tells; ``total`` is in units of ``unit``, ``"row"`` or ``"B"``. ``read(m)``
+    yields all rows, m at a time, and may be called again.
+    """
+
+    file: Path
+    key: str | None
+    rows: int | None
+    columns: int
+    dtype: str
+    total: int
+    unit: str
+    read: Callable[[int], Iterator[Batch]]
+
+    @property
+    def name(self) -> str:
+        """File and key."""
+        return self.file.name if self.key is None else f"{self.file.name}:{self.key}"
+
+    @property
+    def path(self) -> str:
+        """As name, with the folder, for errors."""
+        return str(self.file) if self.key is None else f"{self.file}:{self.key}"
+
+    def batch_rows(self, asked: int | None) -> int:
+        """Rows of a batch."""
+        return asked or max(1, BATCH_ENTRIES // self.columns)
+
+
+class Contents(NamedTuple):
+    """The arrays of a file, and what was left out of it."""
+
+    sources: list[Source]
+    notes: list[str]
+
+
+def check_shape(name: str, shape: tuple[int, ...], *, matrix: bool = False) -> tuple[int, int]:
+    """Accept ``(n, d)`` with entries, and ``(n, n)`` for a matrix."""
+    wanted = "a matrix (n, n)" if matrix else "features (n, d), one row a sample"
+    if len(shape) != 2:
+        if len(shape) < 2:
+            remedy = "reshape it, e.g. x.reshape(-1, d)."
+        else:
+            remedy = f"pool or flatten it, e.g. x.reshape(-1, {shape[-1]}) or x.mean(1)."
+        raise InputError(f"{name}: expected {wanted}, got shape {shape}; {remedy}")
+    if 0 in shape:
+        raise InputError(f"{name}: expected {wanted}, got an empty array of shape {shape}.")
+    if matrix and shape[0] != shape[1]:
+        raise InputError(f"{name}: expected {wanted}, got shape {shape}. For features use --kind features.")
+    return int(shape[0]), int(shape[1])
+
+
+def check_dtype(name: str, dtype: np.dtype) -> None:
+    """Accept real numbers."""
+    if dtype.hasobject:
+        raise InputError(
+            f"{name}: holds Python objects, which would have to be unpickled; that can run code and is never done. "
+            "Save an array of numbers: np.save(file, np.asarray(x, dtype=np.float32))."
+        )
+    if dtype.kind not in "fiub":
+        raise InputError(
+            f"{name}: expected real numbers, got dtype {dtype}. Convert it, e.g. x.astype(np.float32)."
+        )
+
+
+def slices(rows: int, step: int) -> Iterator[slice]:
+    """Consecutive blocks of rows."""
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+def as_rows(array: np.ndarray) -> np.ndarray:
+    """Float64, in memory of its own."""
+    return np.array(array, dtype=np.float64)

@@ -1,0 +1,243 @@
+"""Several quantities side by side: against the step of a training, and from layer to layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinfo.layers import LayerReport
+from matinfo.operands import Gram
+from matinfo.plot.eigenvalues import Eigenvalues, eigenvalues_of
+from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, unit_of
+from matinfo.plot.theme import line_style, matplotlib_module, name_ticks, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def training_curves(
+    history: Table,
+    quantities: Sequence[str] | None = None,
+    *,
+    step: str = "step",
+    by: str | None = None,
+    units: Mapping[str, str] | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
+) -> np.ndarray:
+    """Quantities during training, one panel each.
+
+    The columns of a log against its step. A name with a slash is ``line/quantity``: ``encoder/rankme`` and
+    ``head/rankme`` are two lines of one panel.
+
+    Args:
+        history: Rows (mappings from names to numbers, gaps allowed) or one mapping of columns.
+        quantities: Panels to draw, in this order; None for every column of numbers.
+        step: Column of the horizontal axis.
+        by: Column whose values tell lines apart, such as ``"layer"`` in a log with a row for each layer; None if the
+            names of the columns do.
+        units: Unit of a quantity by name, where the name of a quantity of this package does not tell it.
+        ax: One axes for each panel; None for a new figure.
+
+    Returns:
+        ``(panels,)``, an array of axes. y: nats for entropies, information, divergences and coding rates, dimensions
+        for ranks, nothing where the unit is not known.
+
+    Raises:
+        ValueError: If the column of steps or a quantity is missing, there is nothing to draw, or the axes are too few.
+        TypeError: If the rows are not mappings.
+        ModuleNotFoundError: If matplotlib is not installed.
+
+    Notes:
+        Rows need no order. Gaps (None, NaN, a missing name) are left out, so that quantities measured at different
+        steps are whole lines.
+
+    References:
+        Tan et al. (2024), Figures 1 and 2, for information curves during training.
+
+    Example:
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> from matinfo import plot
+        >>> history = [{"step": i, "a/rankme": 2.0 * i, "b/rankme": 3.0, "loss": 1 / (i + 1)} for i in range(5)]
+        >>> axes = plot.training_curves(history)
+        >>> [ax.get_ylabel() for ax in axes]
+        ['rankme (dimensions)', 'loss']
+    """
+    columns = columns_of(history)
+    if step not in columns:
+        raise ValueError(
+            f"Expected a column {step!r} of steps, got {', '.join(columns) or 'no columns'}. Use step=..."
+        )
+    if by is not None and by not in columns:
+        raise ValueError(f"Expected a column {by!r}, got {', '.join(columns)}.")
+    names = numeric_names(columns, {step, by or step})
+    lines = _lines(columns, names, step, by)
+    panels = _chosen(list(lines), quantities)
+    return _draw(panels, lines, step, None, units, ax)
+
+
+def layers(
+    report: LayerReport | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    quantities: Sequence[str] | None = None,
+    *,
+    units: Mapping[str, str] | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
+) -> np.ndarray:
+    """Quantities from layer to layer, one panel each.
+
+    The value of a quantity at each layer, in the order given. Of layers that are operands, ``H_1(K)`` and
+    ``exp(H_1(K))``.
+
+    Args:
+        report: What :func:`matinfo.layers.layerwise` returns; a mapping from layers to mappings from quantities to
+            numbers; rows with a ``name`` or ``layer``; or a mapping from layers to matrices ``(n, n)``,
+            :class:`~matinfo.Gram` or eigenvalues ``(n,)``.
+        quantities: Panels to draw, in this order; None for all.
+        units: Unit of a quantity by name, where the name of a quantity of this package does not tell it.
+        ax: One axes for each panel; None for a new figure.
+
+    Returns:
+        ``(panels,)``, an array of axes. x: layer; y as for :func:`training_curves`.
+
+    Raises:
+        ValueError: If there is nothing to draw, a quantity is missing, or the axes are too few; as :func:`spectrum`.
+        TypeError: If a layer is neither numbers nor an operand.
+        ModuleNotFoundError: If matplotlib is not installed.
+
+    Notes:
+        One decomposition for each operand; none for numbers.
+
+    References:
+        Skean et al. (2025), Layer by layer, for entropies across the layers of language models.
+
+    Example:
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> import numpy as np
+        >>> from matinfo import Gram, plot
+        >>> Z = np.random.default_rng(0).normal(size=(64, 8))
+        >>> axes = plot.layers({"block 1": Gram(Z), "block 2": Gram(Z**3), "head": Gram(Z[:, :2])})
+        >>> [ax.get_ylabel() for ax in axes]
+        ['entropy (nats)', 'effective rank (dimensions)']
+    """
+    if isinstance(report, LayerReport):
+        names, lines = list(report.names), _of_report(report)
+    else:
+        rows = _layer_rows(report)
+        names = [name for name, _ in rows]
+        columns = columns_of([numbers for _, numbers in rows])
+        places = list(range(len(rows)))
+        lines = {name: {"": _without_gaps(places, columns[name])} for name in numeric_names(columns, ())}
+    return _draw(_chosen(list(lines), quantities), lines, "layer", names, units, ax)
+
+
+Lines = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+"""Quantity -> label -> x, y."""
+
+
+def _of_report(report: LayerReport) -> Lines:
+    """Entropy and effective rank; those of the reference beside them, if it has one."""
+    models = {"": report} if report.reference is None else {"model": report, "reference": report.reference}
+    return {
+        quantity: {
+            label: _without_gaps(range(len(one.names)), torch.as_tensor(getattr(one, quantity)).tolist())
+            for label, one in models.items()
+        }
+        for quantity in ("entropy", "effective_rank")
+    }
+
+
+def _layer_rows(
+    report: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+) -> list[tuple[str, Mapping[str, Any]]]:
+    if not isinstance(report, Mapping):
+        return [(str(row.get("name", row.get("layer", i))), _numbers(row)) for i, row in enumerate(report)]
+    return [(str(name), _of_layer(str(name), value)) for name, value in report.items()]
+
+
+def _of_layer(name: str, value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return _numbers(value)
+    if isinstance(value, Tensor | np.ndarray | Gram | Eigenvalues):
+        eigenvalues = (
+            value if isinstance(value, Eigenvalues) else eigenvalues_of(value, "matinfo.plot.layers")
+        )
+        return {"entropy": eigenvalues.entropy(1.0), "effective_rank": eigenvalues.effective_rank}
+    raise TypeError(
+        f"Expected layer {name!r} to be a mapping from quantities to numbers, a matrix, a Gram or eigenvalues, "
+        f"got {type(value).__name__}."
+    )
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in {"name", "layer"} and is_number(value)}
+
+
+def _without_gaps(x: Sequence[Any], y: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    places, heights = (np.asarray([as_float(value) for value in column]) for column in (x, y))
+    good = np.isfinite(places) & np.isfinite(heights)
+    order = np.argsort(places[good], kind="stable")
+    return places[good][order], heights[good][order]
+
+
+def _lines(columns: Mapping[str, list[Any]], names: Sequence[str], step: str, by: str | None) -> Lines:
+    lines: Lines = {}
+    for name in names:
+        line, _, quantity = name.rpartition("/")
+        if by is None:
+            lines.setdefault(quantity, {})[line] = _without_gaps(columns[step], columns[name])
+            continue
+        for group in dict.fromkeys(str(value) for value in columns[by]):
+            mine = [i for i, value in enumerate(columns[by]) if str(value) == group]
+            label = f"{group}/{line}" if line else group
+            x, y = ([column[i] for i in mine] for column in (columns[step], columns[name]))
+            lines.setdefault(quantity, {})[label] = _without_gaps(x, y)
+    return lines
+
+
+def _chosen(present: list[str], wanted: Sequence[str] | None) -> list[str]:
+    if not present:
+        raise ValueError("Expected at least one quantity that is a number, got none.")
+    missing = [name for name in wanted or () if name not in present]
+    if missing:
+        raise ValueError(f"Expected quantities among {', '.join(present)}, got {', '.join(missing)}.")
+    return list(wanted) if wanted else present
+
+
+def _draw(
+    panels: list[str],
+    lines: Lines,
+    across: str,
+    ticks: list[str] | None,
+    units: Mapping[str, str] | None,
+    ax: Axes | Sequence[Axes] | None,
+) -> np.ndarray:
+    matplotlib_module()
+    given = (
+        new_axes(len(panels)) if ax is None else list(ax) if isinstance(ax, Sequence | np.ndarray) else [ax]
+    )
+    if len(given) != len(panels):
+        raise ValueError(
+            f"Expected one axes for each of {len(panels)} panels, got {len(given)}: {', '.join(panels)}."
+        )
+    labels = dict.fromkeys(label for panel in panels for label in lines[panel])
+    looks = {label: i for i, label in enumerate(labels)}
+    for axes, quantity in zip(given, panels, strict=True):
+        for label, (x, y) in lines[quantity].items():
+            every = max(1, len(x) // 8)
+            look = line_style(axes, looks[label])
+            axes.plot(x, y, label=label or None, markevery=(looks[label] % every, every), **look)
+        title, unit = quantity.replace("_", " "), {**(units or {})}.get(quantity, unit_of(quantity))
+        axes.set(xlabel=across, ylabel=f"{title} ({unit})" if unit else title)
+        if ticks is not None:
+            name_ticks(axes, ticks)
+            axes.set_xlim(-0.3, len(ticks) - 0.7)
+        if any(lines[quantity]) and (quantity == panels[0] or set(lines[quantity]) - set(lines[panels[0]])):
+            axes.legend()
+    result = np.empty(len(given), dtype=object)
+    result[:] = given
+    return result

@@ -1,0 +1,173 @@
+"""Spectra: one or several, and one as it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from matinfo.plot.eigenvalues import Eigenvalues, eigenvalues_of
+from matinfo.plot.operands import Drawables, labelled
+from matinfo.plot.theme import SEQUENTIAL, axes_or_new, contrast, ground_of, line_style, matplotlib_module
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INDEX = "index of the eigenvalue"
+SHARE = "eigenvalue / trace"
+
+
+def spectrum(K: Drawables, *, labels: str | Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+    """Eigenvalue spectrum on two logarithmic axes, with the effective rank marked.
+
+    ``p_k = lambda_k / tr K`` in descending order against k, and a mark at ``k = exp(H_1(p))``, the effective rank.
+    Eigenvalues in the round-off are left out.
+
+    Args:
+        K: A matrix ``(n, n)``, a :class:`~matinfo.Gram` of features, or eigenvalues ``(n,)`` in any order; or several:
+            by label in a mapping, or in a sequence. Tensor or NumPy array. For features pass ``Gram(features)``.
+        labels: One label, or one for each operand of a sequence.
+        ax: Axes to draw on; None for a new figure.
+
+    Returns:
+        The axes. x: index, a pure number; y: share of the trace, a pure number.
+
+    Raises:
+        ValueError: If a matrix is not square, symmetric and positive semi-definite, or not finite, or a batch.
+        TypeError: If an operand is not real floating point.
+        ModuleNotFoundError: If matplotlib is not installed.
+
+    Notes:
+        One decomposition, of the smaller side of a Gram. No gradient.
+
+    References:
+        Roy and Vetterli (2007), The effective rank.
+
+    Example:
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> import numpy as np
+        >>> from matinfo import Gram, plot
+        >>> Z = np.random.default_rng(0).normal(size=(100, 8))
+        >>> ax = plot.spectrum({"features": Gram(Z), "half of them": Gram(Z[:, :4])})
+        >>> [text.get_text().split(":")[0] for text in ax.get_legend().get_texts()]
+        ['features', 'half of them']
+    """
+    curves = labelled(K, labels, "matinfo.plot.spectrum")
+    outside = ax is None and len(curves) > 1
+    ax = axes_or_new(ax, size=(5.6, 3.8 + 0.22 * len(curves) * outside))
+    for i, (name, eigenvalues) in enumerate(curves):
+        kept = eigenvalues.shares[: eigenvalues.above_noise]
+        rank = eigenvalues.effective_rank
+        look = line_style(ax, i)
+        text = f"effective rank {rank:.3g}"
+        index = np.arange(1, len(kept) + 1)
+        ax.plot(
+            index, kept, label=f"{name}: {text}" if name else text, markevery=(0.04 * (i % 4), 0.16), **look
+        )
+        at = min(rank, float(len(kept)))
+        height = np.exp(np.interp(np.log(at), np.log(index), np.log(kept)))
+        ax.plot(
+            [at, at], [0, height], color=look["color"], linestyle=look["linestyle"], linewidth=1.0, alpha=0.8
+        )
+        ax.plot(
+            [at], [height], color=look["color"], marker=look["marker"], markersize=9, markerfacecolor="none",
+            markeredgewidth=1.8, linestyle="none",
+        )  # fmt: skip
+    ax.set(xscale="log", yscale="log", xlabel=INDEX, ylabel=SHARE)
+    shares = [e.shares[: e.above_noise] for _, e in curves]
+    _limits(ax, shares)
+    if outside:
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    else:
+        ax.legend()
+    return ax
+
+
+def spectra_over_time(
+    steps: Sequence[float] | np.ndarray,
+    spectra: Sequence[Drawables] | np.ndarray | Tensor,
+    *,
+    label: str = "step",
+    ax: Axes | None = None,
+) -> Axes:
+    """Eigenvalue spectra of one representation at several times, dark to bright.
+
+    ``p_k = lambda_k / sum lambda`` in descending order against k, one line for each step, coloured by it.
+
+    Args:
+        steps: ``(T,)``, ascending: steps, epochs or whatever ``label`` says.
+        spectra: One for each step: eigenvalues ``(T, n)``, or a sequence of what :func:`spectrum` takes.
+        label: What ``steps`` counts.
+        ax: Axes to draw on; None for a new figure. The colour bar takes its room from them.
+
+    Returns:
+        The axes. x: index, a pure number; y: share of the trace, a pure number.
+
+    Raises:
+        ValueError: If there are no spectra, or not one for each step; as :func:`spectrum`.
+        TypeError: As :func:`spectrum`.
+        ModuleNotFoundError: If matplotlib is not installed.
+
+    Notes:
+        One decomposition for each matrix; none for eigenvalues.
+
+    References:
+        Agrawal et al. (2022), α-ReQ, for the decay of spectra during training.
+
+    Example:
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> import numpy as np
+        >>> from matinfo import plot
+        >>> decay = np.arange(1, 17) ** -np.linspace(2, 0.5, 5)[:, None]
+        >>> ax = plot.spectra_over_time([0, 10, 20, 30, 40], decay)
+        >>> len(ax.get_lines())
+        5
+    """
+    times = np.asarray(steps, dtype=float)
+    rows = list(spectra)
+    if len(rows) == 0 or len(rows) != len(times):
+        raise ValueError(f"Expected one spectrum for each step, got {len(rows)} for {len(times)} steps.")
+    curves = [
+        row
+        if isinstance(row, Eigenvalues)
+        else eigenvalues_of(_operand(row), "matinfo.plot.spectra_over_time")
+        for row in rows
+    ]
+    ax = axes_or_new(ax)
+    low, high = float(times.min()), float(times.max())
+    scale = matplotlib_module("colors").Normalize(low, high if high > low else low + 1)
+    colours = matplotlib_module("cm").ScalarMappable(scale, _readable(ax))
+    for time, eigenvalues in zip(times, curves, strict=True):
+        kept = eigenvalues.shares[: eigenvalues.above_noise]
+        few: dict[str, Any] = {"marker": "o", "markersize": 3} if len(kept) < 3 else {}
+        ax.plot(np.arange(1, len(kept) + 1), kept, color=colours.to_rgba(time), linewidth=1.5, **few)
+    ax.set(xscale="log", yscale="log", xlabel=INDEX, ylabel=SHARE)
+    _limits(ax, [e.shares[: e.above_noise] for e in curves])
+    figure = ax.get_figure()
+    assert figure is not None
+    figure.colorbar(colours, ax=ax, label=label)
+    return ax
+
+
+def _operand(row: object) -> Tensor | np.ndarray:
+    return np.asarray(row, dtype=float) if isinstance(row, list | tuple) else row  # type: ignore[return-value]
+
+
+def _readable(ax: Axes) -> object:
+    """The sequential map without the end that is lost in the ground: less than 3:1 of contrast."""
+    background = matplotlib_module("colors").to_rgb(ground_of(ax).background)
+    colours = matplotlib_module().colormaps[SEQUENTIAL](np.linspace(0, 1, 512))[:, :3]
+    seen = [colour for colour in colours if contrast(tuple(colour), background) >= 3]
+    return matplotlib_module("colors").ListedColormap(seen)
+
+
+def _limits(ax: Axes, shares: list[np.ndarray]) -> None:
+    """All points visible, at least a decade of them."""
+    low, high = min(float(p[-1]) for p in shares), max(float(p[0]) for p in shares)
+    low = min(low / 1.5, high / 10)
+    ax.set_ylim(low, high * 1.6)
+    ax.set_xlim(0.9, max(10.0, 1.15 * max(len(p) for p in shares)))
