@@ -24,6 +24,7 @@ MADE_BY_US = {
     "matinfo.Explanation",
     "matinfo.Step",
     "matinfo.estimate.Estimate",
+    "matinfo.estimate.DifferentiableEstimate",
     "matinfo.layers.LayerReport",
     "matinfo.monitor.Spectra",
 }  # results: no user calls these

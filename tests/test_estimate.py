@@ -12,7 +12,7 @@ from matrices import features, from_spectrum, low_rank_features, rbf_gram, symme
 from matinfo import Gram, kernels, renyi_entropy
 from matinfo.estimate import Estimate, KernelOperator, estimate_entropy
 from matinfo.spectral.operators import as_operator
-from matinfo.spectral.stochastic import Lanczos, rademacher
+from matinfo.spectral.stochastic import Lanczos, Rules, estimate_trace, rademacher
 
 N = 240
 
@@ -105,6 +105,16 @@ def test_exact_moments_make_the_estimate_of_three_distinct_eigenvalues_exact():
     found = estimate_entropy(from_spectrum(lam), 1.0, probes=8, generator=seeded(0))
     assert found.value == pytest.approx(entropy_of_spectrum(lam, 1.0), rel=1e-10)
     assert found.standard_error < 1e-10
+
+
+def test_roundoff_of_a_rule_that_ended_early_is_no_negative_eigenvalue():
+    """Rules of several lengths are padded with zeros, which are not the largest nodes of the short ones."""
+    nodes, weights = torch.tensor([[[-1e-18, 1.0]], [[0.5, 0.5]]], dtype=torch.float64)
+    short = Rules(nodes, weights, nodes, weights)
+    nodes, weights = torch.tensor([[[0.1, 0.2, 0.5]], [[0.3, 0.3, 0.4]]], dtype=torch.float64)
+    long = Rules(nodes, weights, nodes, weights)
+    found = estimate_trace(Rules.joined([short, long]), lambda x: x, 3, None)
+    assert found.value == pytest.approx(1.0)
 
 
 def test_order_two_is_exact_without_probes():

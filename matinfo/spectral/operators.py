@@ -8,8 +8,7 @@ of which there are most, from round-off of the largest. Matrices that may be asy
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -17,104 +16,38 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_choice, check_count, check_features, check_matrix, check_positive
-from matinfo.kernels import median_bandwidth, scott_bandwidth, silverman_bandwidth
+from matinfo._validation import check_matrix, check_positive
 from matinfo.operands import Gram, as_tensor
 from matinfo.spectral.frobenius import frobenius_squared
+from matinfo.spectral.kernel_operator import KernelOperator
+from matinfo.spectral.tiles import UNIT_ROUNDOFF, SymmetricOperator, TiledOperator, refuse_batch
 from matinfo.spectral.traces import trace
 
-_UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
+__all__ = [
+    "DenseOperator",
+    "DualOperator",
+    "GramOperator",
+    "KernelOperator",
+    "SciPyOperator",
+    "SymmetricOperator",
+    "as_operator",
+    "smaller_side",
+]
 
 _SYMMETRY_PROBES = 4
 _SYMMETRY_TOLERANCE = 1e-3
 """Largest accepted ``|u^T K v - v^T K u|`` over the mean of ``|K u|``, both about Frobenius norms."""
 
-_MEDIAN_SAMPLE = 2048
-"""The median heuristic looks at evenly strided samples, at most so many: their distances are a matrix."""
 
-_BANDWIDTHS = {"median": median_bandwidth, "scott": scott_bandwidth, "silverman": silverman_bandwidth}
-
-
-class SymmetricOperator(Protocol):
-    """What a stochastic estimate needs to know of a matrix."""
-
-    name: str
-    device: torch.device
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-    @property
-    def noise(self) -> float:
-        """Relative rounding of the entries as they were given."""
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """``K V`` for V of shape ``(n, s)``, float64."""
-
-    def trace(self) -> float:
-        """``tr K``, exact to rounding."""
-
-    def frobenius_squared(self) -> float | None:
-        """``|K|_F^2``, exact to rounding; None where it is not cheap."""
-
-
-class _TiledOperator:
-    """A matrix of which a few rows at a time are computed, used and forgotten."""
-
-    name = "tiles"
-    dtype = torch.float64
-    noise = _UNIT_ROUNDOFF
-    tile: int
-
-    def __init__(self, n: int, tile: int | None, device: torch.device) -> None:
-        self.shape = (n, n)
-        self.tile = max(1, min(n, 2**23 // n)) if tile is None else min(n, check_count(tile, "tile"))
-        self.device = device
-        self._moments: tuple[float, float] | None = None
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        raise NotImplementedError
-
-    def _tiles(self) -> Iterator[tuple[int, int, Tensor]]:
-        n = self.shape[0]
-        for start in range(0, n, self.tile):
-            stop = min(start + self.tile, n)
-            yield start, stop, self.rows(start, stop)
-
-    def matmat(self, V: Tensor) -> Tensor:
-        product = torch.empty_like(V)
-        for start, stop, block in self._tiles():
-            torch.mm(block, V, out=product[start:stop])
-        return product
-
-    def trace(self) -> float:
-        return self._exact_moments()[0]
-
-    def frobenius_squared(self) -> float:
-        return self._exact_moments()[1]
-
-    def _exact_moments(self) -> tuple[float, float]:
-        """Trace and squared norm in one pass over the tiles."""
-        if self._moments is None:
-            total, squared = 0.0, 0.0
-            for start, _, block in self._tiles():
-                total += float(block.diagonal(start).double().sum())
-                squared += float(frobenius_squared(block))
-            self._moments = total, squared
-        return self._moments
-
-
-class DenseOperator(_TiledOperator):
+class DenseOperator(TiledOperator):
     """A matrix that is given, converted a few rows at a time."""
 
     name = "matrix"
 
     def __init__(self, K: Tensor) -> None:
+        self.given = K
         self.K = check_matrix(K, "K", "estimate_entropy").detach()
-        _refuse_batch(K.shape)
+        refuse_batch(K.shape)
         super().__init__(K.shape[0], None, K.device)
         self.noise = torch.finfo(K.dtype).eps / 2
 
@@ -122,14 +55,15 @@ class DenseOperator(_TiledOperator):
         return self.K[start:stop].double()
 
 
-class GramOperator(_TiledOperator):
+class GramOperator(TiledOperator):
     """A :class:`Gram`: products through its features, or by tiles for Hadamard products too wide to expand."""
 
     name = "features"
 
     def __init__(self, gram: Gram, *, tile: int | None = None) -> None:
-        _refuse_batch(gram.shape)
+        refuse_batch(gram.shape)
         super().__init__(gram.shape[-1], tile, gram.device)
+        self.gram = gram
         self.terms = [[Z.detach().double() for Z in term] for term in gram.terms]
         expands = gram.prefers_dual or all([len(term) == 1 for term in gram.terms])
         self.features = gram.features(torch.float64).detach() if expands else None
@@ -149,95 +83,21 @@ class GramOperator(_TiledOperator):
     def _exact_moments(self) -> tuple[float, float]:
         if self.features is None or self.features.shape[1] > self.shape[0]:
             return super()._exact_moments()
-        dual = self.features.mT @ self.features
-        return float(trace(dual)), float(frobenius_squared(dual))
+        if self._moments is None:
+            dual = self.features.mT @ self.features
+            self._moments = float(trace(dual)), float(frobenius_squared(dual))
+        return self._moments
 
 
-Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+class DualOperator(DenseOperator):
+    """``Z^T Z`` of explicit features: the eigenvalues of ``Z Z^T`` but for zeros, of which it has fewer."""
 
+    name = "dual"
 
-class KernelOperator(_TiledOperator):
-    """Kernel matrix of samples that is never formed: tiles of it are computed for every product.
-
-    ``K_ij = k(x_i, x_j)``, with ``k = exp(-|x_i - x_j|^2 / (2 sigma^2))`` for ``"rbf"`` and
-    ``exp(-|x_i - x_j|_1 / sigma)`` for ``"laplacian"``.
-
-    Args:
-        X: Samples ``(n, d)``, Tensor or NumPy array, one row a sample.
-        kernel: ``"rbf"``, ``"laplacian"``, or a symmetric positive definite function that maps tensors ``(m, d)``
-            and ``(n, d)`` to the ``(m, n)`` kernel values.
-        bandwidth: sigma > 0, or the rule that finds it from X: ``"median"`` (of at most 2,048 evenly strided
-            samples), ``"scott"`` or ``"silverman"``. A function gets no bandwidth.
-        tile: Rows computed at a time; None for about eight million entries.
-
-    Raises:
-        ValueError: If X is not a matrix, the kernel or the bandwidth unknown, or a number not positive.
-        TypeError: If X is not real floating point.
-
-    Notes:
-        O(n^2 d) time for each product with a block of vectors, O(n tile + n d) memory, in float64 whatever
-        the dtype of X.
-
-    References:
-        Schölkopf and Smola (2002).
-
-    Example:
-        >>> import torch
-        >>> from matinfo.estimate import KernelOperator
-        >>> K = KernelOperator(torch.tensor([[0.0], [1.0]]), bandwidth=1.0, tile=1)
-        >>> K.matmat(torch.eye(2, dtype=torch.float64))
-        tensor([[1.0000, 0.6065],
-                [0.6065, 1.0000]], dtype=torch.float64)
-        >>> K.trace()
-        2.0
-    """
-
-    name = "kernel"
-
-    def __init__(
-        self,
-        X: Tensor | np.ndarray,
-        *,
-        kernel: str | Kernel = "rbf",
-        bandwidth: float | str = "median",
-        tile: int | None = None,
-    ) -> None:
-        X = check_features(as_tensor(X) if isinstance(X, np.ndarray) else X, "X").detach()
-        if X.ndim != 2:
-            raise ValueError(
-                f"Expected X of shape (n, d), got {tuple(X.shape)}. Make one operator a batch element."
-            )
-        super().__init__(len(X), tile, X.device)
-        self.sigma = 1.0 if callable(kernel) else _bandwidth(X, bandwidth)
-        X = X.double()
-        self.X = X if callable(kernel) else X - X.mean(0)  # distances do not change, their round-off shrinks
-        self.is_trusted = not callable(kernel)
-        self._squares = self.X.square().sum(-1)
-        if callable(kernel):
-            self._kernel = kernel
-        else:
-            named = {"rbf": self._rbf, "laplacian": self._laplacian}
-            self._kernel = named[check_choice(kernel, "kernel", tuple(named))]
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        """Rows ``start`` to ``stop`` of the matrix, ``(stop - start, n)``."""
-        block = self._kernel(self.X[start:stop], self.X)
-        if tuple(block.shape) != (stop - start, self.shape[0]):
-            raise ValueError(
-                f"Expected the kernel to give {(stop - start, self.shape[0])}, got {tuple(block.shape)}: "
-                "it maps (m, d) and (n, d) to (m, n)."
-            )
-        if self.is_trusted:
-            block.diagonal(start).fill_(1.0)
-        return block.detach().double()
-
-    def _rbf(self, A: Tensor, B: Tensor) -> Tensor:
-        distances = torch.addmm(self._squares[None, :], A, B.mT, alpha=-2.0)
-        distances += A.square().sum(-1, keepdim=True)
-        return distances.clamp_min_(0.0).mul_(-0.5 / self.sigma**2).exp_()
-
-    def _laplacian(self, A: Tensor, B: Tensor) -> Tensor:
-        return torch.cdist(A, B, p=1).mul_(-1 / self.sigma).exp_()
+    def __init__(self, operator: GramOperator) -> None:
+        assert operator.features is not None
+        super().__init__(operator.features.mT @ operator.features)
+        self.gram, self.features = operator.gram, operator.features
 
 
 class SciPyOperator:
@@ -245,7 +105,7 @@ class SciPyOperator:
 
     name = "operator"
     dtype = torch.float64
-    noise = _UNIT_ROUNDOFF
+    noise = UNIT_ROUNDOFF
     device = torch.device("cpu")
 
     def __init__(self, K: Any, total: float | None) -> None:
@@ -281,10 +141,21 @@ def as_operator(K: Any, *, total: float | None = None) -> SymmetricOperator:
     if isinstance(K, KernelOperator):
         return K if K.is_trusted else _symmetric(K)
     if isinstance(K, Gram):
+        if type(K) is not Gram:
+            raise TypeError(
+                f"Expected the rows of all samples in one place, got a {type(K).__name__}. Gather them."
+            )
         return GramOperator(K)
     if isinstance(K, scipy.sparse.linalg.LinearOperator) or scipy.sparse.issparse(K):
         return _symmetric(SciPyOperator(K, total))
     return DenseOperator(as_tensor(K) if isinstance(K, np.ndarray) else K)
+
+
+def smaller_side(operator: SymmetricOperator) -> SymmetricOperator:
+    """For spectral functions that vanish at 0: the dual of a Gram operator with fewer features than samples."""
+    if not isinstance(operator, GramOperator) or operator.features is None:
+        return operator
+    return DualOperator(operator) if operator.features.shape[1] < operator.shape[0] else operator
 
 
 def _symmetric(operator: SymmetricOperator) -> SymmetricOperator:
@@ -311,18 +182,3 @@ def _symmetric(operator: SymmetricOperator) -> SymmetricOperator:
             f"Expected the exact trace of K, got {claimed:.4g}; random probes find about {found:.2g}."
         )
     return operator
-
-
-def _bandwidth(X: Tensor, rule: float | str) -> float:
-    if not isinstance(rule, str):
-        return check_positive(rule, "bandwidth")
-    check_choice(rule, "bandwidth", tuple(_BANDWIDTHS))
-    sample = X[:: -(-len(X) // _MEDIAN_SAMPLE)] if rule == "median" else X
-    return float(_BANDWIDTHS[rule](sample))
-
-
-def _refuse_batch(shape: tuple[int, ...] | torch.Size) -> None:
-    if len(shape) != 2:
-        raise ValueError(
-            f"Expected one matrix (n, n), got shape {tuple(shape)}. Call it for each batch element."
-        )

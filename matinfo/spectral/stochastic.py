@@ -34,7 +34,8 @@ class Lanczos:
     def __init__(self, operator: SymmetricOperator, start: Tensor) -> None:
         """Starts from the columns of ``(n, s)``."""
         self.operator = operator
-        vectors = (start / torch.linalg.vector_norm(start, dim=0)).mT
+        self._length = torch.linalg.vector_norm(start, dim=0)
+        vectors = (start / self._length).mT
         self._basis = vectors[:, None, :].contiguous()
         self.degree = 0
         self.diagonal = start.new_zeros(start.shape[1], 0, dtype=torch.float64)
@@ -73,9 +74,7 @@ class Lanczos:
 
     def rules(self, total: float) -> Rules:
         """The Gauss and Gauss-Radau rules for the matrix divided by its trace, ``total``."""
-        T = torch.diag_embed(self.diagonal)
-        inner = self.off_diagonal[:, :-1]
-        T = T + torch.diag_embed(inner, 1) + torch.diag_embed(inner, -1)
+        T = self._tridiagonal()
         extended = torch.nn.functional.pad(T, (0, 1, 0, 1))
         last = self.off_diagonal[:, -1]
         extended[:, -1, -2] = extended[:, -2, -1] = last
@@ -83,6 +82,22 @@ class Lanczos:
         nodes, weights = _nodes_and_weights(T)
         radau_nodes, radau_weights = _nodes_and_weights(extended)
         return Rules(nodes / total, weights, radau_nodes / total, radau_weights)
+
+    def _tridiagonal(self) -> Tensor:
+        inner = self.off_diagonal[:, :-1]
+        return torch.diag_embed(self.diagonal) + torch.diag_embed(inner, 1) + torch.diag_embed(inner, -1)
+
+    def applied(self, f: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """``f(K) z`` for every start vector z, ``(n, s)``; f gets the nodes of each with their weights, ``(s, m)``."""
+        nodes, vectors = eigh_psd(self._tridiagonal())
+        first = vectors[:, 0, :]
+        coefficients = (vectors * (f(nodes, first.square()) * first)[:, None, :]).sum(-1)
+        return self._length * torch.einsum("sm,smn->ns", coefficients, self._basis[:, : self.degree])
+
+    def first_images(self) -> Tensor:
+        """``K z`` for every start vector, known after one step."""
+        vectors = self.diagonal[:, :1] * self._basis[:, 0] + self.off_diagonal[:, :1] * self._basis[:, 1]
+        return (self._length[:, None] * vectors).mT
 
     def _radau_entry(self, ceiling: float) -> Tensor:
         """The corner that makes the extended matrix singular: ``beta_m^2`` over the last pivot of LDL^T.
@@ -132,6 +147,8 @@ class TraceEstimate(NamedTuple):
     standard_error: float
     truncation: float
     roundoff: float
+    samples: Tensor
+    """What each probe says, ``(s,)``; the value is their mean."""
 
 
 def estimate_trace(
@@ -149,7 +166,7 @@ def estimate_trace(
         noise: Relative rounding of the entries of P. It moves the eigenvalues by ``noise |P|_F / sqrt(n)`` in the root
             mean square (Hoffman and Wielandt).
     """
-    check_positive_semidefinite(rules.nodes, max(1e-6, 10 * noise))
+    check_positive_semidefinite(torch.stack(rules.nodes.aminmax()), max(1e-6, 10 * noise))
     x, weights = rules.nodes.clamp_min(0.0), rules.weights
     top = x.max()
     powers = torch.stack([torch.ones_like(x), x / top, (x / top).square()][: 2 if squared is None else 3], -1)
@@ -158,15 +175,12 @@ def estimate_trace(
     values = f(x)
     gauss = (weights * values).sum(1)
     moments = (weights[..., None] * powers).sum(1)
-    normal = torch.einsum("sm,smi,smj->sij", weights, powers, powers)
-    right = torch.einsum("sm,smi,sm->si", weights, powers, values)
-    others = torch.linalg.pinv(normal.sum(0) - normal, rtol=1e-10, hermitian=True)
-    fit = (others @ (right.sum(0) - right)[..., None])[..., 0]
+    fit = fit_of_others(weights, powers, values)
     correction = (fit * (x.new_tensor(exact) - n * moments)).sum(1)
 
     width = n * ((rules.radau_weights * f(rules.radau_nodes.clamp_min(0.0))).sum(1) - gauss)
     samples = n * gauss + width / 2 + correction
-    delta = _ROUNDOFF * float(top) + noise * math.sqrt((squared or 1.0) / n)
+    delta = displacement(float(top), n, squared, noise)
     moved = torch.maximum((f(x + delta) - values).abs(), (f((x - delta).clamp_min(0.0)) - values).abs())
     spread = (samples - samples.mean()).square().sum()
     return TraceEstimate(
@@ -174,7 +188,21 @@ def estimate_trace(
         standard_error=math.sqrt(float(spread) / degrees_of_freedom(len(samples)) / len(samples)),
         truncation=float(width.abs().mean()) / 2,
         roundoff=n * float((weights * moved).sum(1).mean()),
+        samples=samples,
     )
+
+
+def displacement(top: float, n: int, squared: float | None, noise: float) -> float:
+    """By how much rounding moves eigenvalues: of the recurrence, and in the root mean square of the entries."""
+    return _ROUNDOFF * top + noise * math.sqrt((squared or 1.0) / n)
+
+
+def fit_of_others(weights: Tensor, powers: Tensor, values: Tensor) -> Tensor:
+    """Least squares of ``values`` by ``powers`` over the nodes of all probes but one, for each, ``(s, i)``."""
+    normal = torch.einsum("sm,smi,smj->sij", weights, powers, powers)
+    right = torch.einsum("sm,smi,sm->si", weights, powers, values)
+    others = torch.linalg.pinv(normal.sum(0) - normal, rtol=1e-10, hermitian=True)
+    return (others @ (right.sum(0) - right)[..., None])[..., 0]
 
 
 def degrees_of_freedom(probes: int) -> int:

@@ -1,0 +1,246 @@
+"""How far the stochastic estimates reach: ``python -m benchmarks.reach rbf-16k|rbf-100k|vendi|block|all``.
+
+Each measurement runs in a process of its own, so that its peak memory is its own, and each section of
+``benchmarks/results/reach.json`` comes from one run. Times are processor times unless they say ``wall``; that of
+``eigvalsh`` for 16,384 points is extrapolated as n^3 from 4,096. ``--quick`` takes small sizes and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import environment
+
+RESULTS = Path(__file__).parent / "results" / "reach.json"
+DIMENSION, BANDWIDTH = 8, 1.0
+RTOL = 0.01
+
+
+def points(n: int) -> torch.Tensor:
+    """Gaussian points of unit variance."""
+    return torch.randn(n, DIMENSION, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def estimate(n: int, precision: str, alpha: float = 1.0) -> dict[str, Any]:
+    """The RBF entropy of n points from products, to one per cent."""
+    from matinfo.estimate import KernelOperator, estimate_entropy
+
+    def call(X: torch.Tensor) -> Any:
+        K = KernelOperator(X, bandwidth=BANDWIDTH, precision=precision)
+        return estimate_entropy(K, alpha, rtol=RTOL, generator=torch.Generator().manual_seed(1))
+
+    X = points(n)
+    call(X[:64])  # what only the first call does
+    found, times = timed(lambda: call(X))
+    return {
+        **times,
+        "n": n,
+        "d": DIMENSION,
+        "bandwidth": BANDWIDTH,
+        "precision": precision,
+        "alpha": alpha,
+        "value": found.value,
+        "relative_error_bar": found.error() / found.value,
+        "standard_error": found.standard_error,
+        "bias_bound": found.bias_bound,
+        "probes": found.probes,
+        "degree": found.degree,
+        "converged": found.converged,
+    }
+
+
+def exact(n: int, alpha: float = 1.0) -> dict[str, Any]:
+    """``eigvalsh`` of the float64 kernel matrix, and the entropy."""
+    from matinfo.estimate import KernelOperator
+
+    K = KernelOperator(points(n), bandwidth=BANDWIDTH).rows(0, n)
+    torch.linalg.eigvalsh(K[:64, :64])  # what only the first call does
+    lam, times = timed(lambda: torch.linalg.eigvalsh(K))
+    p = lam.clamp_min(0.0) / n
+    value = -torch.xlogy(p, p).sum() if alpha == 1 else p.pow(alpha).sum().log() / (1 - alpha)
+    return {**times, "n": n, "value": float(value)}
+
+
+def vendi(n: int, d: int, contender: str) -> dict[str, Any]:
+    """The Vendi score of normalised features."""
+    X = torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    if contender == "matinfo":
+        from matinfo import Gram, vendi_score
+
+        def call(Z: torch.Tensor) -> Any:
+            return vendi_score(Gram(Z, normalize=True))
+    else:
+        peer = importlib.import_module("vendi_score.vendi")
+
+        def call(Z: torch.Tensor) -> Any:
+            return getattr(peer, contender)(Z.numpy())
+
+    call(X[: 2 * d])  # what only the first call does
+    value, times = timed(lambda: call(X))
+    return {**times, "n": n, "d": d, "contender": contender, "value": float(value)}
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """The result, with processor and wall-clock seconds and the highest memory of this process so far."""
+    wall, processor = time.perf_counter(), time.process_time()
+    result = call()
+    times = {"seconds": time.process_time() - processor, "wall_seconds": time.perf_counter() - wall}
+    times["peak_mebibytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result, times
+
+
+def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
+    """Steps until truncation is below the tolerance times the trace function; None if more than ``most``."""
+    from matinfo.estimate import KernelOperator
+    from matinfo.spectral.block_lanczos import BlockLanczos
+    from matinfo.spectral.functions import Power, Tsallis
+    from matinfo.spectral.operators import as_operator
+    from matinfo.spectral.stochastic import Lanczos, estimate_trace, rademacher
+
+    def random(d: int) -> torch.Tensor:
+        return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    Q = torch.linalg.qr(random(n))[0]
+    matrices = {
+        "RBF, 3 dimensions, Scott's bandwidth": KernelOperator(random(3), bandwidth="scott").rows(0, n),
+        "RBF, 8 dimensions, bandwidth 1": KernelOperator(random(8), bandwidth=1.0).rows(0, n),
+        "RBF, 8 dimensions, median bandwidth": KernelOperator(random(8)).rows(0, n),
+        "eigenvalues k^-1.5": (Q * torch.arange(1, n + 1) ** -1.5) @ Q.mT,
+    }
+
+    def needed(kind: type[Lanczos | BlockLanczos], K: torch.Tensor, alpha: float) -> int | None:
+        operator = as_operator(K)
+        total, squared = operator.trace(), operator.frobenius_squared()
+        assert squared is not None
+        f = Tsallis(alpha) if alpha == 1 else Power(alpha)
+        lanczos = kind(operator, rademacher(operator, 16, torch.Generator().manual_seed(1)))
+        while lanczos.degree < most:
+            lanczos.step()
+            found = estimate_trace(lanczos.rules(total), f.value, n, squared / total**2)
+            if lanczos.degree >= 2 and found.truncation <= tolerance * abs(found.value):
+                return lanczos.degree
+        return None
+
+    def table() -> list[dict[str, Any]]:
+        return [
+            {
+                "matrix": name,
+                "alpha": alpha,
+                "single": needed(Lanczos, K, alpha),
+                "block": needed(BlockLanczos, K, alpha),
+            }
+            for name, K in matrices.items()
+            for alpha in (0.5, 1.0, 1.5)
+        ]
+
+    rows, times = timed(table)
+    return {**times, "n": n, "probes": 16, "tolerance": tolerance, "most": most, "rows": rows}
+
+
+MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "estimate": estimate,
+    "exact": exact,
+    "vendi": vendi,
+    "steps": steps,
+}
+
+
+def measure(name: str, *arguments: Any, threads: int) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    env = {**os.environ, **dict.fromkeys(variables, str(threads))}
+    command = [sys.executable, "-m", "benchmarks.reach", "--one", json.dumps([name, *arguments])]
+    found = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = {**json.loads(found.stdout), "threads": threads}
+    sys.stderr.write(f"{name} {arguments}: {result['seconds']:.1f} s, {result['peak_mebibytes']:.0f} MiB\n")
+    return result
+
+
+def rbf_16k(*, quick: bool, threads: int) -> dict[str, Any]:
+    """16,384 points beside the extrapolated eigensolver, and the same error bar where the truth is known."""
+    n, sizes = (1024, (256, 512)) if quick else (16_384, (2048, 4096))
+    solver = [measure("exact", size, threads=threads) for size in sizes]
+    estimates = [measure("estimate", n, precision, threads=threads) for precision in ("float64", "float32")]
+    checks = [
+        measure("estimate", sizes[-1], precision, threads=threads) for precision in ("float64", "float32")
+    ]
+    for check in checks:
+        check["true_relative_error"] = abs(check["value"] / solver[-1]["value"] - 1)
+    extrapolated = solver[-1]["seconds"] * (n / sizes[-1]) ** 3
+    return {
+        "eigvalsh": solver,
+        "eigvalsh_growth_measured": solver[1]["seconds"] / solver[0]["seconds"],
+        "eigvalsh_seconds_extrapolated": extrapolated,
+        "eigvalsh_matrix_mebibytes": 8 * n**2 / 2**20,
+        "estimates": estimates,
+        "checks": checks,
+        "ratios_to_extrapolation": [extrapolated / found["seconds"] for found in estimates],
+    }
+
+
+def rbf_100k(*, quick: bool, threads: int) -> dict[str, Any]:
+    """100,000 points."""
+    return {"estimate": measure("estimate", 4096 if quick else 100_000, "float32", threads=threads)}
+
+
+def vendi_10k(*, quick: bool, threads: int) -> dict[str, Any]:
+    """The Vendi score of 10,000 features of width 512: ours, the peer's, and the peer's own dual."""
+    n, d = (1000, 51) if quick else (10_000, 512)
+    found = {
+        name: measure("vendi", n, d, name, threads=threads) for name in ("matinfo", "score_X", "score_dual")
+    }
+    ours = found["matinfo"]["seconds"]
+    return {**found, "ratios": {name: found[name]["seconds"] / ours for name in ("score_X", "score_dual")}}
+
+
+def block_steps(*, quick: bool, threads: int) -> dict[str, Any]:
+    """Lanczos steps with a basis for each of 16 probes and with one for all, until truncation is small enough."""
+    return measure("steps", 200 if quick else 1000, threads=threads)
+
+
+SECTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "rbf-16k": rbf_16k,
+    "rbf-100k": rbf_100k,
+    "vendi": vendi_10k,
+    "block": block_steps,
+}
+
+
+def main() -> None:
+    """Run the sections asked for and merge them into the results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reach", description=__doc__)
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, "all", []], default=[])
+    parser.add_argument("--quick", action="store_true", help="small sizes, printed only")
+    parser.add_argument("--threads", type=int, default=1, help="of every library (default 1)")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        name, *arguments = json.loads(options.one)
+        sys.stdout.write(json.dumps(MEASUREMENTS[name](*arguments)))
+        return
+    wanted = list(SECTIONS) if not options.sections or "all" in options.sections else options.sections
+    for name in wanted:
+        section = SECTIONS[name](quick=options.quick, threads=options.threads)
+        if options.quick:
+            sys.stdout.write(json.dumps(section, indent=1) + "\n")
+            continue
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        command = f"python -m benchmarks.reach {name} --threads {options.threads}"
+        results[name] = {"command": command, "environment": environment("cpu"), **section}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

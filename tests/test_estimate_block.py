@@ -1,0 +1,136 @@
+"""Block Lanczos: against eigenvalues and against one vector at a time."""
+
+import numpy as np
+import pytest
+import torch
+from matrices import from_spectrum
+
+from matinfo.estimate import KernelOperator, estimate_entropy, stochastic_entropy
+from matinfo.spectral.block_lanczos import BlockLanczos
+from matinfo.spectral.operators import as_operator
+from matinfo.spectral.stochastic import Lanczos, rademacher
+
+N = 200
+SPECTRA = {
+    "power law": np.arange(1.0, N + 1) ** -1.5,
+    "exponential": np.exp(-np.arange(N) / 20.0),
+    "near identity": 1 + 0.05 * np.random.default_rng(3).standard_normal(N),
+    "low rank": np.r_[np.random.default_rng(4).uniform(0.5, 2.0, 24), np.zeros(N - 24)],
+}
+MATRICES = {name: from_spectrum(lam, seed=1) for name, lam in SPECTRA.items()}
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def advanced(kind, K, start, degree):
+    lanczos = kind(as_operator(torch.from_numpy(K)), start)
+    while lanczos.degree < degree and not lanczos.is_exhausted:
+        lanczos.step()
+    return lanczos
+
+
+def values(rules, f):
+    gauss = (rules.weights * f(rules.nodes.clamp_min(1e-300))).sum(1)
+    return gauss, (rules.radau_weights * f(rules.radau_nodes.clamp_min(1e-300))).sum(1)
+
+
+def signs(count, n=N):
+    return rademacher(as_operator(torch.eye(n, dtype=torch.float64)), count, seeded(0))
+
+
+@pytest.mark.parametrize("degree", [1, 2, 7])
+def test_a_block_of_one_vector_gives_its_rules(degree):
+    K, start = MATRICES["power law"], signs(1)
+    one, other = [advanced(kind, K, start, degree).rules(3.0) for kind in (Lanczos, BlockLanczos)]
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 1.5, 2.5, 3.5])
+@pytest.mark.parametrize("degree", [3, 6])
+@pytest.mark.parametrize("name", ["power law", "exponential", "near identity"])
+def test_block_rules_lie_on_either_side_of_every_quadratic_form(name, degree, alpha):
+    lam, start = SPECTRA[name], signs(5)
+    eigenvalues, Q = np.linalg.eigh(MATRICES[name])
+    p = np.maximum(eigenvalues / lam.sum(), 1e-300)
+    sign = 1.0 if alpha >= 1 else -1.0
+    f = (lambda x: x * x.log()) if alpha == 1 else (lambda x: sign * x**alpha)
+    truth = ((Q.T @ start.numpy()) ** 2 / N * f(torch.from_numpy(p)).numpy()[:, None]).sum(0)
+    gauss, radau = values(advanced(BlockLanczos, MATRICES[name], start, degree).rules(lam.sum()), f)
+    low, high = (gauss, radau) if alpha < 2 or 3 < alpha < 4 else (radau, gauss)
+    slack = 1e-12 * abs(truth).max()
+    assert (low.numpy() <= truth + slack).all()
+    assert (truth <= high.numpy() + slack).all()
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_block_rules_are_closer_than_those_of_single_vectors(name):
+    start = signs(8)
+    single, block = [
+        values(advanced(kind, MATRICES[name], start, 5).rules(SPECTRA[name].sum()), torch.sqrt)
+        for kind in (Lanczos, BlockLanczos)
+    ]
+    assert ((block[1] - block[0]).abs() <= (single[1] - single[0]).abs() + 1e-12).all()
+
+
+def test_blocks_that_lose_rank_end_in_exact_rules():
+    """24 eigenvalues and zero: five vectors span everything that they can reach in five steps or six."""
+    lam, start = SPECTRA["low rank"], signs(5)
+    start[:, 4] = start[:, 3]  # already the first block is deficient
+    lanczos = advanced(BlockLanczos, MATRICES["low rank"], start, 50)
+    assert lanczos.is_exhausted
+    assert lanczos.degree <= 8
+    rules = lanczos.rules(lam.sum())
+    eigenvalues, Q = np.linalg.eigh(MATRICES["low rank"])
+    truth = ((Q.T @ start.numpy()) ** 2 / N * (eigenvalues / lam.sum())[:, None] ** 3).sum(0)
+    np.testing.assert_allclose((rules.weights * rules.nodes**3).sum(1), truth, rtol=1e-9)
+    torch.testing.assert_close(rules.weights.sum(1), torch.ones(5, dtype=torch.float64))
+
+
+def test_functions_of_the_matrix_are_applied_to_every_vector():
+    K, start = MATRICES["near identity"], signs(6)
+    lanczos = advanced(BlockLanczos, K, start, 12)
+    torch.testing.assert_close(lanczos.first_images(), torch.from_numpy(K) @ start, rtol=0, atol=1e-12)
+    lam, Q = np.linalg.eigh(K)
+    expected = torch.from_numpy((Q * np.log(lam)) @ Q.T) @ start
+    torch.testing.assert_close(lanczos.applied(lambda x, _: x.log()), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("runs", [20, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])
+def test_interval_covers_the_truth_in_93_of_100_runs(alpha, runs):
+    hits = 0
+    for name, lam in SPECTRA.items():
+        p = lam[lam > 0] / lam.sum()
+        truth = -(p * np.log(p)).sum() if alpha == 1 else np.log((p**alpha).sum()) / (1 - alpha)
+        for seed in range(runs):
+            found = estimate_entropy(
+                MATRICES[name], alpha, probes=20, degree=3, block=True, generator=seeded(seed)
+            )
+            low, high = found.interval()
+            hits += low <= truth <= high
+    assert hits >= 0.93 * runs * len(SPECTRA)
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_rtol_is_met_in_fewer_steps_by_blocks(block):
+    K = KernelOperator(torch.from_numpy(np.random.default_rng(0).standard_normal((500, 8))))
+    found = estimate_entropy(K, rtol=0.02, block=block, generator=seeded(0))
+    assert found.converged
+    assert (found.degree <= 5) == block
+    assert found.error() <= 0.02 * found.value
+
+
+def test_gradients_are_those_of_single_vectors_once_both_have_converged():
+    X = torch.from_numpy(np.random.default_rng(0).standard_normal((80, 6)))
+    gradients = []
+    for block in (False, True):
+        leaf = X.clone().requires_grad_()
+        K = KernelOperator(leaf, bandwidth=1.0)
+        stochastic_entropy(K, probes=8, degree=60, block=block, generator=seeded(0)).value.backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(
+        gradients[1], gradients[0], rtol=0, atol=1e-6 * float(gradients[0].abs().max())
+    )
