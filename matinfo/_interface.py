@@ -35,7 +35,7 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
                 "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
             )
         tensors = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in args]
-        operands = [a for a in tensors if isinstance(a, Tensor | Gram)]
+        operands = [a for a in tensors if isinstance(a, (Tensor, Gram))]  # torch 2.6 cannot compile a union
         call = cast(Callable[..., Tensor], function)
         with _context(function.__name__, operands):
             result = call(*tensors, **kwargs)

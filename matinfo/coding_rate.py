@@ -206,7 +206,8 @@ def rate_reduction(features: Tensor, labels: Tensor, *, eps: float = 0.5, precis
         TypeError: If ``features`` is not real floating point.
 
     Notes:
-        One coding rate for each class and one for all. Empty classes add nothing.
+        One coding rate for each class and one for all, derivatives as of :func:`tcr`; soft memberships have a gradient
+        too. Empty classes add nothing.
 
     References:
         Yu et al. (2020), Equations 4 to 6.

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tolerances import EPS32, approx, close, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
-from matinfo import Gram, coding_rate, matrix_tcr, rate_reduction, tcr
+from matinfo import Gram, coding_rate, explain, matrix_tcr, rate_reduction, tcr
+from matinfo.coding_rate import _float32_is_too_coarse
 
 MUS = (1e-3, 0.1, 1.0, 10.0, 1e3)
 SHAPES = ((3, 8), (8, 3), (6, 6), (1, 4), (4, 1))
@@ -313,3 +314,44 @@ def test_rate_reduction_rejects_float_labels_and_negative_memberships():
         rate_reduction(torch.randn(6, 3), torch.zeros(6))
     with pytest.raises(ValueError, match=r"memberships|labels"):
         rate_reduction(torch.randn(6, 3), torch.full((6, 2), -0.5))
+
+
+FLOAT32_EDGE = 32 * torch.finfo(torch.float32).eps
+"""mu over trace below which log det(mu I + K) is not left to float32."""
+
+
+@pytest.mark.parametrize(("factor", "dtype"), [(1.01, "float32"), (0.99, "float64")])
+def test_matrix_tcr_leaves_float32_where_mu_drowns_in_the_rounding_of_the_trace(factor, dtype):
+    n = 100
+    one = torch.eye(n)
+    for K in (one, torch.stack([one, 0.1 * one])):  # one element of a batch is enough
+        with explain() as log:
+            matrix_tcr(K, factor * FLOAT32_EDGE * n)
+        assert [step.dtype for step in log.steps] == [dtype]
+
+
+def test_the_trace_that_mu_is_compared_with_is_that_of_products_and_sums_of_grams():
+    A, B, C = (torch.full((3, 5, 2), value) for value in (1.0, 2.0, 3.0))  # squared rows 2, 8 and 18
+    for gram, total in ((Gram(A), 10), (Gram(A) * Gram(B), 80), (Gram(A) * Gram(B) * Gram(C), 1440)):
+        assert not _float32_is_too_coarse(gram, 1.01 * FLOAT32_EDGE * total)
+        assert _float32_is_too_coarse(gram, 0.99 * FLOAT32_EDGE * total)
+    both = Gram(A) * Gram(B) + Gram(C)
+    assert not _float32_is_too_coarse(both, 1.01 * FLOAT32_EDGE * 170)
+    assert _float32_is_too_coarse(both, 0.99 * FLOAT32_EDGE * 170)
+    assert not _float32_is_too_coarse(Gram(A.double()), 1e-300)  # nothing better is to be had
+    rows = torch.tensor([[1.0], [2.0], [3.0]])  # the sum of products is not the product of sums: 98, not 196
+    assert not _float32_is_too_coarse(Gram(rows) * Gram(rows), 1.01 * FLOAT32_EDGE * 98)
+
+
+def test_the_default_of_mu_is_one():
+    Z = t(matrices.features(5, 3, 1))
+    assert tcr(Z).item() == tcr(Z, 1.0).item()
+    assert matrix_tcr(Z @ Z.T).item() == matrix_tcr(Z @ Z.T, 1.0).item()
+
+
+@pytest.mark.parametrize("function", [tcr, matrix_tcr])
+def test_method_eigh_is_taken(function):
+    with explain() as log:
+        function(t(matrices.random_correlation(5, 1)), method="eigh")
+    assert all(step.route.startswith("eig") for step in log.steps)
+    assert log.steps

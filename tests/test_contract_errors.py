@@ -47,10 +47,17 @@ def test_function_rejects_what_is_neither_tensor_nor_array(name, argument):
 def test_function_rejects_features_passed_as_a_matrix_and_says_what_to_call(name):
     call = public_name(name)
     message = (
-        rf"to be square in its last two dimensions, got \(8, 5\)\. For features use {call}\(Gram\(features\)"
+        rf"^Expected K1? to be square in its last two dimensions, got \(8, 5\)\. "
+        rf"For features use {call}\(Gram\(features\)"
     )
     with pytest.raises(ValueError, match=message):
         MATRIX_CASES[name](*[torch.randn(8, 5)] * MATRIX_CASES[name].arguments)
+
+
+@pytest.mark.parametrize("name", ["rankme", "tcr", "coding_rate", "rate_reduction"])
+def test_function_of_features_names_the_argument_at_fault(name):
+    with pytest.raises(ValueError, match=r"^Expected features of shape .*got \(5,\).*features\.unsqueeze"):
+        FEATURE_CASES[name](torch.ones(5))
 
 
 @matrix_functions

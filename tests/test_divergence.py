@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tolerances import EPS32, EPS64, approx, close, entropy_tolerance, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
-from matinfo import Gram, matrix_js, matrix_kl, matrix_tcr, renyi_entropy, spectrum_js
+from matinfo import Gram, explain, matrix_js, matrix_kl, matrix_tcr, renyi_entropy, spectrum_js
 
 # --- against the definition ----------------------------------------------------------------------------------
 
@@ -351,3 +351,10 @@ def test_divergence_names_the_sizes_that_do_not_match(function):
 def test_divergence_rejects_batch_shapes_that_do_not_broadcast(function):
     with pytest.raises(ValueError, match=r"Expected batch shapes that broadcast"):
         function(torch.eye(3).expand(2, 3, 3), torch.eye(3).expand(5, 3, 3))
+
+
+def test_spectrum_js_of_float32_matrices_is_solved_in_float64():
+    Ks = [t(matrices.random_correlation(80, seed), torch.float32) for seed in (1, 2)]
+    with explain() as log:
+        spectrum_js(*Ks)
+    assert {step.dtype for step in log.steps} == {"float64"}

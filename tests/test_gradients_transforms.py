@@ -131,7 +131,11 @@ def test_no_graph_is_built_under_no_grad():
 
 
 # Inductor calls functions of torch that torch itself deprecates: its warnings are not ours.
-quiet_compiler = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+quiet_compiler = pytest.mark.filterwarnings(
+    "ignore::FutureWarning",
+    "ignore::DeprecationWarning",
+    "ignore:Skipping serialization of skipfiles:UserWarning",  # torch 2.6, of its own configuration
+)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import close, relative_error
 
+import matinfo
 from matinfo import Gram, explain, joint_entropy, mutual_information, renyi_entropy
 from matinfo.spectral import khatri_rao
 from matinfo.spectral.lanczos import top_pair
@@ -243,3 +244,40 @@ def test_method_that_does_not_apply_is_refused(method, alpha):
 def test_unknown_method_is_refused_with_the_choices():
     with pytest.raises(ValueError, match="one of 'auto', 'eigh'"):
         renyi_entropy(matrix(8), method="fast")
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("function", "operands"),
+    [
+        *((function, 1) for function in (renyi_entropy, matinfo.von_neumann_entropy, matinfo.effective_rank)),
+        *(
+            (function, 1)
+            for function in (matinfo.vendi_score, matinfo.tcr, matinfo.matrix_tcr, matinfo.coding_rate)
+        ),
+        *((function, 2) for function in (matinfo.joint_entropy, matinfo.conditional_entropy, matinfo.dime)),
+        *((function, 2) for function in (matinfo.mutual_information, matinfo.normalized_mutual_information)),
+        (matinfo.conditional_mutual_information, 3),
+        *((function, 3) for function in (matinfo.total_correlation, matinfo.normalized_total_correlation)),
+        *(
+            (function, 3)
+            for function in (matinfo.dual_total_correlation, matinfo.normalized_dual_total_correlation)
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_precision_is_that_of_every_step(function, operands, precision):
+    Ks = [t(matrices.random_correlation(5, seed)) for seed in range(operands)]
+    with explain() as log:
+        function(*Ks, precision=precision)
+    assert {step.dtype for step in log.steps} == {precision}
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("labels", [[0, 0, 0, 1, 1, 1], [[0.2, 0.8]] * 6], ids=["classes", "memberships"])
+def test_precision_of_rate_reduction_is_that_of_every_step(labels, precision):
+    labels = torch.tensor(labels, dtype=None if isinstance(labels[0], int) else torch.float64)
+    with explain() as log:
+        matinfo.rate_reduction(t(matrices.features(6, 4, 1)), labels, precision=precision)
+    assert len(log.steps) == 3
+    assert {step.dtype for step in log.steps} == {precision}

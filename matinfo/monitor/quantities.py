@@ -25,7 +25,7 @@ from matinfo.coding_rate import tcr as public_tcr
 from matinfo.distributed import ShardedGram, reduce_sum
 from matinfo.operands import Gram, normalize_rows, smaller_side
 from matinfo.spectral.eigensystem import Noise
-from matinfo.spectral.entropy_function import entropy_of_probabilities
+from matinfo.spectral.entropy_function import entropy_of_eigenvalues
 from matinfo.spectral.traces import spectrum
 
 Quantities: TypeAlias = Iterable[str] | Mapping[str, "str | Callable[..., Any]"]
@@ -69,16 +69,8 @@ class Spectrum:
 
 def renyi_entropy(s: Spectrum, alpha: float = 1.0, *, base: float | None = None) -> Tensor:
     """As :func:`matinfo.renyi_entropy`."""
-    unit, alpha = check_base(base), check_order(alpha)
-    p = s.probabilities
-    cut = s.noise.cut(p.flip(-1))
-    if alpha == 0:
-        value = (p > torch.maximum(cut, p.shape[0] * math.ulp(1.0) * p[:1])).sum().double().log()
-    elif alpha == math.inf:
-        value = -p[0].log()
-    else:
-        value = entropy_of_probabilities((torch.where(p <= cut, 0.0, p) if alpha < 1 else p).flip(-1), alpha)
-    return value / unit
+    unit, order = check_base(base), check_order(alpha)
+    return entropy_of_eigenvalues(s.eigenvalues, order, s.noise) / unit
 
 
 def von_neumann_entropy(s: Spectrum, *, base: float | None = None) -> Tensor:

@@ -17,19 +17,20 @@ from matinfo._validation import (
     check_trace,
 )
 from matinfo.operands import Gram, as_tensor, smaller_side
-from matinfo.spectral.entropy_function import entropy_of_probabilities
+from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.entropy_function import entropy_of_eigenvalues
 from matinfo.spectral.traces import spectrum
 
-_OF_EIGENVALUES = 16 * torch.finfo(torch.float64).eps
+_OF_EIGENVALUES = Noise(16 * torch.finfo(torch.float64).eps, 0.0, 1e-6)
+"""Of eigenvalues whose matrix is not known."""
 
 
 @dataclass(frozen=True)
 class Eigenvalues:
-    """Descending, non-negative eigenvalues ``(m,)``, and the size below which they are round-off."""
+    """Descending, non-negative eigenvalues ``(m,)``, and what is known of their errors."""
 
     values: Tensor
-    cut: float
-    rank_cut: float
+    noise: Noise
 
     @property
     def shares(self) -> np.ndarray:
@@ -39,19 +40,11 @@ class Eigenvalues:
     @property
     def above_noise(self) -> int:
         """How many are not round-off."""
-        return int((self.values > self.cut).sum())
+        return int((self.values > self.noise.cut(self.values.flip(-1))).sum())
 
     def entropy(self, alpha: float) -> float:
         """Rényi entropy in nats, as :func:`matinfo.renyi_entropy` of the matrix they come from."""
-        order = check_order(alpha)
-        p = (self.values / self.values.sum()).flip(-1)
-        if order == 0:
-            return math.log(int((self.values > self.rank_cut).sum()))
-        if order == math.inf:
-            return -math.log(float(p[-1]))
-        if order < 1:
-            p = torch.where(self.values.flip(-1) <= self.cut, 0.0, p)
-        return float(entropy_of_probabilities(p, order))
+        return float(entropy_of_eigenvalues(self.values, check_order(alpha), self.noise))
 
     @property
     def effective_rank(self) -> float:
@@ -80,8 +73,7 @@ def eigenvalues_of(K: Tensor | np.ndarray | Gram, function: str) -> Eigenvalues:
         _check_finite(matrix)
         check_trace(matrix.diagonal().double().sum().cpu())
         values = spectrum(matrix, side.noise, side=side.name).cpu()
-        cut = float(side.noise.cut(values.flip(-1)))
-    return Eigenvalues(values, cut, max(cut, len(values) * math.ulp(1.0) * float(values[0])))
+    return Eigenvalues(values, side.noise)
 
 
 def _given(values: Tensor) -> Eigenvalues:
@@ -89,11 +81,9 @@ def _given(values: Tensor) -> Eigenvalues:
         raise ValueError("Expected at least one eigenvalue, got none.")
     _check_finite(values)
     ascending = values.sort().values
-    check_positive_semidefinite(ascending, 1e-6)
+    check_positive_semidefinite(ascending, _OF_EIGENVALUES.indefinite)
     check_trace(ascending.sum(), "the eigenvalues")
-    values = ascending.flip(-1).clamp_min(0.0)
-    cut = _OF_EIGENVALUES * float(values[0])
-    return Eigenvalues(values, cut, max(cut, len(values) * math.ulp(1.0) * float(values[0])))
+    return Eigenvalues(ascending.flip(-1).clamp_min(0.0), _OF_EIGENVALUES)
 
 
 def _check_finite(x: Tensor) -> None:

@@ -17,6 +17,7 @@ or, away from alpha = 1, with the power trace S and s = lambda_max, so that no p
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -73,6 +74,20 @@ def _solve(
     if alpha < 1:
         p = torch.where(p <= cut, 0.0, p)
     return entropy_of_probabilities(p, alpha), p, cut, Q
+
+
+def entropy_of_eigenvalues(x: Tensor, alpha: float, noise: Noise) -> Tensor:
+    """Rényi entropy of order 0 <= alpha <= inf of eigenvalues that are known already, ``(..., m)`` descending.
+
+    What :func:`matinfo.renyi_entropy` says of the matrix that they are of, float64, without a gradient.
+    """
+    p = x.flip(-1).double() / x.sum(-1, keepdim=True)
+    cut = noise.cut(p)
+    if alpha == 0:
+        return (p > torch.maximum(cut, p.shape[-1] * math.ulp(1.0) * p[..., -1:])).sum(-1).double().log()
+    if alpha == math.inf:
+        return -p[..., -1].log()
+    return entropy_of_probabilities(torch.where(p <= cut, 0.0, p) if alpha < 1 else p, alpha)
 
 
 def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
