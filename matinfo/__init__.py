@@ -20,7 +20,6 @@ from matinfo.information import (
     total_correlation,
 )
 from matinfo.kernels import correlation
-from matinfo.layers import layerwise
 from matinfo.operands import Gram
 from matinfo.rank import effective_rank, participation_ratio, rankme, vendi_score
 from matinfo.sandwiched import sandwiched_mutual_information
@@ -61,7 +60,6 @@ __all__ = [
     "coding_rate",
     "rate_reduction",
     # models, training, theory and introspection
-    "layerwise",
     "layers",
     "monitor",
     "losses",

@@ -8,10 +8,9 @@ import torch
 from matrices import features, from_spectrum, rbf_gram
 
 from matinfo import Gram, matrix_tcr, renyi_entropy
-from matinfo.estimate import KernelOperator
+from matinfo.estimate import KernelOperator, estimate_tcr, estimate_trace_power
 from matinfo.spectral.operators import as_operator
 from matinfo.spectral.trace_methods import Problem, choice
-from matinfo.traces import estimate_tcr, estimate_trace_power
 
 N = 200
 SPECTRA = {

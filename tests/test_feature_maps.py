@@ -11,10 +11,10 @@ from tolerances import relative_error
 from torch.autograd import gradcheck
 
 from matinfo import Gram, renyi_entropy
+from matinfo.estimate import tail_corrected_entropy
 from matinfo.kernels import laplacian, median_bandwidth, nystrom, random_features, rbf
 from matinfo.spectral.frequencies import cauchy_frequencies, normal_frequencies, orthogonal_frequencies
 from matinfo.spectral.pivoted_cholesky import select_pivots
-from matinfo.tail import tail_corrected_entropy
 
 SAMPLING = ("random", "greedy", "uniform")
 KERNELS = {"rbf": rbf, "laplacian": laplacian}

@@ -321,7 +321,10 @@ def test_gram_rejects_a_foreign_operand():
     ("features", "message"),
     [
         ([[1.0, 2.0]], r"got list\. Use numpy\.asarray\(features\)"),
-        (scipy.sparse.csr_array(np.eye(3)), r"got csr_array\. Use features\.toarray\(\), or .*estimate_entropy"),
+        (
+            scipy.sparse.csr_array(np.eye(3)),
+            r"got csr_array\. Use features\.toarray\(\), or .*estimate_entropy",
+        ),
         (np.ma.masked_array(np.eye(3), mask=np.eye(3) == 0), r"got a masked array\. Use array\.filled"),
         (np.eye(3, dtype=int), r"features\.float\(\), or features\.astype\(float\)"),
     ],

@@ -1,8 +1,19 @@
-"""Entropies of matrices too large to factor, or even to form, with error bars."""
+"""Entropies, traces and log-determinants of matrices too large to factor, or even to form, with error bars."""
 
 from matinfo.estimate.entropy import estimate_entropy
 from matinfo.estimate.gradient import DifferentiableEstimate, stochastic_entropy
 from matinfo.estimate.result import Estimate
+from matinfo.estimate.tail import tail_corrected_entropy
+from matinfo.estimate.traces import estimate_tcr, estimate_trace_power
 from matinfo.spectral.operators import KernelOperator
 
-__all__ = ["DifferentiableEstimate", "Estimate", "KernelOperator", "estimate_entropy", "stochastic_entropy"]
+__all__ = [
+    "DifferentiableEstimate",
+    "Estimate",
+    "KernelOperator",
+    "estimate_entropy",
+    "estimate_tcr",
+    "estimate_trace_power",
+    "stochastic_entropy",
+    "tail_corrected_entropy",
+]

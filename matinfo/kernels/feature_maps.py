@@ -67,7 +67,7 @@ def nystrom(
     Notes:
         ``n m`` kernel values, each evaluated once (a function: and its diagonal), and O(n m^2) flops in float64.
         Differentiable in X with the landmarks fixed as indices; not at an orthogonal change of features, which no
-        quantity of matinfo sees. :func:`matinfo.tail.tail_corrected_entropy` spreads the missing trace over the
+        quantity of matinfo sees. :func:`matinfo.estimate.tail_corrected_entropy` spreads the missing trace over the
         tail. Where K can be evaluated again and again, :func:`matinfo.estimate.estimate_entropy` of a
         ``KernelOperator`` is far more accurate.
 

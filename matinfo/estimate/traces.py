@@ -92,8 +92,7 @@ def estimate_trace_power(
 
     Example:
         >>> import torch
-        >>> from matinfo.estimate import KernelOperator
-        >>> from matinfo.traces import estimate_trace_power
+        >>> from matinfo.estimate import KernelOperator, estimate_trace_power
         >>> X = torch.linspace(0, 50, 1000, dtype=torch.float64)[:, None]
         >>> seed = torch.Generator().manual_seed(0)
         >>> estimate = estimate_trace_power(KernelOperator(X, bandwidth=1.0), 3, rtol=0.02, generator=seed)
@@ -175,8 +174,7 @@ def estimate_tcr(
 
     Example:
         >>> import torch
-        >>> from matinfo.estimate import KernelOperator
-        >>> from matinfo.traces import estimate_tcr
+        >>> from matinfo.estimate import KernelOperator, estimate_tcr
         >>> X = torch.linspace(0, 50, 1000, dtype=torch.float64)[:, None]
         >>> seed = torch.Generator().manual_seed(0)
         >>> estimate = estimate_tcr(KernelOperator(X, bandwidth=1.0), mu=1.0, rtol=0.02, generator=seed)

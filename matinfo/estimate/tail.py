@@ -42,7 +42,7 @@ def tail_corrected_entropy(K: Gram, alpha: float = 1.0, *, trace: float | None =
     Example:
         >>> import torch
         >>> from matinfo import Gram
-        >>> from matinfo.tail import tail_corrected_entropy
+        >>> from matinfo.estimate import tail_corrected_entropy
         >>> half = Gram(torch.eye(4, dtype=torch.float64)[:, :2])  # two of the four eigenvalues of the identity
         >>> round(float(tail_corrected_entropy(half)), 4)  # log 4
         1.3863
