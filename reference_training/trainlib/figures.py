@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from trainlib import study
 from trainlib.config import MaskedRunConfig, differences, from_dict
+from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import read_json, write_json
 from trainlib.logs import read_metrics
@@ -327,6 +328,7 @@ def write_figures(runs: list[Run], out: Path, wanted: Iterable[int]) -> tuple[li
         out.mkdir(parents=True, exist_ok=True)
     for number, content in contents.items():
         draw(content, out / f"figure{number}.png")
-        write_json(out / f"figure{number}.json", content)
+        made = environments(Path(folder) for folder in content["runs"])
+        write_json(out / f"figure{number}.json", {**content, "environments": made})
         written.append(out / f"figure{number}.png")
     return written, skipped

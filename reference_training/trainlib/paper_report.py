@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from trainlib import figures
+from trainlib.environment import environments
 from trainlib.files import read_json, write_atomic, write_json
 from trainlib.paper import What, data_of, plan
 from trainlib.paper_commands import RESULTS, Chosen, Command, run_folder
@@ -176,8 +177,10 @@ def _summary(
                 for key, v in values.items() if v
             },
         })  # fmt: skip
+    folders = [Path(folder) for row in content for folder in row["runs"]]
     return {
-        "what": name, "title": what.title, "scale": scale, "data": chosen.data, "rows": content,
+        "what": name, "title": what.title, "scale": scale, "data": chosen.data,
+        "environments": environments(folders), "rows": content,
         "diverged": [str(command.folder) for command in diverged],
     }  # fmt: skip
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 import sys
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +10,14 @@ import torch
 
 from trainlib import checkpoint, ranks
 from trainlib.config import differences, from_dict, to_dict
+from trainlib.environment import ENVIRONMENT, environment
 from trainlib.errors import UsageError
 from trainlib.evaluate import evaluate_features
 from trainlib.files import read_json, write_json
 from trainlib.logs import read_metrics
 from trainlib.loop import Instrument, TrainingLoop, make_fabric
 
-CONFIG, SUMMARY, ENVIRONMENT = "config.json", "summary.json", "environment.json"
+CONFIG, SUMMARY = "config.json", "summary.json"
 
 
 def prepare_device(config) -> None:
@@ -141,45 +137,3 @@ def train_run(
     write_json(run_dir / SUMMARY, summary)
     ranks.agree(None)  # the others wait for the files
     return summary
-
-
-def environment() -> dict[str, Any]:
-    """Command, commit, versions and hardware, for the record."""
-    packages = ("torch", "torchvision", "timm", "lightning", "numpy", "scikit-learn")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "command": " ".join(sys.argv),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return (
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-            or None
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

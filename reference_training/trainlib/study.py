@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlib.config import FREE_ON_RESUME
+from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import read_json, write_atomic, write_json
 from trainlib.logs import read_metrics
@@ -73,7 +74,10 @@ def report(summaries: list[dict[str, Any]], run_dirs: list[Path], out: Path) -> 
     draw_comparison(curves, {name: FEATURES[name] for name in features}, out / FIGURE)
     if all("mutual_information" in values for values in features.values()):
         draw_information(curves, out / INFORMATION)
-    write_json(out / SUMMARY, {"methods": aggregate(summaries), "runs": summaries})
+    write_json(
+        out / SUMMARY,
+        {"methods": aggregate(summaries), "environments": environments(run_dirs), "runs": summaries},
+    )
     return table
 
 

@@ -131,6 +131,8 @@ def test_comparison_trains_the_three_methods_from_the_same_seeds(comparison):
     assert len({r["cls_effective_rank"] for r in first.values()}) == 1  # equal weights before the first step
     machine = json.loads((folder / "summary.json").read_text())
     assert len(machine["runs"]) == 6
+    (made,) = machine["environments"]  # one for all six
+    assert {"commit", "python", "versions", "processor", "threads"} <= set(made)
     assert [m["seeds"] for m in machine["methods"]] == [[0, 2]] * 3
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import read_json
 from trainlib.logs import NAME, read_metrics
@@ -211,6 +212,7 @@ def conclusion(verdicts: list[Record]) -> str:
 def summary(runs: list[Run], verdicts: list[Record]) -> Record:
     """Everything for machines."""
     return {
+        "environments": environments(run.folder for run in runs),
         "tolerance": TOLERANCE,
         "comparisons": comparisons(verdicts),
         "runs": [
