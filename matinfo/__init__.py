@@ -4,6 +4,9 @@ Everything is a function of the spectrum of a positive semi-definite matrix, and
 features or kernel -> operand -> spectral engine -> quantity -> loss, metric, monitor.
 """
 
+import importlib
+from typing import Any
+
 from matinfo import bounds, distributed, estimate, kernels, layers, losses, monitor, streaming
 from matinfo._record import Explanation, Step, explain
 from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
@@ -71,3 +74,12 @@ __all__ = [
     "Explanation",
     "Step",
 ]
+
+_WITH_EXTRAS = ("cli", "metrics", "plot")
+
+
+def __getattr__(name: str) -> Any:
+    """Rooms that need an extra are imported when they are asked for."""
+    if name in _WITH_EXTRAS:
+        return importlib.import_module(f"matinfo.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

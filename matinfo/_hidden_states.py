@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from matinfo._names import is_called, matches
 from matinfo._validation import check_floating
 from matinfo.operands import as_tensor
 
@@ -101,6 +101,11 @@ def _from_output(output: Any) -> Sequence[Any]:
 
 def _rows_last(value: Any, name: str) -> Tensor:
     """``(n, d)`` or ``(B, T, d)``; positions of a feature map become tokens."""
+    if isinstance(value, Tensor) and value.is_nested:
+        raise TypeError(
+            f"Expected layer {name} to be a dense tensor, got a nested one. Fill it up with "
+            "torch.nested.to_padded_tensor(hidden, 0.0) and pass the mask."
+        )
     x = check_floating(as_tensor(value) if isinstance(value, np.ndarray) else value, f"layer {name}")
     if x.ndim == 4:
         x = x.flatten(2).mT
@@ -118,7 +123,7 @@ def _selected(named: list[tuple[str, Any]], layers: Layers) -> list[tuple[str, A
     chosen: list[tuple[str, Any]] = []
     for layer in _as_list(layers):
         if isinstance(layer, str):
-            found = [name for name in known if _matches(name, layer)]
+            found = [name for name in known if matches(name, layer)]
             if not found:
                 raise ValueError(f"Expected layers among {_listed(list(known))}, got {layer!r}.")
             chosen += [(name, known[name]) for name in found]
@@ -131,12 +136,6 @@ def _selected(named: list[tuple[str, Any]], layers: Layers) -> list[tuple[str, A
 
 def _as_list(layers: Layers) -> list[str | int]:
     return [layers] if isinstance(layers, str | int) else list(layers)  # type: ignore[arg-type]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a dotted name fits a pattern, in which ``*`` stands for (part of) one component."""
-    parts, wanted = name.split("."), pattern.split(".")
-    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def _listed(names: list[str]) -> str:
@@ -160,10 +159,15 @@ def _returns_hidden_states(model: nn.Module) -> bool:
 def _as_it_was(model: nn.Module) -> Iterator[None]:
     """In evaluation mode, and afterwards each module in its own: a measurement must not move running statistics."""
     modes = [(module, module.training) for module in model.modules()]
+    fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
+    torch.backends.mha.set_fastpath_enabled(
+        False
+    )  # with a padding mask it hands nested tensors from layer to layer
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module, mode in modes:
             module.training = mode
 
@@ -213,8 +217,11 @@ def _module_names(model: nn.Module, layers: Layers | None) -> list[str]:
             f"layers='blocks.*' will do; its modules are {_listed(names)}."
         )
     chosen: list[str] = []
+    called = {name for name, module in model.named_modules() if is_called(module)}
     for pattern in _as_list(layers):
-        found = [name for name in names if _matches(name, str(pattern))]
+        found = [
+            name for name in names if name == pattern or (name in called and matches(name, str(pattern)))
+        ]
         if not found:
             raise ValueError(f"Expected layers among the modules {_listed(names)}, got {pattern!r}.")
         chosen += [name for name in found if name not in chosen]

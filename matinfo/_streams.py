@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_choice, check_floating, check_positive
+from matinfo._validation import check_choice, check_floating, check_positive, check_trace
 from matinfo.operands import Gram, as_tensor, normalize_rows
 from matinfo.spectral.eigensystem import Noise, eigensystem
 from matinfo.spectral.traces import spectrum
@@ -190,10 +190,16 @@ def root_of(moment: Tensor, given: torch.dtype = torch.float64) -> Tensor | None
     return eigenvalues[kept].sqrt()[:, None] * Q[:, kept].mT
 
 
+def constant_column(rows: int, mean: Tensor, eps: float) -> Tensor:
+    """Largest sum of squares ``(d,)`` of a centred column that rounding alone can leave, given its mean."""
+    return rows * (4 * eps * mean).square()
+
+
 def singular_value_rank(moment: Tensor, samples: int, offset: float) -> Tensor:
     """RankMe of features known by their second moment: singular values are the roots of its eigenvalues."""
     if not offset >= 0:
         raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
+    check_trace(moment.diagonal().sum(), "features")
     width = moment.shape[-1]
     noise = Noise.of(width, torch.float64, torch.float64)
     eigenvalues = spectrum(moment, noise, side="features")

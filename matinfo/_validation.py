@@ -27,13 +27,11 @@ def is_transformed(x: Tensor) -> bool:
     return torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
-def check_floating(x: object, name: str) -> Tensor:
-    """Accept a real floating-point tensor."""
+def check_floating(x: object, name: str, *, gram: bool = True) -> Tensor:
+    """Accept a real floating-point tensor; ``gram`` says whether a Gram would do too."""
     if not isinstance(x, Tensor):
-        raise TypeError(
-            f"Expected {name} to be a torch.Tensor, a NumPy array or a Gram, got {type(x).__name__}."
-            f"{_conversion(x, name)}"
-        )
+        kinds = "a torch.Tensor, a NumPy array or a Gram" if gram else "a torch.Tensor or a NumPy array"
+        raise TypeError(f"Expected {name} to be {kinds}, got {type(x).__name__}.{_conversion(x, name)}")
     if x.is_complex():
         raise TypeError(
             f"Expected {name} to be real, got {x.dtype}. Complex Hermitian matrices are not supported; "
@@ -57,6 +55,10 @@ def _conversion(x: object, name: str) -> str:
         return f" Use {name}.to_numpy()."
     if hasattr(x, "toarray"):
         return f" Use {name}.toarray(), or matinfo.estimate.estimate_entropy, which takes it as it is."
+    if hasattr(x, "prefers_dual"):
+        return " Pass the features themselves, not their Gram."
+    if isinstance(x, int | float) and not isinstance(x, bool):
+        return " A number goes in by its name, such as alpha=2, bandwidth=1.0 or eps=0.5."
     return f" Use numpy.asarray({name})." if isinstance(x, list | tuple) else ""
 
 
@@ -66,7 +68,7 @@ def check_matrix(K: Tensor, name: str, function: str) -> Tensor:
     if K.ndim < 2 or K.shape[-1] != K.shape[-2]:
         raise ValueError(
             f"Expected {name} to be square in its last two dimensions, got {tuple(K.shape)}. "
-            f"For features use {function}(Gram(features))."
+            f"For features use {function}(Gram(features){'' if name == 'K' else ', ...'})."
         )
     if K.shape[-1] == 0:
         raise ValueError(f"Expected {name} to have at least one row, got shape {tuple(K.shape)}.")
@@ -88,13 +90,18 @@ def _check_symmetric(K: Tensor, name: str) -> None:
         raise ValueError(
             f"Expected {name} to be symmetric (to {tolerance:g} of its largest entry), "
             f"got max |{name} - {name}^T| = {gap.max().item():.3g}. "
-            f"Symmetrise it with ({name} + {name}.mT) / 2, or use Gram(features) if these are features."
+            f"Symmetrise it with ({name} + {name}.mT) / 2, or use Gram(features) if these are features{_as_read(K)}."
         )
+
+
+def _as_read(K: Tensor) -> str:
+    """What a stack of square images, say, was taken for."""
+    return f" (it was read as a batch of {K.shape[-1]} x {K.shape[-1]} matrices)" if K.ndim > 2 else ""
 
 
 def check_features(Z: Tensor, name: str) -> Tensor:
     """Accept ``(..., n, d)`` with n >= 1 and d >= 1."""
-    check_floating(Z, name)
+    check_floating(Z, name, gram=False)
     if Z.ndim < 2:
         raise ValueError(
             f"Expected {name} of shape (..., n, d), one row a sample, got {tuple(Z.shape)}. "
@@ -207,10 +214,14 @@ def check_trace(trace: Tensor, name: str = "K") -> None:
     if trace.device.type != "cpu" or not values_are_readable(trace):
         return
     if (trace.item() <= 0) if trace.ndim == 0 else bool((trace <= 0).any()):
-        raise ValueError(
-            f"Expected {name} to have a positive trace, got {trace.min().item():.3g}. A zero matrix has no "
-            "spectrum to normalise: check for features that are all zero."
+        least = trace.min().item()
+        remedy = (
+            "It is not positive semi-definite."
+            if least < 0
+            else "A zero matrix has no spectrum to normalise: check for features that are all zero, and for distances "
+            "where similarities belong."
         )
+        raise ValueError(f"Expected {name} to have a positive trace, got {least:.3g}. {remedy}")
 
 
 def check_positive_semidefinite(eigenvalues: Tensor, tolerance: float) -> None:

@@ -222,6 +222,11 @@ def rate_reduction(features: Tensor, labels: Tensor, *, eps: float = 0.5, precis
     Z = check_features(features, "features")
     check_positive(eps, "eps")
     n = Z.shape[-2]
+    if not isinstance(labels, Tensor):
+        raise TypeError(
+            f"Expected labels to be a torch.Tensor or a NumPy array, got {type(labels).__name__}. "
+            "Use torch.tensor(labels), with numbers for names."
+        )
     if labels.ndim not in (1, 2) or labels.shape[0] != n:
         raise ValueError(
             f"Expected labels of shape ({n},) or memberships ({n}, k), got {tuple(labels.shape)}."

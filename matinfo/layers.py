@@ -86,11 +86,11 @@ class LayerReport:
 
     def __repr__(self) -> str:
         """Number of layers and the range of effective ranks."""
-        ranks = self.effective_rank
+        ranks = self.effective_rank.tolist()
         sentences = f", {self.entropies.shape[1]} sentences" if self.pool == "tokens" else ""
         return (
             f"LayerReport({len(self.names)} layers{sentences}, pool={self.pool!r}, alpha={self.alpha:g}, "
-            f"effective rank {float(ranks.min()):.3g} to {float(ranks.max()):.3g})"
+            f"effective rank {min(ranks):.3g} to {max(ranks):.3g})"
         )
 
 
@@ -126,9 +126,10 @@ def layerwise(
         batch: What the model is called with: a dict (such as a tokenizer's output) by name, a list or tuple by
             position, anything else as the only argument. None for hidden states.
         mask: ``(B, T)``, 1 or True for tokens that count. None takes ``attention_mask`` out of the batch, if any.
-        layers: Indices, a slice, names of modules or a pattern of names (``"blocks.*"``; ``*`` stays within one
-            component). None for all. Models of transformers are asked for their own hidden states (0 is the
-            embedding) unless modules are named; of other models, modules have to be named (but for ``Sequential``).
+        layers: Names, or patterns of names (``"blocks.*"``; ``*`` stays within one component, ``**`` stands for any
+            number of them). Of hidden states and of models of transformers, which are asked for their own (0 is the
+            embedding) unless modules are named, also indices or a slice, or None for all. Of other models, names of
+            modules only; None is all modules of a ``Sequential`` and refused elsewhere.
         pool: ``"mean"``, ``"cls"``, ``"last"`` or ``"tokens"``. Layers ``(n, d)`` are taken as they are.
         alpha: Order in [0, inf] of entropy, effective rank and mutual information. The JS is of order 1.
         center: Whether to subtract the mean row, over the sentences or over the tokens of a sentence.
@@ -183,6 +184,9 @@ def layerwise(
     others = read_hidden_states(
         reference, batch if isinstance(reference, nn.Module) else None, layers, grad=grad
     )
+    # The two reports are subtracted: arrays or tensors, and where, is decided by the model's side.
+    device = states.tensors[0].device
+    others = others._replace(is_numpy=states.is_numpy, tensors=[x.to(device) for x in others.tensors])
     if len(others.names) != len(states.names):
         raise ValueError(
             f"Expected a reference with the model's {len(states.names)} layers, got {len(others.names)}."
@@ -219,7 +223,7 @@ def _assemble(
     def out(value: Tensor | None) -> Any:
         if value is None:
             return None
-        return value.detach().numpy() if states.is_numpy else value.to(dtype)
+        return value.detach().cpu().numpy() if states.is_numpy else value.to(dtype)
 
     mean = spectra.entropies.mean(-1)
     return LayerReport(

@@ -152,6 +152,10 @@ class Gram:
                 blocks.append(block.expand(*batch, *block.shape[-2:]))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
 
+    def __array__(self, *args: object, **kwargs: object) -> np.ndarray:
+        """Refused: it would hold the object, not its entries."""
+        raise TypeError("A Gram is not an array. Use gram.dense() for the matrix that it stands for.")
+
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """The matrix itself, ``(..., n, n)``."""
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype

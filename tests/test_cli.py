@@ -173,6 +173,34 @@ def test_report_infinite_divergence_is_null_with_a_reason_and_inf_in_text(tmp_pa
     assert re.search(r"KL divergence, 1 from 2 +inf", capsys.readouterr().out)
 
 
+def test_report_infinite_divergence_names_the_file_that_has_more_in_both_directions(tmp_path, capsys):
+    full, part = save(tmp_path, "full.npy", np.eye(3)), save(tmp_path, "part.npy", np.eye(3)[:2])
+    reasons = [
+        q["reason"]
+        for files in ((full, part), (part, full))
+        for q in report(capsys, *files)["pair"]["quantities"]
+        if q["name"] == "matrix_kl" and q["value"] is None
+    ]
+    assert reasons == ["infinite: full.npy has directions that part.npy lacks"] * 2
+
+
+def test_report_of_one_file_twice_names_it(tmp_path, capsys):
+    file = save(tmp_path, "a.npy", features())
+    assert main(["report", file, file, "--alpha", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "None" not in out
+    assert f"1: {file}  2: {file}" in out
+
+
+@pytest.mark.parametrize("columns", [7, 700], ids=["streamed", "in memory"])
+@pytest.mark.parametrize("flags", [[], ["--no-normalize"]], ids=" ".join)
+def test_report_of_equal_rows_has_no_centred_spectrum(tmp_path, capsys, columns, flags):
+    row = np.random.default_rng(0).normal(size=columns)
+    file = save(tmp_path, "a.npy", np.tile(row, (100, 1)))
+    assert main(["report", file, "--center", "--batch-rows", "7", *flags]) == 2
+    assert "positive trace, got 0" in capsys.readouterr().err
+
+
 def test_report_of_more_memory_than_allowed_gives_a_reason(tmp_path, capsys):
     files = [save(tmp_path, f"{i}.npy", features(200, 20, seed=i)) for i in range(2)]
     content = report(

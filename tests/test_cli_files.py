@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import sys
 import tracemalloc
 import zipfile
 
@@ -372,3 +373,66 @@ def test_file_larger_than_the_limit_streams(tmp_path, capsys, name):
     (array,) = json.loads(capsys.readouterr().out)["arrays"]
     expected = renyi_entropy(Gram(block.astype("float64"), normalize=True))
     assert array["quantities"][1]["value"] == pytest.approx(float(expected), abs=1e-9)
+
+
+# Headers and names
+
+
+def rows_and_notes(capsys, path, *flags):
+    assert main(["report", str(path), *flags, "--quiet", "--json", "-"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    return content["arrays"][0]["rows"], content["notes"]
+
+
+def test_numbers_of_columns_written_by_pandas_are_a_header_and_noted(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    pd.DataFrame(DATA).to_csv(path, index=False)
+    rows, (note,) = rows_and_notes(capsys, path)
+    assert rows == 23
+    assert "counts the columns from 0" in note
+    assert rows_and_notes(capsys, path, "--drop", "2")[0] == 23
+    pd.DataFrame(DATA).to_csv(path)
+    assert rows_and_notes(capsys, path, "--drop", "")[0] == 23
+    path.write_text("0.0,1,2\n4,5,7\n", encoding="utf-8")
+    assert rows_and_notes(capsys, path) == (2, [])
+
+
+@pytest.mark.parametrize("gap", ["", "NA", "n/a", "null", "NaN"])
+def test_gap_in_the_first_row_does_not_make_it_a_header(tmp_path, capsys, gap):
+    path = tmp_path / "a.csv"
+    path.write_text(f"1,{gap},3\n4,5,6\n7,{gap},2\n7,1,2\n", encoding="utf-8")
+    assert rows_and_notes(capsys, path, "--nan", "skip")[0] == 2
+    assert "row 0, counted from 0, holds NaN" in error_of(capsys, path)
+
+
+def test_containers_that_hold_themselves_are_read_once(tmp_path, capsys):
+    path, loop = tmp_path / "a.pt", []
+    loop.extend([loop] * 8)
+    torch.save(loop, path)
+    assert "expected a tensor" in error_of(capsys, path)
+    shared = [torch.from_numpy(DATA)]
+    torch.save({"a": shared, "b": shared, "sizes": [(), ()]}, path)
+    (sources,), notes = open_files(Options(files=(path,)))
+    assert [source.key for source in sources] == ["a.0"]
+    assert notes == [f"Left out: {path}:b: its tensors are in the report already, under another key."]
+
+
+def test_names_with_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"red\x1b[31m\nx": DATA, "cube\x1b[31m": np.ones((2, 2, 2))})
+    assert main(["report", str(path), "--html", str(tmp_path / "a.html")]) == 0
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err + (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert captured.out.startswith(r"a.npz:red\x1b[31m\nx: 23 rows")
+    assert r"cube\x1b[31m" in captured.err
+    assert "got shape (2, 2, 2)" in error_of(capsys, path, "--key", "cube\x1b[31m")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are characters there, not bytes")
+def test_name_that_is_no_text_is_escaped_and_kept_in_json(tmp_path, capsys):
+    path, out = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.npy"), tmp_path / "a.json"
+    np.save(path, DATA)
+    assert main(["report", path, "--json", str(out), "--html", str(tmp_path / "a.html")]) == 0
+    assert capsys.readouterr().out.startswith(r"\udcff.npy: 23 rows")
+    (array,) = json.loads(out.read_text(encoding="utf-8"))["arrays"]
+    assert (array["name"], array["file"]) == (r"\udcff.npy", path)

@@ -191,3 +191,39 @@ def test_functions_that_are_not_normalised_accept_zero_matrices_and_features():
     assert matinfo.coding_rate(torch.zeros(4, 3)).item() == 0.0
     assert matinfo.losses.mmae_tcr_loss(torch.zeros(4, 3)).item() == approx(0.0, abs=1e-15)
     assert matinfo.losses.umae_uniformity_loss(torch.zeros(4, 3)).item() == 0.0
+
+
+def test_quantities_of_features_do_not_ask_for_a_gram_and_then_refuse_it():
+    for function in (matinfo.rankme, matinfo.tcr, matinfo.coding_rate):
+        with pytest.raises(TypeError, match=r"a torch.Tensor or a NumPy array, got Gram. Pass the features"):
+            function(Gram(torch.eye(3)))
+
+
+def test_numbers_in_the_place_of_operands_are_told_their_names():
+    K = torch.eye(3)
+    with pytest.raises(TypeError, match=r"got int. A number goes in by its name, such as alpha=2"):
+        matinfo.joint_entropy(K, K, 2)
+    with pytest.raises(TypeError, match=r"got float. A number goes in by its name, .* bandwidth=1.0"):
+        matinfo.kernels.rbf(K, 1.0)
+
+
+def test_remedies_fit_what_was_passed():
+    with pytest.raises(ValueError, match=r"For features use mutual_information\(Gram\(features\), \.\.\.\)"):
+        matinfo.mutual_information(torch.ones(4, 2), torch.ones(4, 2))
+    with pytest.raises(ValueError, match=r"positive trace, got -3. It is not positive semi-definite"):
+        matinfo.renyi_entropy(-torch.eye(3))
+    with pytest.raises(ValueError, match="for distances where similarities belong"):
+        matinfo.vendi_score(1 - torch.eye(3))
+    with pytest.raises(ValueError, match="read as a batch of 4 x 4 matrices"):
+        matinfo.vendi_score(torch.arange(32.0).reshape(2, 4, 4))
+    with pytest.raises(TypeError, match=r"got list. Use torch.tensor\(labels\)"):
+        matinfo.rate_reduction(torch.eye(3), ["a", "b", "a"])
+    with pytest.raises(TypeError, match=r"Use gram.dense\(\)"):
+        np.asarray(Gram(torch.eye(3)))
+
+
+def test_rooms_with_extras_are_attributes_of_the_package_too():
+    assert matinfo.metrics.EffectiveRank.__module__.startswith("matinfo.metrics")
+    assert callable(matinfo.plot.spectrum)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = matinfo.nothing

@@ -124,6 +124,49 @@ def test_order_two_is_exact_without_probes():
     assert found.value == pytest.approx(float(renyi_entropy(K, 2.0)), rel=1e-12)
 
 
+WIDE = features(300, 400)
+WIDE_SPECTRUM = np.linalg.eigvalsh(WIDE @ WIDE.T)
+"""Its largest eigenvalue is below 1/80, so that a trace of order 180 is below what float64 can hold."""
+
+
+@pytest.mark.parametrize("alpha", [100.0, 180.0])
+def test_bars_hold_at_orders_whose_traces_underflow(alpha):
+    p = WIDE_SPECTRUM / WIDE_SPECTRUM.sum()
+    truth = float(np.logaddexp.reduce(alpha * np.log(p)) / (1 - alpha))
+    for seed in range(3):
+        found = estimate_entropy(Gram(WIDE), alpha, probes=12, generator=seeded(seed))
+        assert abs(found.value - truth) <= 5 * found.standard_error
+        assert 1e-6 * truth < found.standard_error < 1e-2 * truth
+
+
+def test_rtol_is_not_met_by_underflow():
+    with pytest.warns(RuntimeWarning, match="Expected rtol=1e-07, reached"):
+        found = estimate_entropy(Gram(WIDE), 100.0, rtol=1e-7, probes=20, generator=seeded(0))
+    assert not found.converged
+    assert found.standard_error > 1e-7 * found.value
+
+
+@pytest.mark.parametrize("alpha", [0.3, 3.0, 80.0])
+def test_trace_in_any_unit_gives_one_estimate(alpha):
+    """The scale that powers are taken over is arbitrary."""
+    operator = as_operator(torch.from_numpy(MATRICES["power law"]))
+    lanczos = Lanczos(operator, rademacher(operator, 8, seeded(0)))
+    for _ in range(45):
+        lanczos.step()
+    rules, squared = lanczos.rules(operator.trace()), operator.frobenius_squared() / operator.trace() ** 2
+    for norm in (squared, None):
+        one = estimate_trace(rules, lambda x: x**alpha, N, norm, noise=1e-7)
+        half = estimate_trace(
+            rules.over(0.5),
+            lambda x: x**alpha,
+            N,
+            None if norm is None else 4 * norm,
+            total=2.0,
+            noise=1e-7,
+        )
+        assert np.array(half[:4]) * 0.5**alpha == pytest.approx(np.array(one[:4]), rel=1e-6, abs=1e-300)
+
+
 def test_orders_near_one_join_continuously():
     values = [
         estimate_entropy(MATRICES["power law"], alpha, generator=seeded(0)).value
@@ -204,6 +247,18 @@ def test_one_generator_state_gives_one_estimate_and_leaves_the_global_one_alone(
 
 Z = features(60, 7)
 X64 = torch.from_numpy(features(60, 5, seed=2))
+RBF60 = rbf_gram(60, d=3)
+
+
+def in_parts(K):
+    """A CSR matrix in which each entry is stored as two halves."""
+    n = len(K)
+    columns = np.tile(np.repeat(np.arange(n), 2), n)
+    return scipy.sparse.csr_matrix(
+        (np.repeat(K.ravel() / 2, 2), columns, np.arange(n + 1) * 2 * n), shape=(n, n)
+    )
+
+
 OPERATORS = {
     "tensor": lambda: (torch.from_numpy(rbf_gram(60)), rbf_gram(60)),
     "array": lambda: (rbf_gram(60), rbf_gram(60)),
@@ -222,6 +277,7 @@ OPERATORS = {
         kernels.polynomial(X64, degree=2, gamma=1.0).numpy(),
     ),
     "sparse": lambda: (scipy.sparse.csr_array(np.diag(np.arange(60.0))), np.diag(np.arange(60.0))),
+    "sparse with entries in parts": lambda: (in_parts(RBF60), RBF60),
 }
 
 
@@ -269,6 +325,19 @@ def test_interval_covers_the_rounding_of_the_entries(dtype, alpha):
     found = estimate_entropy(K.to(dtype), alpha, generator=seeded(0))
     truth = entropy_of_spectrum(SPECTRA["low rank"], alpha)
     assert abs(found.value - truth) <= 4 * found.standard_error + found.bias_bound
+
+
+def test_split_entries_of_a_sparse_matrix_are_joined_in_a_copy():
+    K = in_parts(RBF60)
+    found = estimate_entropy(K, 2.0)
+    assert found.value == pytest.approx(float(renyi_entropy(RBF60, 2.0)), rel=1e-12)
+    assert K.nnz == 2 * 60**2
+
+
+def test_single_precision_tiles_stay_single_on_a_cpu_and_are_widened_elsewhere():
+    K = KernelOperator(torch.zeros(5, 2), bandwidth=1.0, precision="float32")
+    assert next(K.tiles())[2].dtype == torch.float32
+    assert K.rows(0, 2).dtype == torch.float64  # what tiles of other devices are made of
 
 
 def test_kernel_operator_never_computes_more_than_a_tile():

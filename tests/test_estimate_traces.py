@@ -126,6 +126,19 @@ def test_conventions_are_those_of_renyi_entropy_and_matrix_tcr():
     assert abs(rate.value - float(matrix_tcr(K, 2.0))) <= rate.error() < 0.5
 
 
+WIDE = features(300, 400)
+WIDE_SPECTRUM = np.linalg.eigvalsh(WIDE @ WIDE.T)
+
+
+@pytest.mark.parametrize("method", ["hutchinson", "hutch++", "xtrace"])
+def test_bars_hold_where_squares_of_the_trace_underflow(method):
+    truth = power_of(WIDE_SPECTRUM, 100)
+    assert truth < 1e-170
+    found = estimate_trace_power(Gram(WIDE), 100, probes=16, method=method, generator=seeded(0))
+    assert abs(found.value - truth) <= 2 * found.error()
+    assert 0 < found.standard_error < 0.5 * truth
+
+
 # --- tolerance ---------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +272,8 @@ NAN = np.where(np.eye(N) > 0, np.nan, MATRICES["rbf"])
         (lambda: estimate_trace_power(np.ones((2, 9, 9)), 3), ValueError, "Expected one matrix"),
         (lambda: estimate_trace_power(np.eye(9, dtype=complex), 3), TypeError, "to be real"),
         (lambda: estimate_trace_power(MATRICES["flat"], 300, probes=8), ValueError, "trace float64 can hold"),
+        # 1e-305 is a number, but the terms of its sum are not to full precision
+        (lambda: estimate_trace_power(np.eye(N), 133, probes=8), ValueError, "trace float64 can hold"),
     ],
 )
 def test_bad_input_is_refused(call, error, match):

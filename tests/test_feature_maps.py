@@ -50,6 +50,29 @@ def test_nystrom_with_every_sample_is_the_kernel(kernel, sampling):
 
 
 @pytest.mark.parametrize("sampling", SAMPLING)
+@pytest.mark.parametrize("count", [64, 100, 300])
+def test_nystrom_of_a_kernel_in_single_precision_stops_at_its_rounding(count, sampling):
+    """A kernel of some sixteen features, as of a network: pivots beyond its rank are rounding."""
+    weights = torch.randn(2, 16, generator=seeded())
+
+    def kernel(A, B):
+        return (A.float() @ weights).tanh() @ (B.float() @ weights).tanh().mT
+
+    X = samples(300, 2)
+    K = nystrom(X, landmarks=count, kernel=kernel, sampling=sampling, generator=seeded())
+    assert 8 <= K.width <= 16
+    # of sixteen on the diagonal; uniform landmarks stop short of the rank
+    assert (K.dense() - kernel(X, X)).abs().max() < (0.1 if sampling == "uniform" else 0.01)
+
+
+def test_landmarks_are_indices_of_any_kind():
+    X = samples()
+    expected = nystrom(X, landmarks=torch.tensor([3, 7, 50])).features()
+    for landmarks in (np.array([3, 7, 50]), torch.tensor([3, 7, 50], dtype=torch.uint8)):
+        assert torch.equal(nystrom(X, landmarks=landmarks).features(), expected)
+
+
+@pytest.mark.parametrize("sampling", SAMPLING)
 def test_nystrom_is_exact_when_the_rank_is_reached_and_stops_there(sampling):
     X = samples(12).repeat(5, 1)  # twelve points, five times each
     K = nystrom(X, landmarks=60, bandwidth=1.0, sampling=sampling, generator=seeded())
@@ -298,6 +321,18 @@ def test_median_bandwidth_of_many_samples_is_that_of_some(name):
         (lambda X: nystrom(X, landmarks=2.0), TypeError, "Expected landmarks to be an integer"),
         (lambda X: nystrom(X, landmarks=torch.tensor([0, 30])), ValueError, "Expected landmarks in 0 .. 29"),
         (lambda X: nystrom(X, landmarks=torch.rand(3)), ValueError, "indices (m,) of integers"),
+        (lambda X: nystrom(X, landmarks=torch.ones(30) > 0), ValueError, "integers, got torch.bool"),
+        (lambda X: nystrom(X, landmarks=np.ones(30) > 0), ValueError, "integers, got torch.bool"),
+        (
+            lambda X: nystrom(X, landmarks=3, kernel=lambda A, B: torch.zeros(len(A), len(B))),
+            ValueError,
+            "Expected a kernel of positive diagonal",
+        ),
+        (
+            lambda X: nystrom(X, landmarks=20, kernel=lambda A, B: (A @ B.mT).bfloat16()),
+            ValueError,
+            "in at least single precision",
+        ),
         (lambda X: nystrom(X, landmarks=3, kernel="cosine"), ValueError, "Expected kernel to be one of"),
         (lambda X: nystrom(X, landmarks=3, sampling="best"), ValueError, "Expected sampling to be one of"),
         (lambda X: nystrom(X, landmarks=3, bandwidth=-1.0), ValueError, "Expected bandwidth > 0"),
@@ -362,6 +397,23 @@ def test_tail_correction_vanishes_where_no_trace_is_missing(alpha):
     assert float(tail_corrected_entropy(K, alpha)) == pytest.approx(float(renyi_entropy(K, alpha)), rel=1e-9)
     wide = Gram(samples(5, 9))
     assert float(tail_corrected_entropy(wide, alpha, trace=1e6)) == float(renyi_entropy(wide, alpha))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_of_the_features_is_no_missing_trace(dtype):
+    """At order 0.25 a share of 1e-8 of the trace over a thousand eigenvalues would add half a nat."""
+    Z = torch.nn.functional.normalize(samples(1000, 5), dim=-1).to(dtype)
+    K = Gram(torch.where(Z.abs() > 0, Z * (1 - torch.finfo(dtype).eps), Z))  # rounded towards zero
+    assert float(K.features().double().square().sum()) < 1000
+    for alpha in (0.0, 0.25, 1.0):
+        assert float(tail_corrected_entropy(K, alpha)) == float(renyi_entropy(K, alpha))
+
+
+def test_missing_trace_above_rounding_is_still_seen():
+    Z = torch.nn.functional.normalize(samples(1000, 5), dim=-1).float()
+    assert float(tail_corrected_entropy(Gram(Z), 0.25, trace=1000.01)) > 1 + float(
+        renyi_entropy(Gram(Z), 0.25)
+    )
 
 
 @pytest.mark.parametrize(("alpha", "factor"), [(1.0, 0.6), (2.0, 0.1)])

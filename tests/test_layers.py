@@ -417,3 +417,77 @@ def test_layerwise_refuses(source, options, message):
 def test_layerwise_refuses_types(source, options, message):
     with pytest.raises(TypeError, match=message):
         layerwise(source, **options)
+
+
+# --- models, references and names ------------------------------------------------------------------------------
+
+
+class Padded(nn.Module):
+    """An encoder that hands on nested tensors in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+    def forward(self, x, mask):
+        return self.encoder(x, src_key_padding_mask=mask == 0)
+
+
+def test_layerwise_of_an_encoder_with_padding_equals_sentences_one_by_one():
+    torch.manual_seed(0)
+    net, x = Padded(), torch.randn(4, 5, 8)
+    mask = torch.arange(5) < torch.tensor([[4], [2], [3], [5]])
+    for fast in (True, False):
+        torch.backends.mha.set_fastpath_enabled(fast)
+        try:
+            report = layerwise(net, [x, mask], layers="encoder.layers.*", mask=mask, pool="tokens")
+            assert torch.backends.mha.get_fastpath_enabled() is fast
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+        for i, length in enumerate(mask.sum(1).tolist()):
+            one = layerwise(
+                net,
+                [x[i : i + 1, :length], mask[i : i + 1, :length]],
+                layers="encoder.layers.*",
+                pool="tokens",
+            )
+            close(report.entropies[:, i], one.entropies[:, 0], 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype:UserWarning")
+def test_layerwise_refuses_nested_tensors_with_the_remedy():
+    nested = torch.nested.nested_tensor([torch.randn(2, 3), torch.randn(4, 3)])
+    with pytest.raises(TypeError, match="layer 0 to be a dense tensor, got a nested one.*to_padded_tensor"):
+        layerwise([nested])
+
+
+def test_layerwise_reference_may_be_arrays_beside_tensors_and_the_reverse():
+    hidden, mask = random_layers()
+    other, _ = random_layers(seed=1)
+    expected = layerwise(hidden, mask=mask, reference=other).diff_erank
+    tensors = layerwise(hidden, mask=mask, reference=[h.numpy() for h in other]).diff_erank
+    arrays = layerwise([h.numpy() for h in hidden], mask=mask, reference=other).diff_erank
+    assert torch.equal(tensors, expected)
+    np.testing.assert_array_equal(arrays, expected.numpy())
+
+
+def test_repr_and_table_of_a_differentiable_report_warn_of_nothing(model):
+    report = layerwise(model, BATCH, layers="blocks.*", grad=True)
+    assert report.effective_rank.requires_grad
+    assert "effective rank" in repr(report)
+    assert report.table()
+
+
+def test_layerwise_patterns_are_those_of_the_monitor(model):
+    from matinfo.monitor import Monitor
+
+    for pattern in ("blocks.*", "**.0", "blocks.**", "blocks.?.0", "*.1.**"):
+        names = layerwise(model, BATCH, layers=pattern, pairs=False).names
+        assert sorted(names) == sorted(Monitor(model, pattern).layers), pattern
+
+
+def test_layerwise_of_a_sequential_takes_names_and_no_indices():
+    net, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh()), torch.randn(6, 4)
+    assert layerwise(net, x, layers=["1"]).names == ("1",)
+    with pytest.raises(ValueError, match=r"names of modules in layers= for a Sequential, got \[0\]"):
+        layerwise(net, x, layers=[0])

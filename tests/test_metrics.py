@@ -274,3 +274,10 @@ def test_only_this_module_needs_torchmetrics_and_it_names_the_extra():
     )
     assert done.returncode == 0, done.stderr
     assert "pip install 'matinfo[metrics]'" in done.stdout
+
+
+def test_update_refuses_what_is_no_tensor():
+    with pytest.raises(
+        TypeError, match=r"Expected features to be a torch.Tensor, got ndarray. Use torch.as_tensor"
+    ):
+        metrics.EffectiveRank(3).update(torch.eye(3).numpy())

@@ -295,7 +295,7 @@ def test_zero_features_are_a_collapse_with_nothing_but_coding_rates():
     observe(monitor, torch.zeros(6, 4))  # said once
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # where arithmetic adds to rounding
 def test_constant_features_are_zero_after_centring_and_not_noise_of_full_rank(dtype):
     Z = (torch.randn(1, 6).expand(50, 6) * 3).to(dtype)
     noisy = Z * (1 + torch.finfo(dtype).eps * torch.randint(-1, 2, (50, 6)).double()).to(dtype)
@@ -444,3 +444,101 @@ def test_copies_of_the_model_are_not_observed():
     teacher(torch.randn(5, 3))
     model(torch.randn(6, 3))
     assert monitor.step()[0]["rows"] == 6
+
+
+# Errors within a step
+
+
+def said_by(step):
+    """Messages of the warnings of a step that may raise, and what it raised."""
+    error = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            step()
+        except (OSError, ValueError) as raised:
+            error = raised
+    return [w.message for w in caught], error
+
+
+@pytest.mark.parametrize("cause", ["widths", "quantity"])
+def test_step_that_raises_has_ended_all_the_same(cause):
+    quantity = {"widths": 0.0, "quantity": torch.ones(2)}[cause]
+    monitor = watch(quantities={"own": lambda K: quantity})
+    layer = monitor._capture.layers[""]
+    layer(rows(4, 3))
+    if cause == "widths":
+        layer(rows(4, 5))
+    assert isinstance(said_by(monitor.step)[1], ValueError)
+    quantity = 2.0
+    assert [(r["step"], r["rows"], r["own"]) for r in observe(monitor, rows())] == [(1, 12, 2.0)]
+
+
+def test_layers_before_one_that_raises_are_recorded_and_warned_of():
+    model = nn.ModuleDict({"first": Same(), "second": Same()})
+    written = []
+    monitor = Monitor(model, "*", every=1, collapse_below=3, writers=[written.append])
+    for width in (4, 5):
+        model["second"](rows(4, width))
+    model["first"](torch.ones(8, 4))
+    messages, error = said_by(monitor.step)
+    assert isinstance(error, ValueError)
+    assert [(m.layer, m.step) for m in messages] == [("first", 0)]
+    assert [r["layer"] for r in written] == [r["layer"] for r in monitor.history] == ["first"]
+
+
+def test_writer_that_raises_does_not_swallow_the_warning():
+    def full(record):
+        raise OSError("disk full")
+
+    messages, error = said_by(
+        functools.partial(observe, watch(collapse_below=3, writers=[full]), torch.ones(8, 4))
+    )
+    assert isinstance(error, OSError)
+    assert [m.reason for m in messages] == ["below"]
+
+
+# Columns that rounding has left
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("tokens", [False, True], ids=["rows", "pooled"])
+def test_centring_keeps_columns_whose_spread_is_above_rounding(dtype, tokens):
+    generator = torch.Generator().manual_seed(0)
+    Z = torch.randn(512, 16, dtype=torch.float64, generator=generator)
+    # A standard deviation of 0.75 eps of the mean, where rounding makes 0.5 eps at most.
+    Z[:, :4] = 100 * (1 + 0.75 * torch.finfo(dtype).eps * Z[:, :4])
+    Z[:, 4:] *= 75 * torch.finfo(dtype).eps
+    x = (Z[:, None].expand(512, 5, 16) if tokens else Z).to(dtype)
+    pooled = x.double().mean(1) if tokens else x.double()
+    expected = float(matinfo.effective_rank(Gram(pooled - pooled.mean(0))))
+    assert expected > 14
+    record = measured(x, ["effective_rank"], center=True)
+    assert record["effective_rank"] == pytest.approx(expected, rel=1e-5)  # means over tokens are float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_constants_rounded_either_way_are_zero_after_centring(dtype, normalize):
+    eps, generator = torch.finfo(dtype).eps, torch.Generator().manual_seed(0)
+    low = (1 + torch.rand(6, dtype=torch.float64, generator=generator)).to(dtype)
+    low[0] = 1.0  # where the distance of neighbours is largest relative to them
+    up = torch.rand(50, 6, generator=generator) < 0.5
+    x = torch.where(up, (low.double() + eps).to(dtype), low)
+    assert x.unique().numel() == 12
+    for output in (x, x[:, None].expand(50, 3, 6), x.reshape(25, 2, 6)):
+        with pytest.warns(CollapseWarning, match="constant"):
+            observe(watch(center=True, normalize=normalize), output)
+
+
+def test_state_on_another_device_is_loaded_to_the_cpu():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    monitor = watch()
+    observe(monitor, rows())
+    state = monitor.state_dict()
+    with FakeTensorMode():
+        state["spectra"] = {"": [(0, torch.empty(5, dtype=torch.float64, device="cuda"))]}
+        monitor.load_state_dict(state)
+    ((_, eigenvalues),) = monitor._spectra[""]
+    assert eigenvalues.device.type == "cpu"

@@ -274,7 +274,7 @@ def test_memory_is_bounded_where_step_is_forgotten():
     monitor = Monitor(model, "", every=1)
     for _ in range(MOST_CALLS + 5):
         model(torch.ones(1, 1))
-    assert len(monitor._capture.parts[""]) == MOST_CALLS
+    assert len(monitor._capture.parts[""]) == len(monitor._capture.counts[""]) == MOST_CALLS
 
 
 def test_calls_of_different_width_need_the_last_one():
@@ -348,3 +348,114 @@ def test_compiled_model_is_observed_under_its_own_names():
 def test_data_parallel_wrappers_are_seen_through():
     model = nn.DataParallel(Net())
     assert Monitor(model, "stem").layers == ["stem"]
+
+
+# Rows of several calls
+
+
+def test_rows_of_several_calls_are_drawn_in_proportion():
+    model = nn.Identity()
+    shares = []
+    for seed in range(10):
+        monitor = Monitor(
+            model, "", every=1, max_rows=100, seed=seed, quantities={"n": lambda K: seen_ones(K)}
+        )
+        for count, value in ((10_000, 1.0), (100, -1.0)):
+            model(torch.full((count, 2), value))
+        (record,) = monitor.step()
+        assert record["rows"] == 100
+        shares.append(record["n"])
+        monitor.remove()
+    # Hypergeometric: 990 +- 3.2 of 1000.
+    assert 977 <= sum(shares) <= 1000
+
+
+def seen_ones(K):
+    return (K.features().double()[:, 0] > 0).sum()
+
+
+def test_joint_draw_is_uniform_over_rows_of_all_calls():
+    model, hits = nn.Identity(), torch.zeros(30)
+    monitor = Monitor(
+        model, "", every=1, max_rows=10, quantities={"n": lambda K: hits.add_(K.features().sum(0)).sum()}
+    )
+    eye = torch.eye(30)
+    for _ in range(400):
+        for call in (eye[:20], eye[20:22], eye[22:]):
+            model(call)
+        monitor.step()
+    assert hits.sum() == 4000
+    # 400/3 = 133 each with standard deviation sqrt(400 * 2/9) = 9.4; 4.5 of them, in one of 30 by chance 2e-4.
+    assert float((hits - 400 / 3).abs().max()) < 43
+
+
+def test_calls_beyond_the_most_are_said_once():
+    model = nn.Identity()
+    monitor = Monitor(model, "", every=1)
+    for _ in range(MOST_CALLS + 44):
+        model(torch.ones(2, 1))
+    with pytest.warns(MonitorWarning, match=r"called 300 times up to step 0: only the rows of the first 256"):
+        (record,) = monitor.step()
+    assert record["rows"] == 2 * MOST_CALLS
+    for _ in range(MOST_CALLS + 1):
+        model(torch.ones(1, 1))
+    monitor.step()  # said already
+    last = Monitor(model, "", every=1, calls="last")
+    for _ in range(MOST_CALLS + 1):
+        model(torch.ones(1, 1))
+    assert last.step()[0]["rows"] == 1
+
+
+# Tokens that are there
+
+
+def test_cls_is_the_first_token_that_the_mask_keeps():
+    x = torch.randn(4, 5, 3)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]])
+    assert torch.equal(seen(x, pool="cls", mask=mask), torch.stack([x[0, 0], x[1, 2], x[3, 4]]))
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+    def forward(self, x, mask):
+        return self.encoder(x, src_key_padding_mask=mask == 0)
+
+
+NESTED = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype:UserWarning")
+
+
+@NESTED
+@pytest.mark.parametrize("pool", ["mean", "tokens", "cls"])
+@pytest.mark.parametrize("layer", ["encoder.layers.0", "encoder.layers.*.linear2"])
+def test_encoder_that_hands_on_nested_tensors_is_seen_as_without_them(pool, layer):
+    torch.manual_seed(0)
+    model = Encoder().eval()
+    x, mask = torch.randn(4, 5, 8), (torch.arange(5) < torch.tensor([[4], [2], [3], [1]])).int()
+    records = []
+    for fast in (True, False):
+        torch.backends.mha.set_fastpath_enabled(fast)
+        try:
+            monitor = Monitor(model, layer, every=1, pool=pool, mask="mask")
+            with torch.no_grad():
+                model(x, mask)
+            records.append([r["effective_rank"] for r in monitor.step()])
+            monitor.remove()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+    assert records[0] == pytest.approx(records[1], rel=1e-5)  # two float32 kernels
+
+
+@NESTED
+@pytest.mark.parametrize("pool", ["flatten", lambda x: x], ids=["flatten", "callable"])
+def test_nested_tensor_that_no_pool_takes_apart_is_refused_at_the_step(pool):
+    nested = torch.nested.nested_tensor([torch.randn(2, 3), torch.randn(4, 3)])
+    layer = Returns()
+    monitor = Monitor(layer, "", every=1, pool=pool)
+    assert layer(nested) is nested
+    with pytest.raises(TypeError, match=r"layer '' to return a dense tensor, got a nested one"):
+        monitor.step()
+    layer(torch.randn(3, 4))
+    assert monitor._capture.parts[""][0].shape == (3, 4)

@@ -117,3 +117,20 @@ def test_two_callbacks_keep_their_own_state():
     callbacks = [LightningMonitor("encoder"), LightningMonitor("head")]
     assert len({callback.state_key for callback in callbacks}) == 2
     assert callbacks[0].state_dict() == {}
+
+
+def test_the_same_callback_goes_on_from_a_checkpoint(tmp_path):
+    callback = LightningMonitor("encoder", every=3)
+    fit(tmp_path, [callback]).save_checkpoint(tmp_path / "half.ckpt")
+    trainer = fit(tmp_path, [callback], max_epochs=2, checkpoint=tmp_path / "half.ckpt")
+    assert callback.monitor._step == trainer.global_step == 16
+    assert [r["step"] for r in callback.monitor.history] == [0, 3, 6, 9, 12, 15]
+
+
+def test_state_that_comes_with_a_validation_is_not_gone_on_with(tmp_path):
+    callback = LightningMonitor("encoder", every=3)
+    trainer = fit(tmp_path, [callback], validate=True)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    trainer.validate(Module(), loader(8), ckpt_path=tmp_path / "half.ckpt", verbose=False)
+    fit(tmp_path, [callback])
+    assert [r["step"] for r in callback.monitor.history] == [0, 3, 6]

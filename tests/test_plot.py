@@ -294,6 +294,28 @@ def test_information_matrix_refuses_what_is_not_one(M, labels, message):
         plot.information_matrix(M, labels)
 
 
+def test_labels_that_start_with_an_underscore_are_in_the_legend():
+    operands = {"_a": Gram(features()), "b": Gram(features(seed=1))}
+    history = [{"step": s, "layer": name, "loss": s} for s in range(3) for name in operands]
+    (panel,) = plot.training_curves(history, by="layer")
+    for ax in (plot.spectrum(operands), plot.entropy_profile(operands), panel):
+        texts = [text.get_text().split(":")[0].strip() for text in draw(ax).get_legend().get_texts()]
+        assert texts == ["_a", "b"]
+
+
+def test_bfloat16_and_tensors_with_a_graph_are_numbers():
+    loss = [torch.tensor(x, dtype=torch.bfloat16, requires_grad=True) * 2 for x in (1.0, 2.0)]
+    for history in (
+        {"step": [0, 1], "loss": loss},
+        {"step": [0, 1], "loss": torch.stack(loss)},
+        [{"step": i, "loss": value} for i, value in enumerate(loss)],
+    ):
+        (ax,) = plot.training_curves(history)
+        assert ax.get_lines()[0].get_ydata().tolist() == [2, 4]
+    ax = plot.information_matrix(torch.eye(2, dtype=torch.bfloat16).requires_grad_())
+    assert [text.get_text() for text in ax.texts] == ["1.00", "0.00", "0.00", "1.00"]
+
+
 def test_spectra_over_time_draws_a_line_for_each_step_and_a_bar():
     spectra = np.arange(1, 9) ** -np.linspace(2, 1, 4)[:, None]
     ax = draw(plot.spectra_over_time([0, 5, 10, 20], spectra, label="epoch"))

@@ -312,6 +312,37 @@ def test_empty_stream_has_no_result(result):
         getattr(stream, result)()
 
 
+def test_zero_rows_have_no_rankme():
+    stream, Z = CovarianceAccumulator(5), torch.zeros(4, 5)
+    stream.update(Z)
+    for result in (stream.rankme, lambda: matinfo.rankme(Z)):
+        with pytest.raises(ValueError, match="Expected features to have a positive trace"):
+            result()
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_rows_of_one_direction_have_no_centred_spectrum(precision):
+    stream = CovarianceAccumulator(5, center=True, normalize=True, precision=precision)
+    for batch in (torch.arange(1.0, 22.0)[:, None] / 3 * rows(1)).split([3, 7, 11]):
+        stream.update(batch)
+    assert not stream.second_moment().any()
+    with pytest.raises(ValueError, match="positive trace"):
+        matinfo.effective_rank(stream.gram())
+
+
+def test_constant_column_of_any_size_leaves_the_others_as_they_are():
+    Z = rows()
+    Z[:, 2] = 1e15 / 3
+    stream = CovarianceAccumulator(5, center=True)
+    for batch in Z.split(7):
+        stream.update(batch)
+    expected = naive_moment(Z[:, [0, 1, 3, 4]], center=True, normalize=False)
+    found = stream.second_moment()
+    assert not found[2].any()
+    keep = torch.tensor([0, 1, 3, 4])
+    torch.testing.assert_close(found[keep][:, keep], torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("result", ["second_moment", "gram", "grams"])
 def test_empty_joint_stream_has_no_result(result):
     with pytest.raises(ValueError, match="at least one row before a result"):

@@ -1,5 +1,8 @@
 """One pass over a loader."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +104,11 @@ def test_empty_loader_leaves_an_empty_stream():
     stream = accumulate([], CovarianceAccumulator(4))
     with pytest.raises(ValueError, match="at least one row"):
         stream.gram()
+
+
+def test_errors_of_extract_come_as_they_are():
+    with pytest.raises(json.JSONDecodeError) as caught:
+        accumulate(["{bad"], CovarianceAccumulator(4), extract=json.loads)
+    assert caught.value.doc == "{bad"
+    if sys.version_info >= (3, 11):
+        assert caught.value.__notes__ == ["Batch 0 of the loader."]

@@ -92,6 +92,13 @@ def test_exchangeable_trace_scales_with_the_matrix():
     assert other.standard_error == pytest.approx(1e-9 * one.standard_error, rel=1e-6)
 
 
+def test_exchangeable_trace_is_homogeneous_where_squares_underflow():
+    A, Omega = torch.from_numpy(from_spectrum(SPECTRA["power law"], seed=1)), block(0)
+    one, tiny = exchangeable_trace(Omega, A @ Omega), exchangeable_trace(Omega, 1e-200 * A @ Omega)
+    assert tiny.value * 1e200 == pytest.approx(one.value, rel=1e-9)
+    assert tiny.standard_error * 1e200 == pytest.approx(one.standard_error, rel=1e-6)
+
+
 def test_exchangeable_trace_of_zero_is_zero_and_of_nan_nan():
     assert exchangeable_trace(block(0), torch.zeros(N, K, dtype=torch.float64)) == (0.0, 0.0)
     assert np.isnan(exchangeable_trace(block(0), torch.full((N, K), torch.nan, dtype=torch.float64)).value)

@@ -1,4 +1,7 @@
-"""The command line: ``matinfo report FILE``, also ``python -m matinfo``. It unpickles nothing."""
+"""The command line: ``matinfo report FILE``, also ``python -m matinfo``.
+
+It runs no code of a file: pickled objects are refused, and ``.pt`` goes through torch's restricted unpickler only.
+"""
 
 from __future__ import annotations
 

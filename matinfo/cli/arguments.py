@@ -33,7 +33,8 @@ features  one row a sample. The quantities are those of K = Z Z^T, with each row
 matrix    a symmetric positive semi-definite matrix K itself (--kind matrix).
 
 Several arrays in one file, or more than two files, give a table. Two files give a report of each and of the pair.
-Files: .npy .npz .pt .pth .safetensors .csv .tsv .parquet; nothing in them is ever unpickled or run."""
+Files: .npy .npz .pt .pth .safetensors .csv .tsv .parquet; no code in them is run. Pickled objects are refused; .pt and
+.pth are read by torch's restricted unpickler (weights_only=True), which makes tensors and plain containers only."""
 
 
 @dataclass(frozen=True)

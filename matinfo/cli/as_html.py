@@ -16,6 +16,7 @@ from matinfo.cli.as_text import (
     number,
     table_rows,
 )
+from matinfo.cli.errors import printable
 from matinfo.cli.picture import picture_bytes
 from matinfo.cli.report import Report
 from matinfo.cli.value import Value
@@ -43,7 +44,7 @@ def html_page(report: Report, options: Options) -> str:
     """The page; whatever comes from a file is escaped."""
     names = array_names(report)
     title = "Matrix information of " + ", ".join(
-        dict.fromkeys(a.measured.source.file.name for a in report.arrays)
+        dict.fromkeys(printable(a.measured.source.file.name) for a in report.arrays)
     )
     parts = [
         f"<h1>{escape(title)}</h1>",

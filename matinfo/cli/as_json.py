@@ -17,7 +17,7 @@ SCHEMA, VERSION = "matinfo-report", 1
 
 
 def json_text(report: Report, options: Options) -> str:
-    """The report as text, keys in a fixed order."""
+    """The report as text in ASCII, keys in a fixed order; a byte of a name that is no character is a lone surrogate."""
     pair = None
     if report.pair is not None:
         first, second = (array.measured.source.name for array in report.arrays)
@@ -36,7 +36,7 @@ def json_text(report: Report, options: Options) -> str:
         "pair": pair,
         "notes": report.notes,
     }
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def _settings(options: Options) -> dict[str, Any]:

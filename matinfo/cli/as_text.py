@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from matinfo.cli.arguments import Options
+from matinfo.cli.errors import printable
 from matinfo.cli.report import ArrayReport, Report
 from matinfo.cli.value import Value
 
@@ -29,8 +30,9 @@ def text(report: Report, options: Options) -> str:
 def array_names(report: Report) -> list[str]:
     """Names of the arrays: of the file and the key, the whole path where two files have one name."""
     sources = [array.measured.source for array in report.arrays]
-    if len({source.file for source in sources}) == 1 and len(sources) > 1:
-        return [str(source.key) for source in sources]
+    keys = [printable(source.key) for source in sources if source.key is not None]
+    if len({source.file for source in sources}) == 1 and len(keys) == len(sources) > 1:
+        return keys
     names = [source.name for source in sources]
     return names if len(set(names)) == len(names) else [source.path for source in sources]
 

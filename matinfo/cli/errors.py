@@ -12,7 +12,12 @@ class InputError(Exception):
     """A file or an argument cannot be used; the message names it and says what to do."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(printable(" ".join(str(message).split())))
+
+
+def printable(text: str) -> str:
+    """Text that leaves a terminal as it is and can be encoded: control characters and lone bytes as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from matinfo.cli.arguments import Options
-from matinfo.cli.errors import InputError, about
+from matinfo.cli.errors import InputError, about, printable
 from matinfo.cli.read_numpy import read_npy, read_npz
 from matinfo.cli.read_tables import read_parquet, read_text
 from matinfo.cli.read_torch import read_pt, read_safetensors
@@ -32,7 +32,7 @@ def open_files(options: Options) -> tuple[list[list[Source]], list[str]]:
         sources = _select(file, contents, key)
         files.append(sources)
         if key is None:
-            notes += contents.notes
+            notes += map(printable, contents.notes)
     return files, notes
 
 
@@ -54,7 +54,7 @@ def _select(file: Path, contents: Contents, key: str | None) -> list[Source]:
         if source.key == key:
             return [source]
     for note in contents.notes:
-        if note.startswith(f"Left out: {file}:{key}: "):
+        if printable(note).startswith(printable(f"Left out: {file}:{key}: ")):
             raise InputError(note.removeprefix("Left out: "))
     present = ", ".join(str(source.key) for source in contents.sources if source.key is not None)
     raise InputError(f"{file}: no array {key!r}; {f'it has {present}.' if present else 'leave out --key.'}")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._streams import constant_column
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about
 from matinfo.cli.progress import batches
@@ -126,7 +127,16 @@ def prepared(rows: np.ndarray, options: Options) -> Tensor:
     Z = torch.from_numpy(rows)
     if options.normalize:
         Z = normalize_rows(Z)
-    return Z - Z.mean(0) if options.center else Z
+    return _centered(Z) if options.center else Z
+
+
+def _centered(Z: Tensor) -> Tensor:
+    """Rows less their mean, columns that are constant up to round-off zero: as CovarianceAccumulator has them."""
+    mean = Z.mean(0)
+    mean = mean + (Z - mean).mean(0)  # what the first mean was rounded by
+    Z = Z - mean
+    roundoff = constant_column(len(Z), mean, torch.finfo(Z.dtype).eps)
+    return torch.where(Z.square().sum(0) <= roundoff, 0.0, Z)
 
 
 def checked_rows(source: Source, options: Options) -> Iterator[np.ndarray]:

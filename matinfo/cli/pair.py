@@ -47,11 +47,17 @@ def _divergences(first: Measured, second: Measured, options: Options) -> list[Va
     divided = "" if options.base is None else f" / log({options.base:g})"
     operands = _comparable(first, second, options)
     values = []
+    names = [m.source.name for m in (first, second)]
+    if names[0] == names[1]:
+        names = [m.source.path for m in (first, second)]
     for call, function in _calls(options).items():
         if isinstance(operands, str):
             number, reason = None, operands
         else:
-            number, reason = _number(function(*operands) / options.unit)
+            more, fewer = names if "1" in call.split(",")[0] else names[::-1]
+            number, reason = _number(
+                function(*operands) / options.unit, f"{more} has directions that {fewer} lacks"
+            )
         values.append(Value(call.split("(")[0], number, unit, call + divided, reason=reason))
     number, _ = _number(spectrum_js(first.K, second.K) / options.unit)
     return [*values, Value("spectrum_js", number, unit, f"spectrum_js(K1, K2){divided}")]
@@ -72,11 +78,11 @@ def _calls(options: Options) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     }
 
 
-def _number(value: Any) -> tuple[float | None, str]:
+def _number(value: Any, why: str = "the numbers overflow") -> tuple[float | None, str]:
     number = float(value)
     if math.isfinite(number):
         return number, ""
-    return None, "infinite: the first has directions that the second lacks"
+    return None, f"infinite: {why}" if number == math.inf else "not a number: the numbers overflow"
 
 
 def _comparable(first: Measured, second: Measured, options: Options) -> tuple[Tensor, Tensor] | str:

@@ -13,16 +13,20 @@ import numpy as np
 from matinfo.cli.errors import InputError, first_line, optional
 from matinfo.cli.source import Batch, Contents, Source, as_rows
 
+_MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"}
+"""How programs write a missing value, in lower case."""
+
 
 def read_text(file: Path, drop: Sequence[str]) -> Contents:
-    """The numbers of a text table; a first line that is not numbers names the columns."""
+    """The numbers of a text table; a first line with a name in it, or that counts from 0, names the columns."""
     delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
     with open(file, "rb") as stream:
         first = stream.readline()
     if not first.strip():
         raise InputError(f"{file}: expected lines of numbers, got an empty file.")
     names = _fields(_decode(first, file, 1), delimiter)
-    header = not all(_is_number(name) for name in names)
+    counts = _counts_columns(names)
+    header = counts or not all(_is_gap(name) or _is_number(name) for name in names)
     kept = _kept_columns(file, names if header else [], len(names), drop)
     if header and names[0] == "" and 0 in kept:
         raise InputError(
@@ -45,7 +49,13 @@ def read_text(file: Path, drop: Sequence[str]) -> Contents:
         raise InputError(
             f"{file}: expected columns with commas between, got semicolons. Write it with commas."
         )
-    return Contents([Source(file, None, None, len(kept), "text", size, "B", read)], [])
+    notes = []
+    if counts:
+        notes.append(
+            f"{file}: the first line counts the columns from 0, as a header written by pandas does, and is not read as "
+            "a row. If it is one, write 0.0 for its 0."
+        )
+    return Contents([Source(file, None, None, len(kept), "text", size, "B", read)], notes)
 
 
 def _decode(line: bytes, file: Path, number: int) -> str:
@@ -60,6 +70,16 @@ def _fields(line: str, delimiter: str) -> list[str]:
         return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
     except csv.Error:  # a carriage return within the line: not a table
         return [line.strip()]
+
+
+def _counts_columns(names: list[str]) -> bool:
+    """Whether these are 0, 1, 2, ..., after the empty name of an index if there is one: pandas' names of columns."""
+    counted = names[1:] if names[0] == "" else names
+    return bool(counted) and counted == [str(i) for i in range(len(counted))]
+
+
+def _is_gap(text: str) -> bool:
+    return text.lower() in _MISSING
 
 
 def _is_number(text: str) -> bool:
@@ -108,13 +128,14 @@ def _rows(
             raise InputError(f"{file}: line {number + i} has {len(fields)} columns, the first line {width}.")
         row = []
         for j in kept:
-            if fields[j] and not _is_number(fields[j]):
+            gap = _is_gap(fields[j])
+            if not gap and not _is_number(fields[j]):
                 name = names[j] if names else str(j)
                 remedy = f" Leave the column out with --drop {name}." if names else ""
                 raise InputError(
                     f"{file}: line {number + i}, column {name}: expected a number, got {fields[j][:40]!r}.{remedy}"
                 )
-            row.append(float(fields[j]) if fields[j] else np.nan)
+            row.append(np.nan if gap else float(fields[j]))
         yield row
 
 

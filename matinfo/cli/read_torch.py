@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ _DEEPEST = 16
 def read_pt(file: Path) -> Contents:
     """The tensors of a file of ``torch.save``, whatever mappings and lists they are in."""
     loaded = _load(file)
-    found = list(_tensors(loaded, ""))
+    notes: list[str] = []
+    found = list(_tensors(loaded, "", {}, lambda key: notes.append(_seen_before(file, key))))
     if not found:
         raise InputError(
             f"{file}: expected a tensor, or tensors in a dict or list, got {type(loaded).__name__} without any."
         )
     single = isinstance(loaded, Tensor)
-    return _contents(file, [(None if single else key, tensor) for key, tensor in found])
+    contents = _contents(file, [(None if single else key, tensor) for key, tensor in found])
+    return Contents(contents.sources, contents.notes + notes)
 
 
 def _load(file: Path) -> Any:
@@ -46,17 +48,27 @@ def _load(file: Path) -> Any:
         raise InputError(f"{file}: cannot be read as a file of torch.save: {first_line(error)}") from None
 
 
-def _tensors(value: Any, key: str, depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    if depth > _DEEPEST:  # a list may hold itself
-        return
+def _tensors(
+    value: Any, key: str, seen: dict[int, bool], again: Callable[[str], None], depth: int = 0
+) -> Iterator[tuple[str, Tensor]]:
+    """Tensors with their keys; each container once, as it may hold itself. ``seen``: whether it holds tensors."""
     if isinstance(value, Tensor):
         yield key, value.detach()
-    elif isinstance(value, Mapping):
-        for name, member in value.items():
-            yield from _tensors(member, f"{key}.{name}" if key else str(name), depth + 1)
-    elif isinstance(value, list | tuple):
-        for i, member in enumerate(value):
-            yield from _tensors(member, f"{key}.{i}" if key else str(i), depth + 1)
+    if depth > _DEEPEST or not isinstance(value, Mapping | list | tuple):
+        return
+    if id(value) in seen:
+        if seen[id(value)]:
+            again(key)
+        return
+    seen[id(value)] = False
+    for name, member in value.items() if isinstance(value, Mapping) else enumerate(value):
+        for found in _tensors(member, f"{key}.{name}" if key else str(name), seen, again, depth + 1):
+            seen[id(value)] = True
+            yield found
+
+
+def _seen_before(file: Path, key: str) -> str:
+    return f"Left out: {file}:{key}: its tensors are in the report already, under another key."
 
 
 def _contents(file: Path, found: list[tuple[str | None, Tensor]]) -> Contents:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from matinfo.cli.errors import InputError
+from matinfo.cli.errors import InputError, printable
 
 BATCH_ENTRIES = 2**20
 """Entries of a batch unless its rows are given: 8 MiB in float64."""
@@ -41,13 +41,13 @@ class Source:
 
     @property
     def name(self) -> str:
-        """File and key."""
-        return self.file.name if self.key is None else f"{self.file.name}:{self.key}"
+        """File and key, as they can be printed."""
+        return printable(self.file.name if self.key is None else f"{self.file.name}:{self.key}")
 
     @property
     def path(self) -> str:
         """As name, with the folder, for errors."""
-        return str(self.file) if self.key is None else f"{self.file}:{self.key}"
+        return printable(str(self.file) if self.key is None else f"{self.file}:{self.key}")
 
     def batch_rows(self, asked: int | None) -> int:
         """Rows of a batch."""

@@ -26,7 +26,8 @@ def write_report(report: Report, options: Options) -> None:
     if options.json == "-":
         sys.stdout.write(json_text(report, options))
     else:
-        sys.stdout.write(text(report, options))
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text(report, options).encode(encoding, "backslashreplace").decode(encoding))
     if not options.quiet:
         for note in report.notes:
             sys.stderr.write(f"matinfo: note: {note}\n")

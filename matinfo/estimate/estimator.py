@@ -24,6 +24,9 @@ _SMALLEST = 0.01
 _NEAR_ONE = 0.25
 """So near to order one the entropy is found from ``(x^alpha - x)/(alpha - 1)``, farther away from ``x^alpha``."""
 
+_LARGEST_EXPONENT = 700.0
+"""Where ``tr (P/scale)^alpha`` is lost in its scatter its inverse may be larger than ``exp`` of this."""
+
 _BATCH = 32
 """Probes that go through Lanczos together: their bases take ``n * batch * degree`` numbers."""
 
@@ -53,6 +56,7 @@ class Estimator:
         self.is_power = abs(alpha - 1) > _NEAR_ONE
         self.f = Power(alpha) if self.is_power else Tsallis(alpha)
         self.parts: list[Rules] = []
+        self.scale = 1.0
 
     @property
     def collision(self) -> float:
@@ -131,9 +135,23 @@ class Estimator:
         self.parts.append(lanczos.rules(self.total))
 
     def _trace(self) -> TraceEstimate:
+        """``tr f(P)``, of powers ``tr (P/scale)^alpha``: that of P itself underflows at high orders."""
+        rules = Rules.joined(self.parts)
+        self.scale = self._scale(rules)
+        squared = None if self.squared is None else self.squared / self.scale**2
         return estimate_trace(
-            Rules.joined(self.parts), self.f.value, self.n, self.squared, noise=self.operator.noise
+            rules.over(self.scale),
+            self.f.value,
+            self.n,
+            squared,
+            total=1 / self.scale,
+            noise=self.operator.noise,
         )
+
+    def _scale(self, rules: Rules) -> float:
+        """What eigenvalues are divided by before they are raised to a power: the largest node."""
+        top = float(rules.nodes.max())
+        return top if self.is_power and top > 0 else 1.0
 
     def _estimate(self, degree: int) -> Estimate:
         trace = self._trace()
@@ -149,23 +167,31 @@ class Estimator:
         )
 
     def _entropy(self, trace: float) -> float:
-        """The entropy of a trace of ``f``, kept between its exact bounds in terms of n and the order two."""
+        """The entropy of what :meth:`_trace` finds, between its exact bounds in terms of n and the order two."""
         e = self.alpha - 1
         if e == 0:
             value = -trace
+        elif self.is_power:
+            value = -(math.log(trace) + self._log_unit) / e if trace > 0 else math.copysign(math.inf, e)
         else:
-            mass = trace if self.is_power else 1 + e * trace
-            log_mass = (math.log(mass) if self.is_power else math.log1p(e * trace)) if mass > 0 else -math.inf
-            value = -log_mass / e
+            value = -(math.log1p(e * trace) if 1 + e * trace > 0 else -math.inf) / e
         lowest, highest = self.collision, math.log(self.n)
         if self.alpha > 2 and self.squared is not None:  # p-norms decrease in p
             lowest, highest = self.collision * self.alpha / (2 * e), self.collision
         return min(max(value, lowest), highest)
 
+    @property
+    def _log_unit(self) -> float:
+        """Logarithm of ``tr P^alpha`` over what :meth:`_trace` gives for powers."""
+        return self.alpha * math.log(self.scale)
+
     def _slope(self, trace: float) -> float:
-        """``|dH/d tr f|``: the inverse of ``tr P^alpha``, over ``|alpha - 1|`` for powers."""
+        """``|dH/d tr f|``: the inverse of ``tr P^alpha``, for powers in units of the scale and over ``|alpha - 1|``."""
         e = self.alpha - 1
-        return math.exp(e * self._entropy(trace)) / (abs(e) if self.is_power else 1.0)
+        exponent = e * self._entropy(trace)
+        if not self.is_power:
+            return math.exp(exponent)
+        return math.exp(min(exponent + self._log_unit, _LARGEST_EXPONENT)) / abs(e)
 
     def _signed_slope(self, trace: float) -> float:
         return self._slope(trace) if self.is_power and self.alpha < 1 else -self._slope(trace)

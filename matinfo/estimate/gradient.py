@@ -13,7 +13,7 @@ from matinfo._validation import is_transformed
 from matinfo.estimate.estimator import Estimator, check_arguments
 from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram
-from matinfo.spectral.adjoints import Cotangent, pulled_back, sources
+from matinfo.spectral.adjoints import Cotangent, pulled_back, sources, squared_length
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.operators import KernelOperator, SymmetricOperator, as_operator, smaller_side
 from matinfo.spectral.precision import at_least_float32, without_autocast
@@ -151,19 +151,22 @@ class _GradientEstimator(Estimator):
     ) -> None:
         super().__init__(operator, alpha, generator, block)
         self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._scales: list[float] = []
 
     def _keep(self, lanczos: Lanczos | BlockLanczos, start: Tensor) -> None:
         super()._keep(lanczos, start)
-        derivative = lanczos.applied(lambda x, weights: self._derivative(x / self.total, weights))
+        scale = self._scale(self.parts[-1])
+        derivative = lanczos.applied(lambda x, weights: self._derivative(x / self.total, weights, scale))
         self._kept.append((start, lanczos.first_images() / self.total, derivative))
+        self._scales.append(scale)
 
-    def _derivative(self, x: Tensor, weights: Tensor) -> Tensor:
-        """``f'``, with its mean where it diverges, so that the derivative of the entropy there is zero."""
+    def _derivative(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
+        """``d f(x/scale)/dx``, with its mean where it diverges, so that the derivative of the entropy is zero there."""
         x = x.clamp_min(0.0)
         if not self.f.projects_null_space:
-            return self.f.derivative(x)
+            return self.f.derivative(x / scale) / scale
         above = x > displacement(float(x.max()), self.n, self.squared, self.operator.noise)
-        slopes = self.f.derivative(torch.where(above, x, 1.0))
+        slopes = self.f.derivative(torch.where(above, x, 1.0) / scale) / scale
         mass = torch.where(above, x * weights, 0.0)
         tiny = torch.finfo(x.dtype).tiny
         return torch.where(above, slopes, (mass * slopes).sum() / mass.sum().clamp_min(tiny))
@@ -181,10 +184,10 @@ class _GradientEstimator(Estimator):
         mean: list[Tensor] = []
         squares = 0.0
         for size, parts in zip(sizes, pulled_back(self.operator, cotangents), strict=True):
-            squares += size * _squared_norm(parts)
+            squares += size * squared_length(parts)
             weighted = [part * (size / count) for part in parts]
             mean = [a.add_(b) for a, b in zip(mean, weighted, strict=True)] if mean else weighted
-        spread = max(0.0, squares - count * _squared_norm(mean))
+        spread = max(0.0, squares - count * squared_length(mean))
         return mean, math.sqrt(spread / (count * (len(sizes) - 1)))
 
     def _cotangents(self) -> list[Cotangent]:
@@ -192,15 +195,19 @@ class _GradientEstimator(Estimator):
         # a + b x and the value that h is taken at are those of the other probes, so that both are independent of z.
         # In dP = dK/t - P dt/t the second term makes each probe's gradient orthogonal to K.
         assert self.squared is not None
-        z, images, derivatives = [torch.cat(columns, 1) for columns in zip(*self._kept, strict=True)]
+        trace = self._trace()
+        kept = [
+            (z, images, derivatives * (scale / self.scale) ** self.alpha)  # one scale for all batches
+            for (z, images, derivatives), scale in zip(self._kept, self._scales, strict=True)
+        ]
+        z, images, derivatives = [torch.cat(columns, 1) for columns in zip(*kept, strict=True)]
         rules = Rules.joined(self.parts)
         x = rules.nodes.clamp_min(0.0)
         top = x.max()
         powers = torch.stack([torch.ones_like(x), x / top], -1)
-        fit = fit_of_others(rules.weights * x, powers, self._derivative(x, rules.weights))
+        fit = fit_of_others(rules.weights * x, powers, self._derivative(x, rules.weights, self.scale))
         a, b = fit[:, 0], fit[:, 1] / top
 
-        trace = self._trace()
         count = len(x)
         others = (count * trace.value - trace.samples) / (count - 1)
         h = x.new_tensor([self._signed_slope(float(value)) for value in others]) / self.total
@@ -212,10 +219,6 @@ class _GradientEstimator(Estimator):
             Cotangent(z[:, g], w[:, g] / len(g), float(square[g].mean()), float(shift[g].mean()))
             for g in groups
         ]
-
-
-def _squared_norm(tensors: list[Tensor]) -> float:
-    return sum([float(torch.linalg.vector_norm(tensor, dim=-1).square().sum()) for tensor in tensors])
 
 
 _SECOND = (

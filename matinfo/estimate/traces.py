@@ -32,6 +32,9 @@ _DEGREE, _HIGHEST_DEGREE = 24, 128
 _FEWEST = 6
 """Fewer vectors have no honest standard error: half of them may be the sketch, and three coefficients are fitted."""
 
+_LEAST_TRACE = torch.finfo(torch.float64).tiny / torch.finfo(torch.float64).eps
+"""Of smaller traces float64 does not keep all digits: what they are the sum of is subnormal."""
+
 _SMALLEST = 0.01
 """Relative errors of smaller log-determinants, in nats, are relative to this: they may be zero."""
 
@@ -70,7 +73,8 @@ def estimate_trace_power(
 
     Raises:
         ValueError: If K is not one square symmetric matrix with finite positive trace, is clearly indefinite, the
-            given trace is clearly wrong, the power or the number of probes too small, or the method unknown.
+            given trace is clearly wrong, the power or the number of probes too small, the method unknown, or the trace
+            of the power below 1e-292, which float64 cannot hold to all digits.
         TypeError: If K is not real floating point.
 
     Warns:
@@ -112,10 +116,10 @@ def estimate_trace_power(
             problem = Problem(operator, Power(power).value, power, power, generator)
             goal = None if rtol is None else lambda value: rtol * max(value, 0.0)
             found = solve(problem, method, _vectors(rtol, probes), goal)
-            if not found.value > 0:
+            if not found.value > _LEAST_TRACE:
                 raise ValueError(
                     f"Expected a power whose trace float64 can hold, got {power}: the estimate is {found.value:.3g}. "
-                    "Use estimate_entropy, which is scaled."
+                    "Use estimate_entropy, which works with its logarithm."
                 )
             return _result(found, rtol, found.value)
 

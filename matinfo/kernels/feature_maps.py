@@ -14,7 +14,7 @@ from matinfo.kernels.bandwidth import bandwidth_of
 from matinfo.kernels.functions import laplacian, rbf
 from matinfo.operands import Gram, as_tensor
 from matinfo.spectral.frequencies import cauchy_frequencies, normal_frequencies, orthogonal_frequencies
-from matinfo.spectral.pivoted_cholesky import factor_of_columns, select_pivots
+from matinfo.spectral.pivoted_cholesky import factor_of_columns, rank_tolerance, select_pivots
 from matinfo.spectral.precision import at_least_float32, without_autocast
 
 Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -32,7 +32,7 @@ _DIAGONAL_TILE = 16
 def nystrom(
     X: Tensor | np.ndarray,
     *,
-    landmarks: int | Tensor,
+    landmarks: int | Tensor | np.ndarray,
     kernel: str | Kernel = "rbf",
     bandwidth: float | str = "median",
     sampling: str = "random",
@@ -45,7 +45,7 @@ def nystrom(
 
     Args:
         X: Samples ``(n, d)``, Tensor or NumPy array, one row a sample.
-        landmarks: Their number m, at most n, or the indices ``(m,)`` of the samples.
+        landmarks: Their number m, at most n, or the indices ``(m,)`` of the samples, Tensor or NumPy array.
         kernel: ``"rbf"``, ``"laplacian"``, or a symmetric positive definite function that maps tensors ``(m, d)``
             and ``(n, d)`` to the ``(m, n)`` kernel values.
         bandwidth: sigma > 0, or the rule that finds it from X: ``"median"`` (of at most 2,048 evenly strided
@@ -57,11 +57,12 @@ def nystrom(
 
     Returns:
         A :class:`~matinfo.Gram` of at most m features, dtype of X, at least float32. Fewer where landmarks depend on
-        each other or the rank is reached (the remaining diagonal is below 1e-10 of its largest entry): then it is K.
+        each other or the rank is reached: the remaining diagonal is below 1e-10 of its largest entry, or below
+        ``8 m eps`` of it for a function that gives float32. Then it is K.
 
     Raises:
         ValueError: If X is not a matrix or not finite, the kernel, bandwidth or sampling unknown, the function gives
-            another shape, or there are more landmarks than samples.
+            another shape or a diagonal that is not positive beyond rounding, or there are more landmarks than samples.
         TypeError: If X is not real floating point.
 
     Notes:
@@ -87,10 +88,16 @@ def nystrom(
     samples, dtype, is_numpy = _samples(X)
     n = len(samples)
     check_choice(sampling, "sampling", _SAMPLING)
-    given = _indices(landmarks, n)
+    given = _indices(landmarks, n, samples.device)
     with without_autocast(samples.device):
-        values, diagonal = _evaluator(samples, kernel, bandwidth)
+        values, diagonal, dtype_of_values = _evaluator(samples, kernel, bandwidth)
         count = len(given) if given is not None else check_count(landmarks, "landmarks")
+        tolerance = rank_tolerance(dtype_of_values, count)
+        if not (tolerance < 1 and bool((diagonal if given is None else diagonal[given]).max() > 0)):
+            raise ValueError(
+                f"Expected a kernel of positive diagonal in at least single precision, got {dtype_of_values} with "
+                f"largest diagonal entry {float(diagonal.max()):.3g}."
+            )
         if given is None and sampling == "uniform":
             given = torch.randperm(n, generator=generator, device=samples.device)[:count]
         if given is None:
@@ -101,14 +108,23 @@ def nystrom(
                 return evaluated[index].detach()
 
             pivots = select_pivots(
-                column, diagonal, count, at_random=sampling == "random", generator=generator
+                column,
+                diagonal,
+                count,
+                tolerance=tolerance,
+                at_random=sampling == "random",
+                generator=generator,
             )
             columns = torch.stack([evaluated[pivot] for pivot in pivots], 1)
         else:
             block = values(given)
             place = {int(index): position for position, index in enumerate(given)}
             pivots = select_pivots(
-                lambda index: block.detach()[:, place[index]], diagonal, count, candidates=given
+                lambda index: block.detach()[:, place[index]],
+                diagonal,
+                count,
+                tolerance=tolerance,
+                candidates=given,
             )
             columns = block[:, [place[pivot] for pivot in pivots]]
         return _gram(factor_of_columns(columns, torch.tensor(pivots, device=samples.device)), dtype, is_numpy)
@@ -200,9 +216,15 @@ def _bandwidth(X: Tensor, rule: float | str) -> Tensor:
     return bandwidth_of(X[..., ::step, :], rule)
 
 
-def _indices(landmarks: int | Tensor, n: int) -> Tensor | None:
+def _indices(landmarks: int | Tensor | np.ndarray, n: int, device: torch.device) -> Tensor | None:
     """Landmarks given as indices, None for a number of them."""
+    if isinstance(landmarks, np.ndarray):
+        landmarks = torch.as_tensor(landmarks)
     if isinstance(landmarks, Tensor):
+        if landmarks.dtype == torch.bool:
+            raise ValueError(
+                "Expected landmarks as indices (m,) of integers, got torch.bool. Pass mask.nonzero()[:, 0] for a mask."
+            )
         if landmarks.ndim != 1 or landmarks.is_floating_point() or len(landmarks) == 0:
             raise ValueError(
                 f"Expected landmarks as indices (m,) of integers, got {tuple(landmarks.shape)} {landmarks.dtype}."
@@ -211,7 +233,7 @@ def _indices(landmarks: int | Tensor, n: int) -> Tensor | None:
             raise ValueError(
                 f"Expected landmarks in 0 .. {n - 1}, got {int(landmarks.min())} .. {int(landmarks.max())}."
             )
-        return landmarks.unique()
+        return landmarks.to(device, torch.int64).unique()
     if check_count(landmarks, "landmarks") > n:
         raise ValueError(f"Expected at most {n} landmarks, one a sample, got {landmarks}.")
     return None
@@ -219,18 +241,18 @@ def _indices(landmarks: int | Tensor, n: int) -> Tensor | None:
 
 def _evaluator(
     X: Tensor, kernel: str | Kernel, bandwidth: float | str
-) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """The kernel's columns at given samples, and its diagonal."""
+) -> tuple[Callable[[Tensor], Tensor], Tensor, torch.dtype]:
+    """The kernel's columns at given samples, its diagonal, and the dtype that it is evaluated in."""
     if not bool(X.detach().isfinite().all()):
         raise ValueError("Expected X to be finite, got an infinite or NaN entry.")
     if callable(kernel):
         function = kernel
         tiles = [function(T, T).diagonal() for T in X.detach().split(_DIAGONAL_TILE)]
-        diagonal = torch.cat(tiles).double()
+        evaluated = torch.cat(tiles)
     else:
         named = {"rbf": rbf, "laplacian": laplacian}[check_choice(kernel, "kernel", _NAMED)]
         sigma = float(_bandwidth(X.detach(), bandwidth))
-        diagonal = torch.ones_like(X[:, 0]).detach()
+        evaluated = torch.ones_like(X[:, 0]).detach()
 
         def function(A: Tensor, B: Tensor) -> Tensor:
             return named(A, B, bandwidth=sigma)
@@ -244,4 +266,4 @@ def _evaluator(
             )
         return block.double()
 
-    return values, diagonal
+    return values, evaluated.double(), evaluated.dtype

@@ -19,6 +19,15 @@ except ModuleNotFoundError as error:
     ) from error
 
 
+def device_of(features: object, name: str) -> torch.device:
+    """The device of a batch; metrics take tensors only, because they live on one."""
+    if not isinstance(features, Tensor):
+        raise TypeError(
+            f"Expected {name} to be a torch.Tensor, got {type(features).__name__}. Use torch.as_tensor({name})."
+        )
+    return features.device
+
+
 class MomentMetric(Metric):
     """A function of sums over rows."""
 

@@ -11,7 +11,7 @@ from matinfo._streams import StreamGram, singular_value_rank
 from matinfo._validation import check_base, check_count, check_order, check_positive
 from matinfo.coding_rate import matrix_tcr
 from matinfo.entropy import renyi_entropy
-from matinfo.metrics._base import MomentMetric
+from matinfo.metrics._base import MomentMetric, device_of
 from matinfo.rank import effective_rank, vendi_score
 from matinfo.spectral.precision import without_autocast
 
@@ -34,7 +34,7 @@ class _FeatureMetric(MomentMetric):
         Args:
             features: ``(n, d)``, one row a sample.
         """
-        with without_autocast(features.device):
+        with without_autocast(device_of(features, "features")):
             (Z,) = self._rows((features, self.width, "features"))
             self._add("total", Z.sum(0))
             self._add("moment", Z.mT @ Z)

@@ -11,7 +11,7 @@ from matinfo._streams import MEMORY_LIMIT, StreamGram, check_joint_memory
 from matinfo._validation import check_base, check_count, check_order
 from matinfo.entropy import joint_entropy, renyi_entropy
 from matinfo.information import mutual_information
-from matinfo.metrics._base import MomentMetric
+from matinfo.metrics._base import MomentMetric, device_of
 from matinfo.spectral.khatri_rao import khatri_rao_moment
 from matinfo.spectral.precision import without_autocast
 
@@ -30,7 +30,7 @@ class _PairMetric(MomentMetric):
             features1: ``(n, d_1)``.
             features2: ``(n, d_2)``.
         """
-        with without_autocast(features1.device):
+        with without_autocast(device_of(features1, "features1")):
             Z1, Z2 = self._rows((features1, self.width1, "features1"), (features2, self.width2, "features2"))
             self._absorb(Z1, Z2)
 

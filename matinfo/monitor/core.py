@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from matinfo._validation import check_choice, check_count
 from matinfo.distributed import world_size
 from matinfo.monitor.collapse import Alarm, MonitorWarning, NonFiniteWarning
-from matinfo.monitor.hooks import Capture, Mask, chosen_layers, plain_module
+from matinfo.monitor.hooks import MOST_CALLS, Capture, Mask, chosen_layers, plain_module
 from matinfo.monitor.measurement import Spectra, measure
 from matinfo.monitor.pooling import POOLS, Pool, joined_rows
 from matinfo.monitor.quantities import Quantities, as_quantities
@@ -44,16 +44,18 @@ class Monitor:
             of one decomposition; or to any callable of a :class:`~matinfo.Gram`, which does its own work.
         writers: :class:`CSVWriter`, :class:`TensorBoardWriter` or any callable of a record, a plain dict.
         pool: What a sample is. For outputs ``(n, tokens, d)`` and ``(n, channels, ...)``: ``"mean"`` over tokens or
-            positions, ``"tokens"`` (each token or position is a row), ``"flatten"``, ``"cls"`` (the first token). Or a
-            callable from whatever the layer returns to ``(n, d)``, which the mask does not concern. ``(n, d)`` stays.
+            positions, ``"tokens"`` (each token or position is a row), ``"flatten"``, ``"cls"`` (the first token that
+            the mask keeps). Or a callable from whatever the layer returns to ``(n, d)``, which the mask does not
+            concern. ``(n, d)`` stays. A nested tensor ``(n, tokens, d)`` brings its own lengths in place of a mask.
         mask: Where tokens are, for ragged batches ``(n, tokens)``: non-zero or True is kept. The name of an argument of
             ``model.forward``, or a callable of its ``(args, kwargs)``; else see :meth:`mask`.
         center: Whether to subtract the mean row. Without, a collapse to one point has effective rank 1; with it, it
-            has zero features.
+            has zero features: a column is zero where its spread is no more than rounding the layer's dtype makes.
         normalize: Whether to divide each row by its l2 norm, before any centring.
-        max_rows: Rows that are kept of a layer and step, drawn without replacement where there are more.
+        max_rows: Rows that are kept of a layer and step, drawn without replacement where there are more, each row of
+            every call with the same probability.
         calls: ``"all"``: the rows of all calls of a layer within a step together (gradient accumulation, two views,
-            shared layers); ``"last"``: those of the last call.
+            shared layers), of the first 256 where there are more, with a warning; ``"last"``: those of the last call.
         collapse_below: Effective rank below which a layer has collapsed; None for no such threshold.
         collapse_fall: Share in (0, 1) of its highest effective rank so far that a layer has lost when it has collapsed;
             None for no such threshold.
@@ -67,7 +69,8 @@ class Monitor:
     Raises:
         ValueError: If a layer does not exist (the message lists near names), an argument is outside its domain, or, at
             the first observed step, the shape of an output does not fit ``pool`` or the mask.
-        TypeError: If an argument is of the wrong type, or, at the first observed step, a layer returns no tensor.
+        TypeError: If an argument is of the wrong type, or, at the first observed step, a layer returns no tensor, or a
+            nested one that ``pool`` does not take apart (this comes from :meth:`step`).
 
     Notes:
         Between observed steps a hook costs one branch. At an observed one it copies at most ``max_rows`` pooled rows;
@@ -168,24 +171,27 @@ class Monitor:
 
         Raises:
             FloatingPointError: If features are not finite and ``on_nonfinite="raise"``.
-            ValueError: If the calls of a layer within the step differ in width, or a quantity is no single number.
+            ValueError: If the calls of a layer within the step differ in width, or a quantity is no single number. The
+                step has ended all the same, and the next one is observed as ever; so it is if a writer raises.
+            TypeError: If a layer has returned a nested tensor that ``pool`` does not take apart.
         """
         records: list[Record] = []
         messages: list[MonitorWarning] = []
-        if self._is_due() and not self._removed:
-            for layer in self.layers:
-                Z = self._rows(layer, messages)
-                if Z is not None:
-                    records.append(self._observe(layer, Z, messages))
-        self._step += 1
-        self._capture.clear(self._row_seed())
-        self._refresh()
-        self.history += records
-        if _is_first_rank(self.group):
-            for record in records:
-                for writer in self.writers:
-                    writer(dict(record))
-        self._say(messages)
+        try:
+            if self._is_due() and not self._removed:
+                for layer in self.layers:
+                    Z = self._rows(layer, messages)
+                    if Z is not None:
+                        records.append(self._observe(layer, Z, messages))
+        finally:  # an error is one of this step: the next begins without its rows, and what was found is kept and said
+            self._step += 1
+            self._capture.clear(self._row_seed())
+            self._refresh()
+            self.history += records
+            try:
+                self._write(records)
+            finally:
+                self._say(messages)
         return records
 
     @contextlib.contextmanager
@@ -265,7 +271,7 @@ class Monitor:
         self.history = [dict(record) for record in state["history"]]
         self.events = [dict(event) for event in state["events"]]
         self._spectra = {
-            layer: [(int(step), p) for step, p in kept] for layer, kept in state["spectra"].items()
+            layer: [(int(step), p.cpu()) for step, p in kept] for layer, kept in state["spectra"].items()
         }
         for layer, alarm in self._alarms.items():
             alarm.load_state_dict(state["alarms"][layer])
@@ -291,8 +297,19 @@ class Monitor:
 
     def _rows(self, layer: str, messages: list[MonitorWarning]) -> Tensor | None:
         """The rows of a step; None if there are none, on any rank if ranks are taken together."""
-        parts = self._capture.parts.get(layer, [])
-        Z = joined_rows(parts, self.max_rows, self._row_seed(), layer) if parts else None
+        self._capture.check(layer)
+        parts, calls = self._capture.parts.get(layer, []), self._capture.calls.get(layer, 0)
+        # The calls have drawn with the seeds before.
+        seed = self._row_seed() + MOST_CALLS
+        Z = joined_rows(parts, self._capture.counts[layer], self.max_rows, seed, layer) if parts else None
+        if self._alarms[layer].switch("calls", calls > MOST_CALLS, calls <= MOST_CALLS):
+            messages.append(
+                MonitorWarning(
+                    f"Layer {layer!r} was called {calls} times up to step {self._step}: only the rows of the first "
+                    f"{MOST_CALLS} calls are taken. Call Monitor.step() after every training step, put validation into "
+                    'Monitor.paused(), or use calls="last".'
+                )
+            )
         missing = Z is None or Z.shape[0] == 0
         if self.reduce and world_size(self.group) > 1:
             flags: list[Any] = [None] * world_size(self.group)
@@ -328,6 +345,12 @@ class Monitor:
             **m.values,
             "event": "+".join([event.record["reason"] for event in events]),
         }
+
+    def _write(self, records: list[Record]) -> None:
+        if _is_first_rank(self.group):
+            for record in records:
+                for writer in self.writers:
+                    writer(dict(record))
 
     def _say(self, messages: list[MonitorWarning]) -> None:
         """At the very end: a warning may be an error to the user."""

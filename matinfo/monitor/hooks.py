@@ -5,18 +5,18 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from matinfo.monitor.pooling import Pool, pooled_rows
+from matinfo._names import is_called, matches
+from matinfo.monitor.pooling import NestedOutputError, Pool, pooled_rows
 
 Mask: TypeAlias = str | Callable[[tuple, dict], Tensor | None]
 
 MOST_CALLS = 256
-"""Calls of a layer within one step after which rows are no longer kept: ``step()`` is missing."""
+"""Calls of a layer within one step after which rows are no longer kept, with a warning: ``step()`` may be missing."""
 
 
 def plain_module(model: nn.Module) -> nn.Module:
@@ -36,18 +36,18 @@ def chosen_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn
     """Layers by name, in the order of the model; ``*`` stands for part of one component of a name, ``**`` for any."""
     patterns = [layers] if isinstance(layers, str) else list(layers)
     named = dict(model.named_modules(remove_duplicate=False))
-    once = {name for name, module in model.named_modules() if _is_called(module)}
+    once = {name for name, module in model.named_modules() if is_called(module)}
     chosen = set()
     for pattern in patterns:
         if pattern in named:
-            if not _is_called(named[pattern]):
+            if not is_called(named[pattern]):
                 raise ValueError(
                     f"Expected a layer with a forward, got {pattern!r}, a {type(named[pattern]).__name__}. "
                     f"For what it holds use {pattern + '.*'!r}."
                 )
             chosen.add(pattern)
             continue
-        found = [name for name in once if name and _matches(name.split("."), pattern.split("."))]
+        found = [name for name in once if name and matches(name, pattern)]
         if not found:
             raise ValueError(
                 f"Expected the name of a layer or a pattern of names, got {pattern!r}, which is none of the "
@@ -57,18 +57,6 @@ def chosen_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn
     if not chosen:
         raise ValueError("Expected at least one layer, got none.")
     return {name: module for name, module in named.items() if name in chosen}
-
-
-def _is_called(module: nn.Module) -> bool:
-    return type(module).forward is not nn.Module.forward
-
-
-def _matches(name: list[str], pattern: list[str]) -> bool:
-    if not pattern:
-        return not name
-    if pattern[0] == "**":
-        return any([_matches(name[i:], pattern[1:]) for i in range(len(name) + 1)])
-    return bool(name) and fnmatchcase(name[0], pattern[0]) and _matches(name[1:], pattern[1:])
 
 
 def _near(pattern: str, names: list[str]) -> str:
@@ -98,6 +86,9 @@ class Capture:
         self.layers = layers
         self.pool, self.max_rows, self.keep_all, self.seed = pool, max_rows, keep_all, seed
         self.parts: dict[str, list[Tensor]] = {}
+        self.counts: dict[str, list[int]] = {}
+        self.calls: dict[str, int] = {}
+        self.refused: dict[str, NestedOutputError] = {}
         self.eps: dict[str, float] = {}
         self.mask: Tensor | None = None
         self.find_mask = _mask_finder(model, mask)
@@ -112,7 +103,13 @@ class Capture:
 
     def clear(self, seed: int) -> None:
         """Forget the rows and the mask of a step."""
-        self.parts, self.eps, self.mask, self.seed = {}, {}, None, seed
+        self.parts, self.counts, self.calls, self.refused = {}, {}, {}, {}
+        self.eps, self.mask, self.seed = {}, None, seed
+
+    def check(self, name: str) -> None:
+        """Raise what a call of the layer has left for the end of the step."""
+        if name in self.refused:
+            raise self.refused[name]
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -124,21 +121,28 @@ class Capture:
     def _take(self, name: str, module: nn.Module, output: Any) -> None:
         if module is not self.layers[name] or torch._C._current_graph_task_id() != -1:
             return  # a copy of the model, or a layer that checkpointing runs again during backward
-        parts = self.parts.setdefault(name, [])
+        parts, counts = self.parts.setdefault(name, []), self.counts.setdefault(name, [])
         if not self.keep_all:
             parts.clear()
+            counts.clear()
+        self.calls[name] = 1 + (self.calls.get(name, 0) if self.keep_all else 0)
         if len(parts) < MOST_CALLS:
-            with torch.no_grad():
-                rows, eps = pooled_rows(
-                    output,
-                    self.pool,
-                    self.mask,
-                    layer=name,
-                    max_rows=self.max_rows,
-                    seed=self.seed + len(parts),
-                )
-            parts.append(rows)
-            self.eps[name] = max(eps, self.eps.get(name, 0.0))
+            try:
+                with torch.no_grad():
+                    rows = pooled_rows(
+                        output,
+                        self.pool,
+                        self.mask,
+                        layer=name,
+                        max_rows=self.max_rows,
+                        seed=self.seed + len(parts),
+                    )
+            except NestedOutputError as error:  # the model's choice of a kernel is no error of the forward
+                self.refused[name] = error
+                return
+            parts.append(rows.kept)
+            counts.append(rows.drawn_from)
+            self.eps[name] = max(rows.eps, self.eps.get(name, 0.0))
 
     def _look(self, args: tuple, kwargs: dict) -> None:
         assert self.find_mask is not None

@@ -54,7 +54,7 @@ class LightningMonitor(Callback):
         self.prefix, self.options = prefix, options
         self.monitor: Monitor | None = None
         self._state: dict[str, Any] | None = None
-        self._seen = 0
+        self._seen, self._fitting = 0, False
         self._pauses = contextlib.ExitStack()
 
     @property
@@ -69,7 +69,7 @@ class LightningMonitor(Callback):
             trainer: The trainer.
             pl_module: The module to observe.
         """
-        self.monitor = Monitor(pl_module, self.layers, **self.options)
+        self.monitor, self._fitting = Monitor(pl_module, self.layers, **self.options), True
         if self._state is not None:
             self.monitor.load_state_dict(self._state)
             self._state = None
@@ -160,10 +160,21 @@ class LightningMonitor(Callback):
         """
         if not state_dict:
             return
-        if self.monitor is None:
+        if self.monitor is None or not self._fitting:  # trainers load callbacks before fitting starts
             self._state = state_dict
         else:
             self.monitor.load_state_dict(state_dict)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Drop what a test or validation has loaded beside its weights; it is no fit to go on with.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            stage: ``"fit"`` or another.
+        """
+        if stage != "fit":
+            self._state = None
 
     def _scalars(self, record: Record) -> list[tuple[str, float]]:
         name = f"{self.prefix}/{record['layer'] or 'model'}"
@@ -175,5 +186,6 @@ class LightningMonitor(Callback):
 
     def _detach(self) -> None:
         self._pauses.close()
+        self._fitting = False
         if self.monitor is not None:
             self.monitor.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,18 +15,39 @@ POOLS = ("mean", "cls", "tokens", "flatten")
 Pool: TypeAlias = str | Callable[[Any], Tensor]
 
 
+class Rows(NamedTuple):
+    """Rows of one call of a layer.
+
+    Attributes:
+        kept: ``(n, d)``.
+        drawn_from: Of how many rows they were drawn.
+        eps: The round-off of the layer, which may have worked in a lower precision than that of its pooled rows.
+    """
+
+    kept: Tensor
+    drawn_from: int
+    eps: float
+
+
+class NestedOutputError(TypeError):
+    """A nested tensor that no pool takes apart."""
+
+
 def pooled_rows(
     output: Any, pool: Pool, mask: Tensor | None, *, layer: str, max_rows: int, seed: int
-) -> tuple[Tensor, float]:
-    """At most ``max_rows`` rows ``(n, d)`` of a layer's output, and its round-off; the mask leaves rows out."""
+) -> Rows:
+    """At most ``max_rows`` rows of a layer's output; the mask leaves rows out."""
     if callable(pool):
         Z = _checked(pool(output), layer).detach()
         if Z.ndim != 2:
             raise ValueError(
                 f"Expected pool to return rows (n, d) for layer {layer!r}, got shape {tuple(Z.shape)}."
             )
-        return _chosen_rows(Z, max_rows, seed), torch.finfo(Z.dtype).eps
-    x = _checked(_first_tensor(output, layer), layer).detach()
+        return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], torch.finfo(Z.dtype).eps)
+    x = _first_tensor(output, layer)
+    if x.is_nested and pool != "flatten" and x.ndim == 3:
+        x, mask = _padded(x.detach())
+    x = _checked(x, layer).detach()
     if x.ndim < 2:
         raise ValueError(
             f"Expected layer {layer!r} to return (n, d), (n, tokens, d) or (n, channels, ...), got shape "
@@ -34,8 +55,17 @@ def pooled_rows(
         )
     if pool == "tokens" and x.ndim > 2:
         tokens, keep = _tokens(x, mask, layer)
-        return _chosen_tokens(tokens, keep, max_rows, seed), torch.finfo(x.dtype).eps
-    return _chosen_rows(_samples(x, pool, mask, layer), max_rows, seed), torch.finfo(x.dtype).eps
+        kept, count = _chosen_tokens(tokens, keep, max_rows, seed)
+        return Rows(kept, count, torch.finfo(x.dtype).eps)
+    Z = _samples(x, pool, mask, layer)
+    return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], torch.finfo(x.dtype).eps)
+
+
+def _padded(x: Tensor) -> tuple[Tensor, Tensor]:
+    """A nested tensor of tokens, as encoders with a padding mask may return, filled up, and which tokens it has."""
+    lengths = torch.tensor([len(tokens) for tokens in x.unbind()], device=x.device)
+    padded = torch.nested.to_padded_tensor(x, 0.0)
+    return padded, torch.arange(padded.shape[1], device=x.device) < lengths[:, None]
 
 
 def _samples(x: Tensor, pool: str, mask: Tensor | None, layer: str) -> Tensor:
@@ -51,7 +81,11 @@ def _samples(x: Tensor, pool: str, mask: Tensor | None, layer: str) -> Tensor:
             raise ValueError(
                 f'Expected layer {layer!r} to return (n, tokens, d) for pool="cls", got shape {tuple(x.shape)}.'
             )
-        return x[:, 0]
+        keep = _tokens(x, mask, layer)[1]
+        if keep is None:
+            return x[:, 0]
+        first, some = keep.int().argmax(1), keep.any(1)
+        return x[torch.arange(len(x), device=x.device), first][some]
     return _means(*_tokens(x, mask, layer))
 
 
@@ -82,6 +116,11 @@ def _first_tensor(output: Any, layer: str) -> Tensor:
 def _checked(x: object, layer: str) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError(f"Expected pool to return a tensor for layer {layer!r}, got {type(x).__name__}.")
+    if x.is_nested:
+        raise NestedOutputError(
+            f"Expected layer {layer!r} to return a dense tensor, got a nested one with {x.ndim} dimensions. Use "
+            'pool="mean", "tokens" or "cls" for (n, tokens, d), or torch.backends.mha.set_fastpath_enabled(False).'
+        )
     if not x.is_floating_point() or x.layout != torch.strided:
         raise TypeError(
             f"Expected layer {layer!r} to return a dense floating-point tensor, got {x.dtype}, {x.layout}. "
@@ -110,15 +149,17 @@ def _means(tokens: Tensor, keep: Tensor | None) -> Tensor:
     return sums[some] / counts[some, None]
 
 
-def _chosen_tokens(tokens: Tensor, keep: Tensor | None, max_rows: int, seed: int) -> Tensor:
+def _chosen_tokens(tokens: Tensor, keep: Tensor | None, max_rows: int, seed: int) -> tuple[Tensor, int]:
+    """Rows, and of how many they were drawn."""
     length = tokens.shape[1]
     if keep is None:
         index = torch.arange(tokens.shape[0] * length, device=tokens.device)
     else:
         index = keep.flatten().nonzero()[:, 0]
-    if index.shape[0] > max_rows:
-        index = index[_choice(index.shape[0], max_rows, seed).to(index.device)]
-    return tokens[index // length, index % length]
+    count = index.shape[0]
+    if count > max_rows:
+        index = index[_choice(count, max_rows, seed).to(index.device)]
+    return tokens[index // length, index % length], count
 
 
 def _chosen_rows(Z: Tensor, max_rows: int, seed: int) -> Tensor:
@@ -128,8 +169,8 @@ def _chosen_rows(Z: Tensor, max_rows: int, seed: int) -> Tensor:
     return Z[_choice(Z.shape[0], max_rows, seed).to(Z.device)]
 
 
-def joined_rows(parts: list[Tensor], max_rows: int, seed: int, layer: str) -> Tensor:
-    """The rows of all calls of a step."""
+def joined_rows(parts: list[Tensor], counts: list[int], max_rows: int, seed: int, layer: str) -> Tensor:
+    """The rows of all calls of a step; a call gives as many as a draw out of all its ``counts`` rows would have."""
     if len(parts) == 1:
         return parts[0]
     widths = sorted({Z.shape[1] for Z in parts})
@@ -139,7 +180,15 @@ def joined_rows(parts: list[Tensor], max_rows: int, seed: int, layer: str) -> Te
             f'{", ".join(map(str, widths))}. Use calls="last".'
         )
     dtype = torch.promote_types(parts[0].dtype, parts[-1].dtype)
-    return _chosen_rows(torch.cat([Z.to(parts[0].device, dtype) for Z in parts]), max_rows, seed)
+    if sum(counts) > max_rows:
+        drawn = _choice(sum(counts), max_rows, seed)
+        call = torch.bucketize(drawn, torch.tensor(counts).cumsum(0), right=True)
+        shares = call.bincount(minlength=len(parts)).tolist()
+        parts = [
+            _chosen_rows(Z, share, seed + 1 + i)
+            for i, (Z, share) in enumerate(zip(parts, shares, strict=True))
+        ]
+    return torch.cat([Z.to(parts[0].device, dtype) for Z in parts])
 
 
 def _choice(count: int, size: int, seed: int) -> Tensor:

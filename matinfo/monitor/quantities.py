@@ -26,6 +26,7 @@ from matinfo.distributed import ShardedGram, reduce_sum
 from matinfo.operands import Gram, normalize_rows, smaller_side
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.entropy_function import entropy_of_eigenvalues
+from matinfo.spectral.precision import at_least_float32
 from matinfo.spectral.traces import spectrum
 
 Quantities: TypeAlias = Iterable[str] | Mapping[str, "str | Callable[..., Any]"]
@@ -218,10 +219,12 @@ def prepared(
     Z: Tensor, *, center: bool, normalize: bool, eps: float, reduce: bool, group: Any = None
 ) -> Gram:
     """The Gram matrix of rows ``(n, d)``, over all ranks if asked; columns constant to round-off become zero."""
-    # eps is the round-off of the layer, which may have worked in a lower precision than that of its pooled rows.
+    spread = eps
     if normalize:
+        spread *= 2  # of the entry and of the norm
         Z = normalize_rows(Z)
     if center:
+        arithmetic = 4 * torch.finfo(at_least_float32(Z.dtype)).eps  # of pooled means and of the mean row
         Z = Z.double()
         count, total = Z.new_tensor([Z.shape[0]]), Z.sum(0)
         if reduce:
@@ -231,6 +234,8 @@ def prepared(
         variance = Z.square().sum(0)
         if reduce:
             variance = reduce_sum(variance, group=group)
-        # Rounding spreads a constant column over many directions: a collapse would look like full rank.
-        Z = torch.where(variance <= count * (4 * eps * mean).square(), 0.0, Z)
+        # Rounding spreads a constant column over many directions: a collapse would look like full rank. It leaves the
+        # two neighbours of the constant, at most eps |mean| apart (eps is the layer's round-off, pooled rows may have a
+        # lower one); numbers in an interval, and the means over tokens of them, have at most half its length as std.
+        Z = torch.where(variance <= count * ((spread / 2 + arithmetic) * mean).square(), 0.0, Z)
     return ShardedGram(Z, group=group) if reduce else Gram(Z)

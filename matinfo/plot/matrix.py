@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from matinfo.plot.tables import plain
 from matinfo.plot.theme import SEQUENTIAL, axes_or_new, luminance, name_ticks
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def information_matrix(
         >>> [text.get_text() for text in ax.texts]
         ['1.10', '0.30', '0.30', '0.90']
     """
-    values = np.asarray(M.detach().cpu() if isinstance(M, Tensor) else M, dtype=float)
+    values = np.asarray(plain(M), dtype=float)
     if values.ndim != 2 or not np.isfinite(values).any():
         raise ValueError(
             f"Expected a matrix (r, c) with finite entries, got shape {values.shape}"

@@ -13,7 +13,7 @@ from matinfo.layers import LayerReport
 from matinfo.operands import Gram
 from matinfo.plot.eigenvalues import Eigenvalues, eigenvalues_of
 from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, unit_of
-from matinfo.plot.theme import line_style, matplotlib_module, name_ticks, new_axes
+from matinfo.plot.theme import legend_label, line_style, matplotlib_module, name_ticks, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -230,7 +230,7 @@ def _draw(
         for label, (x, y) in lines[quantity].items():
             every = max(1, len(x) // 8)
             look = line_style(axes, looks[label])
-            axes.plot(x, y, label=label or None, markevery=(looks[label] % every, every), **look)
+            axes.plot(x, y, label=legend_label(label), markevery=(looks[label] % every, every), **look)
         title, unit = quantity.replace("_", " "), {**(units or {})}.get(quantity, unit_of(quantity))
         axes.set(xlabel=across, ylabel=f"{title} ({unit})" if unit else title)
         if ticks is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from matinfo._validation import check_base, check_order
 from matinfo.plot.operands import Drawables, labelled
-from matinfo.plot.theme import axes_or_new, line_style
+from matinfo.plot.theme import axes_or_new, legend_label, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +79,7 @@ def entropy_profile(
     places = [position(alpha) for alpha in orders]
     for i, (name, eigenvalues) in enumerate(curves):
         heights = [eigenvalues.entropy(alpha) / unit for alpha in orders]
-        ax.plot(places, heights, label=name or None, markevery=marked, **line_style(ax, i))
+        ax.plot(places, heights, label=legend_label(name), markevery=marked, **line_style(ax, i))
     ax.set_xticks([position(alpha) for alpha in _TICKS], list(_TICKS.values()))
     ax.set(xlabel="order α", ylabel=f"entropy ({unit_name(base)})", xlim=(-0.02, 1.02))
     low, high = ax.get_ylim()

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from matinfo.plot.eigenvalues import Eigenvalues, eigenvalues_of
 from matinfo.plot.operands import Drawables, labelled
-from matinfo.plot.theme import SEQUENTIAL, axes_or_new, contrast, ground_of, line_style, matplotlib_module
+from matinfo.plot.theme import (
+    SEQUENTIAL,
+    axes_or_new,
+    contrast,
+    ground_of,
+    legend_label,
+    line_style,
+    matplotlib_module,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,9 +72,8 @@ def spectrum(K: Drawables, *, labels: str | Sequence[str] | None = None, ax: Axe
         look = line_style(ax, i)
         text = f"effective rank {rank:.3g}"
         index = np.arange(1, len(kept) + 1)
-        ax.plot(
-            index, kept, label=f"{name}: {text}" if name else text, markevery=(0.04 * (i % 4), 0.16), **look
-        )
+        label = legend_label(f"{name}: {text}" if name else text)
+        ax.plot(index, kept, label=label, markevery=(0.04 * (i % 4), 0.16), **look)
         at = min(rank, float(len(kept)))
         height = np.exp(np.interp(np.log(at), np.log(index), np.log(kept)))
         ax.plot(

@@ -30,7 +30,12 @@ def unit_of(quantity: str) -> str:
 def columns_of(table: Table) -> dict[str, list[Any]]:
     """Columns of one length; what a row does not have is None."""
     if isinstance(table, Mapping):
-        columns = {str(name): list(np.asarray(_plain(column))) for name, column in table.items()}
+        columns = {
+            str(name): list(plain(column))
+            if isinstance(column, Tensor)
+            else [plain(value) for value in column]
+            for name, column in table.items()
+        }
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Expected columns of one length, got {lengths}.")
@@ -41,16 +46,20 @@ def columns_of(table: Table) -> dict[str, list[Any]]:
             "Expected rows that are mappings from quantities to numbers, or one mapping of columns."
         )
     names = dict.fromkeys(str(name) for row in rows for name in row)
-    return {name: [_plain(row.get(name)) for row in rows] for name in names}
+    return {name: [plain(row.get(name)) for row in rows] for name in names}
 
 
-def _plain(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+def plain(value: Any) -> Any:
+    """NumPy for a Tensor; float64 for floating point, as NumPy lacks bfloat16."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach().cpu()
+    return (value.double() if value.is_floating_point() else value).numpy()
 
 
 def is_number(value: Any) -> bool:
     """Whether this is a number that can be drawn (not a truth value)."""
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, np.ndarray):
         return value.ndim == 0 and value.dtype.kind in "fiu"
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)

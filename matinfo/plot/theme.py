@@ -141,6 +141,11 @@ def line_style(ax: Axes, index: int) -> dict[str, Any]:
     }
 
 
+def legend_label(name: str) -> str | None:
+    """A name as the label of a line: matplotlib leaves out of legends what starts with an underscore."""
+    return f" {name}" if name.startswith("_") else name or None
+
+
 def new_axes(count: int = 1, *, columns: int = 3, size: tuple[float, float] = (5.6, 3.8)) -> list[Axes]:
     """Axes in a new pyplot figure, side by side, with a light grid and no box."""
     pyplot = matplotlib_module("pyplot")

@@ -67,6 +67,11 @@ def pulled_back(operator: SymmetricOperator, cotangents: list[Cotangent]) -> Ite
     return _to_matrix(operator, cotangents)
 
 
+def squared_length(tensors: list[Tensor]) -> float:
+    """Squared Euclidean norm of a gradient, by rows."""
+    return sum([float(torch.linalg.vector_norm(tensor, dim=-1).square().sum()) for tensor in tensors])
+
+
 def _to_matrix(operator: DenseOperator, cotangents: list[Cotangent]) -> Iterator[list[Tensor]]:
     everything = slice(0, operator.shape[0])
     for cotangent in cotangents:

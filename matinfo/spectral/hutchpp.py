@@ -12,7 +12,6 @@ Hutchinson's estimator.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -21,10 +20,15 @@ from torch import Tensor
 from matinfo._validation import check_positive_semidefinite
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.operators import SymmetricOperator
-from matinfo.spectral.stochastic import Lanczos, Rules, ScalarFunction, degrees_of_freedom, rademacher
-
-_ROUNDOFF = 16 * torch.finfo(torch.float64).eps
-"""By how much of the largest eigenvalue the recurrence may displace an eigenvalue."""
+from matinfo.spectral.stochastic import (
+    Lanczos,
+    Rules,
+    ScalarFunction,
+    displacement,
+    fit_of_others,
+    rademacher,
+    standard_error,
+)
 
 _NEGLIGIBLE = 1e-12
 """A share of ``tr P`` or ``|P|_F^2`` that a difference in float64 no longer shows to some digits."""
@@ -135,12 +139,10 @@ class SketchedTrace:
         rules, sizes = Rules.joined(self.parts), torch.cat(self.sizes)
         exact = [float(self.n - self.width), 1.0, self.squared]
         value = truncation = roundoff = 0.0
-        delta = _ROUNDOFF * float(rules.nodes.max()) + self.operator.noise * math.sqrt(
-            (self.squared or 1.0) / self.n
-        )
+        every = torch.cat([part.nodes.flatten() for part in (rules, self.captured) if part is not None])
+        delta = displacement(float(every.max()), self.n, self.squared, self.operator.noise)
         if self.captured is not None:
             inside = self.captured
-            delta = max(delta, _ROUNDOFF * float(inside.nodes.max()))
             gauss, radau = self._forms(inside)
             value = float(((gauss + radau) / 2).sum())
             truncation = float((radau - gauss).abs().sum()) / 2
@@ -150,14 +152,12 @@ class SketchedTrace:
             exact[2] = (
                 None if self.squared is None else _remaining(self.squared, float((weights * nodes**2).sum()))
             )
-        every = torch.cat([part.nodes.flatten() for part in (rules, self.captured) if part is not None])
         check_positive_semidefinite(torch.stack(every.aminmax()), max(1e-6, 10 * self.operator.noise))
         gauss, radau = (sizes * form for form in self._forms(rules))
         samples = (gauss + radau) / 2 + _corrections(rules, sizes, self.f, exact)
-        spread = float((samples - samples.mean()).square().sum())
         return Sketched(
             value=value + float(samples.mean()),
-            standard_error=math.sqrt(spread / degrees_of_freedom(len(samples)) / len(samples)),
+            standard_error=standard_error(samples),
             truncation=truncation + float((radau - gauss).abs().mean()) / 2,
             roundoff=roundoff + _roundoff(rules, sizes, self.f, delta) / len(sizes),
         )
@@ -209,11 +209,7 @@ def _corrections(rules: Rules, sizes: Tensor, f: ScalarFunction, exact: list[flo
     known = x.new_tensor([exact[j] / top**j for j in used])  # type: ignore[operator]
 
     moments = (weights[..., None] * powers).sum(1)
-    normal = torch.einsum("sm,smi,smj->sij", weights, powers, powers)
-    right = torch.einsum("sm,smi,sm->si", weights, powers, f(x))
-    others = torch.linalg.pinv(normal.sum(0) - normal, rtol=1e-10, hermitian=True)
-    fit = (others @ (right.sum(0) - right)[..., None])[..., 0]
-    return (fit * (known - moments)).sum(1)
+    return (fit_of_others(weights, powers, f(x)) * (known - moments)).sum(1)
 
 
 def _symmetric(A: Tensor) -> Tensor:

@@ -119,8 +119,11 @@ class SciPyOperator:
                 "Expected trace to be given for a LinearOperator, whose products do not show it, got None. "
                 "Pass estimate_entropy(K, trace=...); it must be exact."
             )
-        self.K = K.tocsr().astype(np.float64) if self.is_sparse else K
-        self.total = float(K.diagonal().sum()) if total is None else check_positive(total, "trace")
+        self.K = K
+        if self.is_sparse:
+            self.K = K.astype(np.float64).tocsr()  # a copy
+            self.K.sum_duplicates()  # entries that are split in parts would not give |K|_F
+        self.total = float(self.K.diagonal().sum()) if total is None else check_positive(total, "trace")
         self.shape = (K.shape[0], K.shape[1])
 
     def matmat(self, V: Tensor) -> Tensor:

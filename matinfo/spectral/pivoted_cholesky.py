@@ -11,12 +11,25 @@ RANK_TOLERANCE = 1e-10
 """Pivots below this share of the largest diagonal entry are dependent on those before: dividing by them, or taking the
 gradient of that, would only raise round-off."""
 
+_ROUNDINGS = 8
+"""A kernel value may be off by a few roundings: those of the distance as well as its own."""
+
+
+def rank_tolerance(dtype: torch.dtype, count: int) -> float:
+    """The tolerance for entries rounded to a dtype.
+
+    Rounding moves the eigenvalues of the block of ``count`` pivots by up to ``count eps`` of the largest entry.
+    """
+    eps = torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+    return max(RANK_TOLERANCE, _ROUNDINGS * count * eps)
+
 
 def select_pivots(
     column: Callable[[int], Tensor],
     diagonal: Tensor,
     count: int,
     *,
+    tolerance: float = RANK_TOLERANCE,
     candidates: Tensor | None = None,
     at_random: bool = False,
     generator: torch.Generator | None = None,
@@ -27,6 +40,7 @@ def select_pivots(
         column: Column of an index, ``(n,)``; asked for once for every index that is returned.
         diagonal: Diagonal of the matrix, ``(n,)``.
         count: Largest number of pivots.
+        tolerance: Share of the largest diagonal entry at which a column counts as dependent.
         candidates: Indices to choose from; None for all.
         at_random: Whether to draw in proportion to the remaining diagonal instead of taking its largest entry.
         generator: For the draws.
@@ -35,7 +49,7 @@ def select_pivots(
     if candidates is not None:
         allowed[candidates] = 1.0
     remaining = diagonal.clone()
-    least = RANK_TOLERANCE * float(diagonal.max())
+    least = tolerance * float(diagonal.max())
     factor = diagonal.new_zeros(len(diagonal), count)
     chosen: list[int] = []
     while len(chosen) < count:

@@ -128,6 +128,10 @@ class Rules(NamedTuple):
         """The rules of several batches of probes; shorter ones get nodes of no weight."""
         return cls(*[_stack(list(columns)) for columns in zip(*parts, strict=True)])
 
+    def over(self, scale: float) -> Rules:
+        """The rules of the matrix divided by ``scale``."""
+        return Rules(self.nodes / scale, self.weights, self.radau_nodes / scale, self.radau_weights)
+
 
 def _stack(columns: list[Tensor]) -> Tensor:
     width = max([column.shape[1] for column in columns])
@@ -152,9 +156,15 @@ class TraceEstimate(NamedTuple):
 
 
 def estimate_trace(
-    rules: Rules, f: ScalarFunction, n: int, squared: float | None, *, noise: float = 0.0
+    rules: Rules,
+    f: ScalarFunction,
+    n: int,
+    squared: float | None,
+    *,
+    total: float = 1.0,
+    noise: float = 0.0,
 ) -> TraceEstimate:
-    """Estimate ``tr f(P)`` for a matrix of trace one from the rules of at least two probes.
+    """Estimate ``tr f(P)`` from the rules of at least two probes.
 
     The fit that is taken out of probe i is that of the other probes, so that the mean stays exact.
 
@@ -163,6 +173,7 @@ def estimate_trace(
         f: The function, on x >= 0.
         n: Order of the matrix.
         squared: ``|P|_F^2``; None to fit by ``1, x`` only.
+        total: ``tr P``.
         noise: Relative rounding of the entries of P. It moves the eigenvalues by ``noise |P|_F / sqrt(n)`` in the root
             mean square (Hoffman and Wielandt).
     """
@@ -170,7 +181,7 @@ def estimate_trace(
     x, weights = rules.nodes.clamp_min(0.0), rules.weights
     top = x.max()
     powers = torch.stack([torch.ones_like(x), x / top, (x / top).square()][: 2 if squared is None else 3], -1)
-    exact = [float(n), 1 / float(top), (squared or 0.0) / float(top) ** 2][: powers.shape[-1]]
+    exact = [float(n), total / float(top), (squared or 0.0) / float(top) ** 2][: powers.shape[-1]]
 
     values = f(x)
     gauss = (weights * values).sum(1)
@@ -180,16 +191,26 @@ def estimate_trace(
 
     width = n * ((rules.radau_weights * f(rules.radau_nodes.clamp_min(0.0))).sum(1) - gauss)
     samples = n * gauss + width / 2 + correction
-    delta = displacement(float(top), n, squared, noise)
+    delta = displacement(float(top), n, total**2 if squared is None else squared, noise)
     moved = torch.maximum((f(x + delta) - values).abs(), (f((x - delta).clamp_min(0.0)) - values).abs())
-    spread = (samples - samples.mean()).square().sum()
     return TraceEstimate(
         value=float(samples.mean()),
-        standard_error=math.sqrt(float(spread) / degrees_of_freedom(len(samples)) / len(samples)),
+        standard_error=standard_error(samples),
         truncation=float(width.abs().mean()) / 2,
         roundoff=n * float((weights * moved).sum(1).mean()),
         samples=samples,
     )
+
+
+def standard_error(samples: Tensor) -> float:
+    """Standard error of the mean of samples that three coefficients were fitted to, ``(s,)`` of any size.
+
+    Deviations are squared over the largest of them: traces of high powers are tiny, and their squares would be zero.
+    """
+    deviations = samples - samples.mean()
+    size = float(deviations.abs().max()) or 1.0
+    spread = float((deviations / size).square().sum())
+    return size * math.sqrt(spread / degrees_of_freedom(len(samples)) / len(samples))
 
 
 def displacement(top: float, n: int, squared: float | None, noise: float) -> float:

@@ -14,7 +14,7 @@ from matinfo._validation import check_positive_semidefinite
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.hutchpp import SketchedTrace, gaussian
 from matinfo.spectral.operators import SymmetricOperator
-from matinfo.spectral.stochastic import ScalarFunction, degrees_of_freedom
+from matinfo.spectral.stochastic import ScalarFunction, degrees_of_freedom, displacement
 from matinfo.spectral.xtrace import exchangeable_trace, power_images
 
 METHODS = ("auto", "hutchinson", "hutch++")
@@ -117,9 +117,7 @@ def _exact(problem: Problem) -> Found:
     check_positive_semidefinite(eigenvalues, max(1e-6, 10 * operator.noise))
     x = eigenvalues.clamp_min(0.0) / operator.trace()
     value = problem.f(x)
-    delta = float(x[-1]) * 16 * torch.finfo(x.dtype).eps + operator.noise * float(x.norm()) / math.sqrt(
-        problem.n
-    )
+    delta = displacement(float(x[-1]), problem.n, float(x.square().sum()), operator.noise)
     moved = torch.maximum(
         (problem.f(x + delta) - value).abs(), (problem.f((x - delta).clamp_min(0.0)) - value).abs()
     )

@@ -52,9 +52,11 @@ def exchangeable_trace(probes: Tensor, images: Tensor) -> ExchangeableTrace:
         ValueError: If A is clearly not positive semi-definite.
     """
     n, k = probes.shape
+    size = float(images.abs().max())
+    if size == 0 or not math.isfinite(size):
+        return ExchangeableTrace(size, size)
+    images = images / size  # of a high power they are so small that their squares would be zero
     scale = float(torch.linalg.matrix_norm(images)) / math.sqrt(n)
-    if scale == 0 or not math.isfinite(scale):
-        return ExchangeableTrace(scale, scale)
     lengths = torch.linalg.qr(probes, mode="r").R
     shift = (
         scale * torch.finfo(images.dtype).eps
@@ -67,7 +69,7 @@ def exchangeable_trace(probes: Tensor, images: Tensor) -> ExchangeableTrace:
             value = leave_one_out(lengths, outer, inner, n).mean()
             deleted = _deleted(lengths, outer, inner, n)
             spread = (deleted - deleted.mean()).square().mean() * k
-            return ExchangeableTrace(float(value) - n * shift, math.sqrt(float(spread)))
+            return ExchangeableTrace(size * (float(value) - n * shift), size * math.sqrt(float(spread)))
         shift *= 10
     raise ValueError(
         "Expected a positive semi-definite matrix, got a negative quadratic form beyond round-off. Use "

@@ -15,6 +15,7 @@ from matinfo._streams import (
     StreamGram,
     check_not_empty,
     check_rows,
+    constant_column,
     converted,
     good_rows,
     singular_value_rank,
@@ -180,10 +181,7 @@ class CovarianceAccumulator(Stream):
         """
         M = self._symmetric()
         variance = M.diagonal()
-        roundoff = 0.0 * variance
-        if self._center:
-            roundoff = self._count * (4 * self._eps * self._mean.double()).square()
-        scale = torch.where(variance <= roundoff, 0.0, variance.rsqrt())
+        scale = torch.where(variance <= 0, 0.0, variance.rsqrt())
         result = M * scale[:, None] * scale
         result.diagonal().copy_(torch.where(variance.isnan(), variance, 1.0))
         return self._out(result)
@@ -250,7 +248,7 @@ class CovarianceAccumulator(Stream):
             A scalar, a number of dimensions, float64.
 
         Raises:
-            ValueError: If offset < 0 or no row has been added.
+            ValueError: If offset < 0, no row has been added, or all rows are zero.
         """
         return self._out(singular_value_rank(self._symmetric(), self._count, offset))
 
@@ -282,7 +280,12 @@ class CovarianceAccumulator(Stream):
         check_not_empty(self._count, self._skipped)
         moment = self._moment.double()
         moment = (moment + moment.mT) / 2
-        return moment if self._dtype == torch.float64 else without_roundoff(moment, self._dtype)
+        if self._dtype != torch.float64:
+            moment = without_roundoff(moment, self._dtype)
+        if not self._center:
+            return moment
+        constant = moment.diagonal() <= constant_column(self._count, self._mean.double(), self._eps)
+        return moment.masked_fill(constant[:, None] | constant, 0.0)
 
     def _absorb(self, Z: Tensor, given: torch.dtype) -> None:
         """Add a block of rows that have been checked and are in the dtype of the sums."""

@@ -32,6 +32,7 @@ def accumulate(loader: Iterable[Any], accumulator: S, *, extract: Callable[[Any]
         ValueError: If a batch is refused: another width, or a row that is not finite under ``nan="error"``. The
             message names the batch; those before it stay added.
         TypeError: If a batch is not features, or ``accumulator`` is not an accumulator.
+        Exception: What ``extract`` raises, as it is, with a note of the batch from Python 3.11 on.
 
     Notes:
         Memory of one batch beside the accumulator. The mode of a model in ``extract`` is left as it is: call
@@ -58,9 +59,15 @@ def accumulate(loader: Iterable[Any], accumulator: S, *, extract: Callable[[Any]
         try:
             with torch.no_grad():
                 found = batch if extract is None else extract(batch)
-                accumulator.update(*_features(found, accumulator.streams, exact=extract is not None))
+        except Exception as error:
+            if hasattr(error, "add_note"):  # Python 3.11
+                error.add_note(f"Batch {i} of the loader.")
+            raise
+        try:
+            accumulator.update(*_features(found, accumulator.streams, exact=extract is not None))
         except (ValueError, TypeError) as error:
-            raise type(error)(f"{error} (Batch {i} of the loader.)") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{error} (Batch {i} of the loader.)") from error
     return accumulator
 
 
