@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -265,10 +266,12 @@ def test_python_versions_of_the_classifiers_are_those_that_are_allowed():
 
 
 def make(*words):
-    """What make would run, one command a line."""
+    """What make would run, one command a line; also where make itself has started these tests."""
+    outside = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
     done = subprocess.run(
-        ["make", "--dry-run", *words, "PYTHON=python"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        ["make", "--dry-run", "--no-print-directory", *words, "PYTHON=python"],
+        cwd=ROOT, env=outside, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
