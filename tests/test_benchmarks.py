@@ -249,6 +249,7 @@ def test_gradient_of_returns_value_and_gradient_and_value_of_the_value_alone():
 # --- the programs ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_program_writes_numbers_tables_and_plot(tmp_path):
     cases = [
         "--case",

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import check_theorems
 import pytest
+import run_paper
 import torch
 from trainlib.logs import read_metrics
 
@@ -130,12 +132,10 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(run_script, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "script", [["check_theorems.py"], ["run_paper.py", "figure3", "--scale", "digits"]], ids=str
+    ("program", "options"), [(check_theorems, []), (run_paper, ["figure3", "--scale", "digits"])]
 )
-def test_programs_that_start_others_refuse_torchrun(script, tmp_path):
-    environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
-    command = [sys.executable, str(SCRIPTS / script[0]), *script[1:], "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 2
-    assert "torchrun: this program runs as one process; start it with python" in done.stderr
+def test_programs_that_start_others_refuse_torchrun(program, options, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert program.main([*options, "--out", str(tmp_path / "out")]) == 2
+    assert "torchrun: this program runs as one process; start it with python" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
