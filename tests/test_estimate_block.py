@@ -114,6 +114,19 @@ def test_interval_covers_the_truth_in_93_of_100_runs(alpha, runs):
     assert hits >= 0.93 * runs * len(SPECTRA)
 
 
+def test_directions_of_barely_more_than_round_off_stay_orthogonal():
+    # With this seed the second block had one, and T an eigenvalue of -3e-5 that the matrix has not.
+    lanczos = BlockLanczos(
+        as_operator(torch.from_numpy(MATRICES["low rank"])),
+        rademacher(as_operator(torch.eye(N)), 20, seeded(97)).double(),
+    )
+    for _ in range(3):
+        lanczos.step()
+    basis = torch.cat(lanczos._blocks, 1)
+    assert (basis.mT @ basis - torch.eye(basis.shape[1])).abs().max() < 1e-13
+    assert lanczos.rules(SPECTRA["low rank"].sum()).nodes.min() > -1e-14
+
+
 @pytest.mark.parametrize("block", [False, True])
 def test_rtol_is_met_in_fewer_steps_by_blocks(block):
     K = KernelOperator(torch.from_numpy(np.random.default_rng(0).standard_normal((500, 8))))

@@ -41,6 +41,10 @@ class BlockLanczos:
             images = images - basis @ (basis.mT @ images)
         scale = max([float(D.abs().amax()) for D in self._diagonal if D.numel()])
         following, below = _orthonormal(images, scale)
+        if following.shape[1]:
+            # Directions of barely more than round-off have lost their orthogonality to the basis in the division.
+            following, R = torch.linalg.qr(following - basis @ (basis.mT @ following))
+            below = R @ below
         self._blocks.append(following)
         self._below.append(below)
         self.degree += 1
