@@ -8,11 +8,11 @@ import warnings
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_count, check_frobenius_norm, check_order, check_trace
+from matinfo._validation import check_count, check_order
 from matinfo.estimate.result import Estimate
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.functions import Power, Tsallis
-from matinfo.spectral.operators import KernelOperator, SymmetricOperator
+from matinfo.spectral.operators import KernelOperator, SymmetricOperator, checked_moments
 from matinfo.spectral.stochastic import Lanczos, Rules, TraceEstimate, estimate_trace, rademacher
 
 _FIRST_PROBES = 16
@@ -44,13 +44,7 @@ class Estimator:
         self.operator, self.alpha, self.generator = operator, alpha, generator
         self.block = isinstance(operator, KernelOperator) if block is None else block
         self.n = operator.shape[0]
-        self.total = operator.trace()
-        squared = operator.frobenius_squared()
-        if not (math.isfinite(self.total) and (squared is None or math.isfinite(squared))):
-            raise ValueError("Expected K to be finite, got an infinite or NaN entry.")
-        check_trace(torch.tensor(self.total, dtype=torch.float64))
-        if squared is not None:
-            check_frobenius_norm(*torch.tensor([squared, self.total], dtype=torch.float64))
+        self.total, squared = checked_moments(operator)
         self.squared = None if squared is None else squared / self.total**2
         self.rounding = 16 * operator.noise * (1 + math.log(self.n))
         self.is_power = abs(alpha - 1) > _NEAR_ONE

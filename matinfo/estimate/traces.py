@@ -11,13 +11,11 @@ import torch
 from matinfo._validation import (
     check_choice,
     check_count,
-    check_frobenius_norm,
     check_positive,
-    check_trace,
 )
 from matinfo.estimate.result import Estimate
 from matinfo.spectral.functions import Power
-from matinfo.spectral.operators import SymmetricOperator, as_operator
+from matinfo.spectral.operators import as_operator, checked_moments
 from matinfo.spectral.precision import without_autocast
 from matinfo.spectral.trace_methods import METHODS, POWER_METHODS, Found, Problem, solve
 
@@ -109,9 +107,9 @@ def estimate_trace_power(
     with torch.no_grad():
         operator = as_operator(K, total=trace)
         with without_autocast(operator.device):
-            squared = _check_moments(operator)
+            total, squared = checked_moments(operator)
             if power == 2 and squared is not None:
-                value = squared / operator.trace() ** 2
+                value = squared / total**2
                 return Estimate(value, 0.0, 16 * operator.noise * value, 0, 0)
             problem = Problem(operator, Power(power).value, power, power, generator)
             goal = None if rtol is None else lambda value: rtol * max(value, 0.0)
@@ -192,8 +190,7 @@ def estimate_tcr(
     with torch.no_grad():
         operator = as_operator(K, total=trace)
         with without_autocast(operator.device):
-            _check_moments(operator)
-            scale = operator.trace() / mu
+            scale = checked_moments(operator)[0] / mu
             steps = min(degree or (_DEGREE if rtol is None else _HIGHEST_DEGREE), operator.shape[0])
             problem = Problem(operator, lambda x: torch.log1p(scale * x), None, steps, generator)
             goal = None if rtol is None else lambda value: rtol * max(value, _SMALLEST)
@@ -212,17 +209,6 @@ def _check_arguments(rtol: float | None, probes: int | None, method: str, method
 
 def _vectors(rtol: float | None, probes: int | None) -> int:
     return probes or (_PROBES if rtol is None else _MOST_PROBES)
-
-
-def _check_moments(operator: SymmetricOperator) -> float | None:
-    """The squared Frobenius norm where it is known; a matrix that cannot be positive semi-definite is refused."""
-    total, squared = operator.trace(), operator.frobenius_squared()
-    if not (math.isfinite(total) and (squared is None or math.isfinite(squared))):
-        raise ValueError("Expected K to be finite, got an infinite or NaN entry.")
-    check_trace(torch.tensor(total, dtype=torch.float64))
-    if squared is not None:
-        check_frobenius_norm(*torch.tensor([squared, total], dtype=torch.float64))
-    return squared
 
 
 def _result(found: Found, rtol: float | None, size: float) -> Estimate:

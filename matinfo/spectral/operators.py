@@ -16,7 +16,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_matrix, check_positive
+from matinfo._validation import check_frobenius_norm, check_matrix, check_positive, check_trace
 from matinfo.operands import Gram, as_tensor
 from matinfo.spectral.frobenius import frobenius_squared
 from matinfo.spectral.kernel_operator import KernelOperator
@@ -31,6 +31,7 @@ __all__ = [
     "SciPyOperator",
     "SymmetricOperator",
     "as_operator",
+    "checked_moments",
     "smaller_side",
 ]
 
@@ -152,6 +153,17 @@ def as_operator(K: Any, *, total: float | None = None) -> SymmetricOperator:
     if isinstance(K, scipy.sparse.linalg.LinearOperator) or scipy.sparse.issparse(K):
         return _symmetric(SciPyOperator(K, total))
     return DenseOperator(as_tensor(K) if isinstance(K, np.ndarray) else K)
+
+
+def checked_moments(operator: SymmetricOperator) -> tuple[float, float | None]:
+    """Trace and, where it is known, squared Frobenius norm; what cannot be positive semi-definite is refused."""
+    total, squared = operator.trace(), operator.frobenius_squared()
+    if not (math.isfinite(total) and (squared is None or math.isfinite(squared))):
+        raise ValueError("Expected K to be finite, got an infinite or NaN entry.")
+    check_trace(torch.tensor(total, dtype=torch.float64))
+    if squared is not None:
+        check_frobenius_norm(*torch.tensor([squared, total], dtype=torch.float64))
+    return total, squared
 
 
 def smaller_side(operator: SymmetricOperator) -> SymmetricOperator:
