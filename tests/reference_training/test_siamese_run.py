@@ -18,7 +18,7 @@ from trainlib.data import load_dataset
 from trainlib.logs import read_metrics
 from trainlib.siamese.base import SiameseMethod, measured_views
 from trainlib.siamese.config import SiameseRunConfig
-from trainlib.siamese.instrument import batch_information, divergences, shared_information
+from trainlib.siamese.instrument import batch_information, correlations, divergences, shared_information
 from trainlib.siamese.registry import METHOD_CLASSES
 from trainlib.step import StepOutput
 
@@ -61,13 +61,13 @@ def test_shared_information_equals_its_definition_on_column_normalised_features(
         (lambda z: z.T @ z)(z.double().numpy() / np.linalg.norm(z.double().numpy(), axis=0)) for z in pair
     )
     joint = naive_entropy(K1 * K2)
-    values = shared_information(*pair)
+    values = shared_information(*correlations(*pair))
     assert values["joint_entropy"] == pytest.approx(joint, rel=1e-5)
     assert values["mutual_information"] == pytest.approx(
         naive_entropy(K1) + naive_entropy(K2) - joint, rel=1e-5
     )
     mixed = naive_entropy((K1 + K2) / 2)
-    assert divergences(*pair)["matrix_js"] == pytest.approx(
+    assert divergences(*correlations(*pair))["matrix_js"] == pytest.approx(
         mixed - (naive_entropy(K1) + naive_entropy(K2)) / 2, rel=1e-4
     )
 

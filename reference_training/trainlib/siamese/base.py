@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trainlib import ranks
 from trainlib.evaluate import extract, knn_accuracy
 from trainlib.method import Measurements, Method
-from trainlib.siamese.instrument import divergences, reconstruction_bound, shared_information
+from trainlib.siamese.instrument import correlations, divergences, reconstruction_bound, shared_information
 from trainlib.siamese.networks import Branch, calibrate
 from trainlib.siamese.optimizers import PROBE_LR, make_optimizer
 from trainlib.siamese.pictures import draw_training, draw_views
@@ -146,10 +146,11 @@ class SiameseMethod(Method):
             branches = self.branches(*views)
         bank, bank_labels = extract(encode, dataset, "train", self.config.knn_images)
         query, query_labels = extract(encode, dataset, "test", limit)
+        matrices = {name: correlations(*pair) for name, pair in branches.items()}
         return {
             name: {
-                **shared_information(*pair),
-                **divergences(*pair),
+                **shared_information(*matrices[name]),
+                **divergences(*matrices[name]),
                 **reconstruction_bound(*pair),
                 "knn_accuracy": knn_accuracy(
                     bank[name], bank_labels, query[name], query_labels, dataset.classes

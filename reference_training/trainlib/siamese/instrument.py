@@ -10,9 +10,14 @@ from matinfo.losses import sphere_entropy, sphere_reconstruction
 
 
 @torch.no_grad()
-def shared_information(features1: Tensor, features2: Tensor) -> dict[str, float]:
-    """Mutual information and joint entropy (order 1, nats) of the column-normalised correlation matrices."""
-    K1, K2 = correlation(features1), correlation(features2)
+def correlations(features1: Tensor, features2: Tensor) -> tuple[Tensor, Tensor]:
+    """The column-normalised correlation matrices, on which everything here but the bound is measured."""
+    return correlation(features1), correlation(features2)
+
+
+@torch.no_grad()
+def shared_information(K1: Tensor, K2: Tensor) -> dict[str, float]:
+    """Mutual information and joint entropy (order 1, nats) of two correlation matrices."""
     return {
         "mutual_information": float(mutual_information(K1, K2)),
         "joint_entropy": float(joint_entropy(K1, K2)),
@@ -20,9 +25,8 @@ def shared_information(features1: Tensor, features2: Tensor) -> dict[str, float]
 
 
 @torch.no_grad()
-def divergences(features1: Tensor, features2: Tensor) -> dict[str, float]:
-    """Jensen-Shannon divergences of the same matrices: of the matrices, and of their sorted spectra."""
-    K1, K2 = correlation(features1), correlation(features2)
+def divergences(K1: Tensor, K2: Tensor) -> dict[str, float]:
+    """Jensen-Shannon divergences of two correlation matrices: of the matrices, and of their sorted spectra."""
     return {"matrix_js": float(matrix_js(K1, K2)), "spectrum_js": float(spectrum_js(K1, K2))}
 
 
@@ -39,4 +43,6 @@ def batch_information(config, output) -> dict[str, float]:
     """What each line of the training log says of the two projections that entered the loss."""
     if not config.method.instrument:
         return {}
-    return {f"batch_{name}": value for name, value in shared_information(*output.views).items()}
+    return {
+        f"batch_{name}": value for name, value in shared_information(*correlations(*output.views)).items()
+    }
