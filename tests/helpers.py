@@ -1,4 +1,4 @@
-"""The three lines every test file needs."""
+"""The few lines that many test files need."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def grad(function, x: torch.Tensor) -> torch.Tensor:
     """Gradient of a scalar function at x by reverse mode."""
     x = x.detach().clone().requires_grad_()
     return torch.autograd.grad(function(x), x)[0]
+
+
+def seeded(seed=0) -> torch.Generator:
+    """A generator of its own for one draw."""
+    return torch.Generator().manual_seed(seed)

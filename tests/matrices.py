@@ -259,3 +259,13 @@ def feature_matrices(draw, max_n=12, max_d=12):
         )
     Z = relu_features(n, d, seed=seed)
     return Z if Z.any() else features(n, d, seed)
+
+
+def decays(n) -> dict[str, np.ndarray]:
+    """Spectra of order n that estimates find easy or hard: two decays, nearly flat, and of rank 24."""
+    return {
+        "power law": np.arange(1.0, n + 1) ** -1.5,
+        "exponential": np.exp(-np.arange(n) / 20.0),
+        "near identity": 1 + 0.05 * np.random.default_rng(3).standard_normal(n),
+        "low rank": np.r_[np.random.default_rng(4).uniform(0.5, 2.0, 24), np.zeros(n - 24)],
+    }

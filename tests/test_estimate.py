@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
-from matrices import features, from_spectrum, low_rank_features, rbf_gram, symmetric
+from helpers import seeded
+from matrices import decays, features, from_spectrum, low_rank_features, rbf_gram, symmetric
 
 from matinfo import Gram, kernels, renyi_entropy
 from matinfo.estimate import Estimate, KernelOperator, estimate_entropy
@@ -17,21 +18,12 @@ from matinfo.spectral.stochastic import Lanczos, Rules, estimate_trace, rademach
 N = 240
 
 
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
-
 def entropy_of_spectrum(lam, alpha):
     p = lam[lam > 0] / lam.sum()
     return float(-(p * np.log(p)).sum() if alpha == 1 else np.log((p**alpha).sum()) / (1 - alpha))
 
 
-SPECTRA = {
-    "power law": np.arange(1.0, N + 1) ** -1.5,
-    "exponential": np.exp(-np.arange(N) / 20.0),
-    "near identity": 1 + 0.05 * np.random.default_rng(3).standard_normal(N),
-    "low rank": np.r_[np.random.default_rng(4).uniform(0.5, 2.0, 24), np.zeros(N - 24)],
-}
+SPECTRA = decays(N)
 MATRICES = {name: from_spectrum(lam, seed=1) for name, lam in SPECTRA.items()}
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from matrices import from_spectrum
+from helpers import seeded
+from matrices import decays, from_spectrum
 
 from matinfo.estimate import KernelOperator, estimate_entropy, stochastic_entropy
 from matinfo.spectral.block_lanczos import BlockLanczos
@@ -11,17 +12,8 @@ from matinfo.spectral.operators import as_operator
 from matinfo.spectral.stochastic import Lanczos, rademacher
 
 N = 200
-SPECTRA = {
-    "power law": np.arange(1.0, N + 1) ** -1.5,
-    "exponential": np.exp(-np.arange(N) / 20.0),
-    "near identity": 1 + 0.05 * np.random.default_rng(3).standard_normal(N),
-    "low rank": np.r_[np.random.default_rng(4).uniform(0.5, 2.0, 24), np.zeros(N - 24)],
-}
+SPECTRA = decays(N)
 MATRICES = {name: from_spectrum(lam, seed=1) for name, lam in SPECTRA.items()}
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def advanced(kind, K, start, degree):

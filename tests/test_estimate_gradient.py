@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from helpers import seeded
 from matrices import features, from_spectrum, rbf_gram
 
 from matinfo import Gram, kernels, renyi_entropy
@@ -14,10 +15,6 @@ from matinfo.estimate import KernelOperator, estimate_entropy, stochastic_entrop
 TALL, WIDE = torch.from_numpy(features(60, 7)), torch.from_numpy(features(40, 70))
 X = torch.from_numpy(features(50, 3, seed=2))
 SQUARE = torch.from_numpy(features(40, 50) @ features(40, 50).T)
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def matrix(A):

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
+from helpers import seeded
 from matrices import features, from_spectrum, rbf_gram
 
 from matinfo import Gram, matrix_tcr, renyi_entropy
@@ -22,10 +23,6 @@ SPECTRA = {
 MATRICES = {name: from_spectrum(lam, seed=1) for name, lam in SPECTRA.items()}
 METHODS = ("hutchinson", "hutch++", "xtrace", "auto")
 MU = 0.1
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def power_of(lam, power):

@@ -6,7 +6,7 @@ import matrices
 import numpy as np
 import pytest
 import torch
-from helpers import t
+from helpers import seeded, t
 from tolerances import relative_error
 from torch.autograd import gradcheck
 
@@ -18,10 +18,6 @@ from matinfo.spectral.pivoted_cholesky import select_pivots
 
 SAMPLING = ("random", "greedy", "uniform")
 KERNELS = {"rbf": rbf, "laplacian": laplacian}
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def samples(n=60, d=3, seed=0):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import seeded
 from matrices import from_spectrum
 from tolerances import relative_error
 
@@ -12,10 +13,6 @@ from matinfo.spectral.operators import as_operator
 from matinfo.spectral.xtrace import exchangeable_trace, leave_one_out, power_images
 
 N, K = 40, 9
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 SPECTRA = {
