@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
-from matinfo.spectral.stochastic import degrees_of_freedom
+from matinfo.spectral.stochastic import half_width
 
 _CONFIDENCE = 0.95
 
@@ -35,12 +33,7 @@ class Estimate:
         """Half the width of the confidence interval: Student's quantile times the standard error, plus the bias."""
         if not 0 < confidence < 1:
             raise ValueError(f"Expected confidence in (0, 1), got {confidence}.")
-        spread = (
-            stdtrit(degrees_of_freedom(self.probes), (1 + confidence) / 2) * self.standard_error
-            if self.probes
-            else 0.0
-        )
-        return float(spread + self.bias_bound)
+        return half_width(self.standard_error, self.bias_bound, self.probes, confidence)
 
     def interval(self, confidence: float = _CONFIDENCE) -> tuple[float, float]:
         """The confidence interval, ``value`` plus and minus :meth:`error`."""

@@ -231,6 +231,14 @@ def degrees_of_freedom(probes: int) -> int:
     return max(1, probes - 3)
 
 
+def half_width(standard_error: float, bias: float, probes: int, confidence: float) -> float:
+    """Of a confidence interval: Student's quantile times the standard error, plus the bias; no probes, no spread."""
+    from scipy.special import stdtrit  # a good part of the time that importing matinfo would take
+
+    spread = stdtrit(degrees_of_freedom(probes), (1 + confidence) / 2) * standard_error if probes else 0.0
+    return float(spread + bias)
+
+
 def rademacher(operator: SymmetricOperator, count: int, generator: torch.Generator | None) -> Tensor:
     """``(n, count)`` independent signs."""
     shape = (operator.shape[0], count)

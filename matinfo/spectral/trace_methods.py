@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 
 from matinfo._validation import check_positive_semidefinite
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.hutchpp import SketchedTrace, gaussian
 from matinfo.spectral.operators import SymmetricOperator
-from matinfo.spectral.stochastic import ScalarFunction, degrees_of_freedom, displacement
+from matinfo.spectral.stochastic import ScalarFunction, displacement, half_width
 from matinfo.spectral.xtrace import exchangeable_trace, power_images
 
 METHODS = ("auto", "hutchinson", "hutch++")
@@ -47,7 +46,7 @@ class Found(NamedTuple):
 
     def error(self) -> float:
         """Half the width of the 95 % interval."""
-        return float(stdtrit(degrees_of_freedom(self.probes), 0.975)) * self.standard_error + self.bias
+        return half_width(self.standard_error, self.bias, self.probes, 0.95)
 
 
 class Problem(NamedTuple):
