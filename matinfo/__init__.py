@@ -26,6 +26,7 @@ from matinfo.kernels import correlation
 from matinfo.operands import Gram
 from matinfo.rank import effective_rank, participation_ratio, rankme, vendi_score
 from matinfo.sandwiched import sandwiched_mutual_information
+from matinfo.spectrum import Spectrum, spectrum
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,8 @@ __all__ = [
     "Gram",
     "correlation",
     "kernels",
+    "spectrum",
+    "Spectrum",
     # entropies and information
     "renyi_entropy",
     "von_neumann_entropy",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from matinfo._record import is_recording, recording
-from matinfo.operands import Gram, as_tensor
+from matinfo.operands import as_tensor
 from matinfo.spectral.precision import at_least_float32, without_autocast
 
 P = ParamSpec("P")
@@ -29,15 +29,18 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        numpy = any([isinstance(a, np.ndarray) or (isinstance(a, Gram) and a.is_numpy) for a in args])
-        if numpy and any([isinstance(a, Tensor) or (isinstance(a, Gram) and not a.is_numpy) for a in args]):
+        kinds = [isinstance(a, np.ndarray) or getattr(a, "is_numpy", None) for a in args]
+        numpy = any(kinds)
+        if numpy and any(
+            [isinstance(a, Tensor) or kind is False for a, kind in zip(args, kinds, strict=True)]
+        ):
             raise TypeError(
                 "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
             )
         tensors = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in args]
-        operands = [a for a in tensors if isinstance(a, (Tensor, Gram))]  # torch 2.6 cannot compile a union
+        operands = [a for a in tensors if isinstance(a, Tensor) or hasattr(a, "given_dtype")]
         call = cast(Callable[..., Tensor], function)
-        with _context(function.__name__, operands):
+        with context(function.__name__, operands):
             result = call(*tensors, **kwargs)
         if numpy:
             return cast(R, result.double().numpy()[()])
@@ -46,7 +49,7 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def _context(name: str, operands: list[Any]) -> contextlib.AbstractContextManager:
+def context(name: str, operands: list[Any]) -> contextlib.AbstractContextManager:
     """Autocast off and the name on record, where there is anything to switch off or to record."""
     autocast = without_autocast(operands[0].device if operands else torch.device("cpu"))
     if torch.compiler.is_compiling() or not is_recording():
@@ -60,7 +63,7 @@ def _context(name: str, operands: list[Any]) -> contextlib.AbstractContextManage
 def _result_dtype(operands: list[Any]) -> torch.dtype:
     if len(operands) == 1 and isinstance(operands[0], Tensor):  # the common case
         return at_least_float32(operands[0].dtype)
-    dtypes = [a.given_dtype if isinstance(a, Gram) else a.dtype for a in operands]
+    dtypes = [a.dtype if isinstance(a, Tensor) else a.given_dtype for a in operands]
     dtypes = [dtype for dtype in dtypes if dtype.is_floating_point]
     return (
         at_least_float32(functools.reduce(torch.promote_types, dtypes))

@@ -51,6 +51,8 @@ def check_floating(x: object, name: str, *, gram: bool = True) -> Tensor:
 
 def _conversion(x: object, name: str) -> str:
     """How to make an array of what other libraries hold."""
+    if hasattr(x, "singular_values"):
+        return " A Spectrum holds eigenvalues alone: pass the matrix, or the features, that it is of."
     if hasattr(x, "to_numpy"):
         return f" Use {name}.to_numpy()."
     if hasattr(x, "toarray"):

@@ -9,19 +9,26 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_features, check_positive, values_are_readable
-from matinfo.operands import Gram, Operand, Side, as_operand, normalize_rows, smaller_side
+from matinfo.operands import Gram, Operand, Side, smaller_side
 from matinfo.spectral.functions import LogShift
 from matinfo.spectral.logdet import logdet_shifted
 from matinfo.spectral.trace_function import trace_function
 from matinfo.spectral.traces import trace
+from matinfo.spectrum import Spectrum, as_spectral, check_decomposed
 
 METHODS = ("auto", "eigh")
 
 
-def logdet_of(K: Operand, mu: float, order: int, *, method: str = "auto", precision: str = "auto") -> Tensor:
+def logdet_of(
+    K: Operand | Spectrum, mu: float, order: int, *, method: str = "auto", precision: str = "auto"
+) -> Tensor:
     """``log det(mu I + K)`` of an operand seen as a matrix of the given order (the rest of its spectrum is zero)."""
     check_choice(method, "method", METHODS)
     check_positive(mu, "mu", "log det(mu I + K) of a singular K is -inf at mu = 0.")
+    if isinstance(K, Spectrum):
+        check_decomposed(method, precision)
+        x = K.eigenvalues
+        return LogShift(mu).value(x).sum(-1) + (order - x.shape[-1]) * math.log(mu)
     side = smaller_side(K, precision=precision, sensitive=_float32_is_too_coarse(K, mu))
     padding = (order - side.given.shape[-1]) * math.log(mu)
     if method == "auto":
@@ -62,7 +69,7 @@ def _failed(value: Tensor, side: Side) -> bool:
 
 @quantity
 def tcr(
-    features: Tensor,
+    features: Tensor | Gram | Spectrum,
     mu: float = 1.0,
     *,
     normalize: bool = False,
@@ -74,7 +81,8 @@ def tcr(
     ``TCR_mu(Z) = log det(mu I_d + Z^T Z)``.
 
     Args:
-        features: Z, ``(..., n, d)``, Tensor or NumPy array, one row a sample.
+        features: Z, ``(..., n, d)``, Tensor or NumPy array, one row a sample; or their :class:`Gram`, or its
+            :class:`Spectrum`.
         mu: Ridge, > 0. The released M-MAE code's ``log det(I + (mu_c/d) Z^T Z)`` is this at ``mu = d/mu_c`` plus
             the constant ``-d log(mu)``.
         normalize: Whether to divide each row by its l2 norm first, as the definition assumes.
@@ -102,20 +110,21 @@ def tcr(
         >>> round(float(tcr(torch.eye(3), mu=1.0)), 4)  # 3 log 2
         2.0794
     """
-    Z = check_features(features, "features")
-    gram = Gram(normalize_rows(Z) if normalize else Z)
-    return logdet_of(gram, mu, Z.shape[-1], method=method, precision=precision)
+    K, width = _of_features(features, "tcr", normalize=normalize)
+    return logdet_of(K, mu, width, method=method, precision=precision)
 
 
 @quantity
-def matrix_tcr(K: Operand, mu: float = 1.0, *, method: str = "auto", precision: str = "auto") -> Tensor:
+def matrix_tcr(
+    K: Operand | Spectrum, mu: float = 1.0, *, method: str = "auto", precision: str = "auto"
+) -> Tensor:
     """Total coding rate of a positive semi-definite matrix.
 
     ``TCR_mu(K) = log det(mu I + K)``.
 
     Args:
-        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, or a :class:`Gram`. Not
-            normalised: scale matters.
+        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, a :class:`Gram` or a
+            :class:`Spectrum`. Not normalised: scale matters.
         mu: Ridge, > 0.
         method: ``"auto"`` (Cholesky) or ``"eigh"``.
         precision: ``"auto"``, ``"float32"`` or ``"float64"``.
@@ -139,18 +148,19 @@ def matrix_tcr(K: Operand, mu: float = 1.0, *, method: str = "auto", precision: 
         >>> round(float(matrix_tcr(torch.eye(3), mu=1.0)), 4)  # 3 log 2
         2.0794
     """
-    K = as_operand(K, "K", "matrix_tcr")
+    K = as_spectral(K, "K", "matrix_tcr")
     return logdet_of(K, mu, K.shape[-1], method=method, precision=precision)
 
 
 @quantity
-def coding_rate(features: Tensor, *, eps: float = 0.5, precision: str = "auto") -> Tensor:
+def coding_rate(features: Tensor | Gram | Spectrum, *, eps: float = 0.5, precision: str = "auto") -> Tensor:
     """Coding rate of MCR².
 
     ``R(Z) = 1/2 log det(I + d/(n eps^2) Z^T Z)``.
 
     Args:
-        features: Z, ``(..., n, d)``, Tensor or NumPy array; MCR² uses l2-normalised rows.
+        features: Z, ``(..., n, d)``, Tensor or NumPy array; or their :class:`Gram`, or its :class:`Spectrum`. MCR²
+            uses l2-normalised rows.
         eps: Distortion, > 0. (Published codes pass ``eps^2`` under this name.)
         precision: ``"auto"``, ``"float32"`` or ``"float64"``.
 
@@ -174,15 +184,35 @@ def coding_rate(features: Tensor, *, eps: float = 0.5, precision: str = "auto") 
         >>> round(float(coding_rate(torch.eye(4), eps=1.0)), 4)  # 2 log 2
         1.3863
     """
-    Z = check_features(features, "features")
     check_positive(eps, "eps")
-    return _rate(Z, Z.shape[-2], eps, precision)
+    K, width = _of_features(features, "coding_rate")
+    return _rate(K, width, K.shape[-1], eps, precision)
 
 
-def _rate(Z: Tensor, count: float, eps: float, precision: str) -> Tensor:
-    n, d = Z.shape[-2:]
-    ridge = count * eps**2 / d
-    return 0.5 * (logdet_of(Gram(Z), ridge, n, precision=precision) - n * math.log(ridge))
+def _of_features(
+    features: Tensor | Gram | Spectrum, function: str, *, normalize: bool = False
+) -> tuple[Gram | Spectrum, int]:
+    """What stands for the Gram matrix of features, and their number of columns."""
+    if not isinstance(features, Gram | Spectrum):
+        Z = check_features(features, "features")
+        return Gram(Z, normalize), Z.shape[-1]
+    if normalize:
+        raise ValueError(
+            f"Expected {function}(features, normalize=True) of features, got a {type(features).__name__}, whose rows "
+            "are what they are. Normalise where it is made: Gram(features, normalize=True)."
+        )
+    if features.width is None:
+        raise ValueError(
+            f"Expected {function} of features, got the Spectrum of a matrix. Use matrix_tcr(S) for the matrix, or "
+            "spectrum(Gram(features))."
+        )
+    return features, features.width
+
+
+def _rate(K: Gram | Spectrum, width: int, count: int, eps: float, precision: str) -> Tensor:
+    ridge = count * eps**2 / width
+    n = K.shape[-1]
+    return 0.5 * (logdet_of(K, ridge, n, precision=precision) - n * math.log(ridge))
 
 
 @quantity
@@ -231,7 +261,8 @@ def rate_reduction(features: Tensor, labels: Tensor, *, eps: float = 0.5, precis
         raise ValueError(
             f"Expected labels of shape ({n},) or memberships ({n}, k), got {tuple(labels.shape)}."
         )
-    total = _rate(Z, n, eps, precision)
+    d = Z.shape[-1]
+    total = _rate(Gram(Z), d, n, eps, precision)
     if labels.ndim == 1:
         if labels.is_floating_point():
             raise TypeError(
@@ -239,11 +270,10 @@ def rate_reduction(features: Tensor, labels: Tensor, *, eps: float = 0.5, precis
             )
         for label in labels.unique():
             members = Z[..., labels == label, :]
-            total = total - members.shape[-2] / n * _rate(members, members.shape[-2], eps, precision)
+            total = total - members.shape[-2] / n * _rate(Gram(members), d, members.shape[-2], eps, precision)
         return total
     if bool((labels < 0).any()):
         raise ValueError(f"Expected non-negative memberships, got {labels.min().item():.3g}.")
-    d = Z.shape[-1]
     for column in labels.to(Z.dtype).unbind(-1):
         count = column.detach().sum()
         if float(count) > 0:

@@ -10,12 +10,13 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_positive, check_trace
 from matinfo.operands import Operand, Side, as_operand, hadamard, smaller_side
-from matinfo.spectral.entropy_function import entropy_function
+from matinfo.spectral.entropy_function import entropy_function, entropy_of_eigenvalues
 from matinfo.spectral.frobenius import collision_entropy
 from matinfo.spectral.matrix_power import power_entropy
 from matinfo.spectral.precision import PRECISIONS
 from matinfo.spectral.quadrature import quadrature_entropy
 from matinfo.spectral.traces import largest_eigenvalue, numerical_rank, trace
+from matinfo.spectrum import Spectrum, as_spectral, check_decomposed
 
 METHODS = ("auto", "eigh", "frobenius", "power", "lanczos", "quadrature")
 
@@ -24,10 +25,19 @@ _SMALLEST_FOR_POWERS = 48
 
 
 def entropy_of(
-    K: Operand, alpha: float, *, method: str = "auto", precision: str = "auto", rtol: float | None = None
+    K: Operand | Spectrum,
+    alpha: float,
+    *,
+    method: str = "auto",
+    precision: str = "auto",
+    rtol: float | None = None,
 ) -> Tensor:
     """Rényi entropy in nats, float64: what every other quantity is made of."""
     check_choice(precision, "precision", PRECISIONS)
+    if isinstance(K, Spectrum):
+        check_decomposed(method, precision)
+        check_trace(K.eigenvalues.detach().sum(-1))
+        return entropy_of_eigenvalues(K.eigenvalues, alpha, K.noise)
     side = smaller_side(K, precision=precision, sensitive=alpha < 1)
     total = trace(side.given.detach())
     check_trace(total)
@@ -90,7 +100,7 @@ def in_unit(value: Tensor, unit: float) -> Tensor:
 
 @quantity
 def renyi_entropy(
-    K: Operand,
+    K: Operand | Spectrum,
     alpha: float = 1.0,
     *,
     base: float | None = None,
@@ -105,8 +115,8 @@ def renyi_entropy(
     lambda_max(K)`` (alpha = inf).
 
     Args:
-        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, or a :class:`Gram`. The trace
-            may be any positive number: it is divided out.
+        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, a :class:`Gram` or a
+            :class:`Spectrum`. The trace may be any positive number: it is divided out.
         alpha: Order in [0, inf].
         base: Base of the logarithm, > 1; None for nats.
         method: ``"auto"`` takes the cheapest exact route; ``"eigh"`` always goes through the eigenvalues; ``"power"``
@@ -131,7 +141,8 @@ def renyi_entropy(
         rounding. First and second derivatives are exact at repeated eigenvalues, and include the trace; at zero
         eigenvalues the gradient with respect to features is exact for alpha > 1/2. For alpha = inf the gradient is
         the projector on the top eigenspace divided by its dimension, first order only. alpha = 0 has none. For
-        alpha < 1 eigenvalues that cannot be told from round-off count as zero.
+        alpha < 1 eigenvalues that cannot be told from round-off count as zero. Of a :class:`Spectrum` every order costs
+        O(m), with the same first derivative.
 
     References:
         Sanchez Giraldo, Rao and Principe (2014), Measures of entropy from data using infinitely divisible kernels;
@@ -146,19 +157,22 @@ def renyi_entropy(
     """
     order, unit = check_order(alpha), check_base(base)
     value = entropy_of(
-        as_operand(K, "K", "renyi_entropy"), order, method=method, precision=precision, rtol=rtol
+        as_spectral(K, "K", "renyi_entropy"), order, method=method, precision=precision, rtol=rtol
     )
     return in_unit(value, unit)
 
 
 @quantity
-def von_neumann_entropy(K: Operand, *, base: float | None = None, precision: str = "auto") -> Tensor:
+def von_neumann_entropy(
+    K: Operand | Spectrum, *, base: float | None = None, precision: str = "auto"
+) -> Tensor:
     """Von Neumann entropy, the Rényi entropy of order 1.
 
     ``H_1(K) = -tr(P log P)`` with ``P = K/tr K`` and ``0 log 0 = 0``.
 
     Args:
-        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, or a :class:`Gram`.
+        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, a :class:`Gram` or a
+            :class:`Spectrum`.
         base: Base of the logarithm, > 1; None for nats.
         precision: ``"auto"``, ``"float32"`` or ``"float64"`` for the spectral work.
 
@@ -182,7 +196,7 @@ def von_neumann_entropy(K: Operand, *, base: float | None = None, precision: str
         3.0
     """
     unit = check_base(base)
-    return in_unit(entropy_of(as_operand(K, "K", "von_neumann_entropy"), 1.0, precision=precision), unit)
+    return in_unit(entropy_of(as_spectral(K, "K", "von_neumann_entropy"), 1.0, precision=precision), unit)
 
 
 @quantity

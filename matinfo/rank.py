@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_features, check_order
+from matinfo._validation import check_features, check_order, check_trace
 from matinfo.entropy import entropy_of
-from matinfo.operands import Operand, as_operand
+from matinfo.operands import Gram, Operand
 from matinfo.spectral.singular import singular_values
+from matinfo.spectrum import Spectrum, as_spectral, spectrum
 
 
 @quantity
-def effective_rank(K: Operand, alpha: float = 1.0, *, precision: str = "auto") -> Tensor:
+def effective_rank(K: Operand | Spectrum, alpha: float = 1.0, *, precision: str = "auto") -> Tensor:
     """Effective rank of a positive semi-definite matrix.
 
     ``erank(K) = exp(H_alpha(K))``. At alpha = 1 this is Roy and Vetterli's effective rank of K, whose singular
@@ -21,7 +22,8 @@ def effective_rank(K: Operand, alpha: float = 1.0, *, precision: str = "auto") -
     the effective rank of Z itself is :func:`rankme`.
 
     Args:
-        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, or a :class:`Gram`.
+        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, a :class:`Gram` or a
+            :class:`Spectrum`.
         alpha: Order in [0, inf].
         precision: ``"auto"``, ``"float32"`` or ``"float64"`` for the spectral work.
 
@@ -45,18 +47,19 @@ def effective_rank(K: Operand, alpha: float = 1.0, *, precision: str = "auto") -
         2.0
     """
     order = check_order(alpha)
-    return entropy_of(as_operand(K, "K", "effective_rank"), order, precision=precision).exp()
+    return entropy_of(as_spectral(K, "K", "effective_rank"), order, precision=precision).exp()
 
 
 @quantity
-def participation_ratio(K: Operand) -> Tensor:
+def participation_ratio(K: Operand | Spectrum) -> Tensor:
     """Participation ratio of a spectrum.
 
     ``PR(K) = (tr K)^2 / |K|_F^2 = exp(H_2(K))``.
 
     Args:
-        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, or a :class:`Gram`. For the
-            participation ratio of principal component variances pass the Gram of centred features.
+        K: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, a :class:`Gram` or a
+            :class:`Spectrum`. For the participation ratio of principal component variances pass the Gram of centred
+            features.
 
     Returns:
         ``(...)``, between 1 and n: a number of dimensions.
@@ -77,19 +80,18 @@ def participation_ratio(K: Operand) -> Tensor:
         >>> float(participation_ratio(torch.eye(5)))
         5.0
     """
-    K = as_operand(K, "K", "participation_ratio")
-    return entropy_of(K, 2.0).exp()
+    return entropy_of(as_spectral(K, "K", "participation_ratio"), 2.0).exp()
 
 
 @quantity
-def vendi_score(K: Operand, q: float = 1.0, *, precision: str = "auto") -> Tensor:
+def vendi_score(K: Operand | Spectrum, q: float = 1.0, *, precision: str = "auto") -> Tensor:
     """Vendi score of a sample: its effective number of distinct elements.
 
     ``VS_q(K) = exp(H_q(K/n))`` for a similarity matrix K with unit diagonal.
 
     Args:
-        K: Similarity matrices ``(..., n, n)`` as Tensor or NumPy array, or :class:`Gram` of embeddings (use
-            ``normalize=True`` for cosine similarity).
+        K: Similarity matrices ``(..., n, n)`` as Tensor or NumPy array, :class:`Gram` of embeddings (use
+            ``normalize=True`` for cosine similarity), or the :class:`Spectrum` of either.
         q: Order in [0, inf]; small orders count rare elements, large ones the dominant ones.
         precision: ``"auto"``, ``"float32"`` or ``"float64"`` for the spectral work.
 
@@ -114,18 +116,19 @@ def vendi_score(K: Operand, q: float = 1.0, *, precision: str = "auto") -> Tenso
         2.0
     """
     order = check_order(q, "q")
-    return entropy_of(as_operand(K, "K", "vendi_score"), order, precision=precision).exp()
+    return entropy_of(as_spectral(K, "K", "vendi_score"), order, precision=precision).exp()
 
 
 @quantity
-def rankme(features: Tensor, *, offset: float = 0.0) -> Tensor:
+def rankme(features: Tensor | Gram | Spectrum, *, offset: float = 0.0) -> Tensor:
     """RankMe: the effective rank of a feature matrix itself.
 
     ``exp(-sum_k p_k log p_k)`` with ``p_k = sigma_k / sum sigma + offset`` and sigma the singular values of the
     features.
 
     Args:
-        features: ``(..., n, d)``, Tensor or NumPy array, used as they are (neither centred nor normalised).
+        features: ``(..., n, d)``, Tensor or NumPy array, used as they are (neither centred nor normalised); or
+            their :class:`Gram`, or its :class:`Spectrum`: sigma are the roots of its eigenvalues.
         offset: Added to every p_k; RankMe's authors use 1e-7, Roy and Vetterli 0.
 
     Returns:
@@ -138,7 +141,8 @@ def rankme(features: Tensor, *, offset: float = 0.0) -> Tensor:
     Notes:
         float32 features: eigenvalues of the float64 Gram matrix of the smaller side, O(n d min(n, d)); float64
         features: a singular value decomposition. First derivative only; singular values in the round-off count as
-        zero and have zero gradient. Not ``effective_rank(Gram(features))``, whose p_k are the *squared* values.
+        zero and have zero gradient: of a Gram or Spectrum, those below about 1e-8 of the largest. Not
+        ``effective_rank(Gram(features))``, whose p_k are the *squared* values.
 
     References:
         Garrido et al. (2023), RankMe; Roy and Vetterli (2007).
@@ -149,9 +153,14 @@ def rankme(features: Tensor, *, offset: float = 0.0) -> Tensor:
         >>> round(float(rankme(torch.diag(torch.tensor([2.0, 1.0, 0.0])))), 4)
         1.8899
     """
-    Z = check_features(features, "features")
     if not offset >= 0:
         raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
-    sigma = singular_values(Z)
+    if not isinstance(features, Gram | Spectrum):
+        features = check_features(features, "features")
+    if isinstance(features, Tensor) and features.dtype == torch.float64:
+        sigma = singular_values(features)
+    else:  # of coarser features a float64 Gram matrix keeps all the digits
+        sigma = spectrum(Gram(features) if isinstance(features, Tensor) else features).roots()
+    check_trace(sigma.detach().sum(-1), "features")
     p = sigma / sigma.sum(-1, keepdim=True) + offset
     return torch.special.entr(torch.where(p > 0, p, 1.0) + 0.0 * sigma).sum(-1).exp()

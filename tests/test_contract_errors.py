@@ -193,12 +193,6 @@ def test_functions_that_are_not_normalised_accept_zero_matrices_and_features():
     assert matinfo.losses.umae_uniformity_loss(torch.zeros(4, 3)).item() == 0.0
 
 
-def test_quantities_of_features_do_not_ask_for_a_gram_and_then_refuse_it():
-    for function in (matinfo.rankme, matinfo.tcr, matinfo.coding_rate):
-        with pytest.raises(TypeError, match=r"a torch.Tensor or a NumPy array, got Gram. Pass the features"):
-            function(Gram(torch.eye(3)))
-
-
 def test_numbers_in_the_place_of_operands_are_told_their_names():
     K = torch.eye(3)
     with pytest.raises(TypeError, match=r"got int. A number goes in by its name, such as alpha=2"):

@@ -35,6 +35,12 @@ class Noise(NamedTuple):
         """For non-negative ascending eigenvalues ``(..., n)`` in any scale: ``(..., 1)``."""
         return self.solver * x[..., -1:] + self.entries * x.mean(-1, keepdim=True)
 
+    def rank(self, x: Tensor) -> Tensor:
+        """Number of float64 eigenvalues ``(..., n)``, in any order, that can be told from zero; NaN if they are NaN."""
+        top, mean = x.amax(-1, keepdim=True), x.clamp_min(0.0).mean(-1, keepdim=True)
+        cut = torch.maximum(self.solver * top + self.entries * mean, x.shape[-1] * math.ulp(1.0) * top)
+        return torch.where(top[..., 0].isnan(), torch.nan, (x > cut).double().sum(-1))
+
 
 def derivatives_are_wanted(K: Tensor) -> bool:
     """Whether some transform may ask for a derivative of the result (if unsure: yes)."""

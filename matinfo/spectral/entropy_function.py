@@ -23,16 +23,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._validation import is_transformed
 from matinfo.spectral import compiled
-from matinfo.spectral.autograd import EagerOperation, SpectralOperation
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, derivatives_may_follow, eigensystem
 from matinfo.spectral.functions import Power, Tsallis
-from matinfo.spectral.precision import without_autocast
 from matinfo.spectral.trace_function import Gradient, Trace
+from matinfo.spectral.traces import FirstOrder
 
 _NEAR_ONE = 0.25
 """Orders closer than this to 1 use the Tsallis form, the others the power form."""
+
+_TIE = 1e-10
+"""Largest eigenvalues that are relatively closer than this are one, of higher multiplicity."""
 
 
 def entropy_function(
@@ -55,12 +57,8 @@ def entropy_function(
         value, p, cut, Q = _solve(K, total, alpha, noise, side, vectors=True)
         derivative = _first_derivative(torch.ones_like(value), value, p, cut, Q, total, alpha)
         return compiled.linearized(value, (K, derivative))
-    result: Tensor
-    if is_transformed(K) or torch.autograd.forward_ad._current_level >= 0:
-        K = K.to(working)
-        result = _Entropy.apply(K, *_solve(K, total, alpha, noise, side, vectors=True), total, alpha)
-    else:
-        result = _EagerEntropy.apply(K, total, alpha, noise, working, side)
+    K = K.to(working)
+    result: Tensor = _Entropy.apply(K, *_solve(K, total, alpha, noise, side, vectors=True), total, alpha)
     return result
 
 
@@ -77,17 +75,51 @@ def _solve(
 
 
 def entropy_of_eigenvalues(x: Tensor, alpha: float, noise: Noise) -> Tensor:
-    """Rényi entropy of order 0 <= alpha <= inf of eigenvalues that are known already, ``(..., m)`` descending.
+    """Rényi entropy of order 0 <= alpha <= inf of non-negative eigenvalues ``(..., m)``, descending, float64.
 
-    What :func:`matinfo.renyi_entropy` says of the matrix that they are of, float64, without a gradient.
+    What :func:`matinfo.renyi_entropy` says of the matrix that they are of, with the same first derivative (none at
+    alpha = 0); ties of the largest share the derivative at alpha = inf.
     """
-    p = x.flip(-1).double() / x.sum(-1, keepdim=True)
-    cut = noise.cut(p)
+    known = x.detach()
     if alpha == 0:
-        return (p > torch.maximum(cut, p.shape[-1] * math.ulp(1.0) * p[..., -1:])).sum(-1).double().log()
+        return noise.rank(known).log()
+    total = known.sum(-1)
+    p = known / total[..., None]
+    cut = noise.cut(p.flip(-1))
     if alpha == math.inf:
-        return -p[..., -1].log()
-    return entropy_of_probabilities(torch.where(p <= cut, 0.0, p) if alpha < 1 else p, alpha)
+        value = -p[..., 0].log()
+    else:
+        value = entropy_of_probabilities(torch.where(p <= cut, 0.0, p) if alpha < 1 else p, alpha)
+    if not derivatives_are_wanted(x):
+        return value
+    gradient = _weights(value, p, cut, alpha, tie=max(_TIE, 2 * noise.solver)) / total[..., None]
+    if torch.compiler.is_compiling():
+        return value + (gradient * (x - known)).sum(-1)
+    result: Tensor = _OfEigenvalues.apply(x, value, gradient)
+    return result
+
+
+class _OfEigenvalues(SpectralOperation):
+    """Eigenvalues, with the value of a function and its gradient -> the value; first order only."""
+
+    @staticmethod
+    def forward(x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], inputs[2])
+        ctx.save_for_forward(inputs[0], inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        x, gradient = ctx.saved_tensors
+        return grad[..., None] * gradient * FirstOrder.apply(x), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, *_: Any) -> Tensor:
+        x, gradient = ctx.saved_tensors
+        return (gradient * dx).sum(-1) * FirstOrder.apply(x)
 
 
 def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
@@ -97,20 +129,27 @@ def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
         return torch.special.entr(p).sum(-1)
     if abs(e) <= _NEAR_ONE:
         return -torch.log1p(e * Tsallis(alpha).value(p).sum(-1)) / e
-    top = p[..., -1:]
+    top = p.amax(-1, keepdim=True)
     return -(alpha * top[..., 0].log() + Power(alpha).value(p / top).sum(-1).log()) / e
+
+
+def _weights(value: Tensor, p: Tensor, cut: Tensor, alpha: float, tie: float = _TIE) -> Tensor:
+    """h, the derivative of the entropy by each eigenvalue, times the trace."""
+    if alpha == math.inf:
+        top = p.amax(-1, keepdim=True)
+        ties = (p >= (1 - tie) * top).double()
+        return 1 - ties / (ties.sum(-1, keepdim=True) * top)
+    e = alpha - 1
+    projects = Power(alpha).projects_null_space
+    deviation = (torch.maximum(p, cut) if projects else p).log() + value[..., None]
+    h = -deviation if e == 0 else torch.expm1(e * deviation) * (-alpha / e)
+    return h * (p > cut) if projects else h
 
 
 def _first_derivative(
     grad: Tensor, value: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
 ) -> Tensor:
-    e = alpha - 1
-    projects = Power(alpha).projects_null_space
-    deviation = (torch.maximum(p, cut) if projects else p).log() + value[..., None]
-    weight = -grad / total if e == 0 else grad * (-alpha / e) / total
-    h = (deviation if e == 0 else torch.expm1(e * deviation)) * weight[..., None]
-    if projects:
-        h = h * (p > cut)
+    h = _weights(value, p, cut, alpha) * (grad / total)[..., None]
     return (Q * h.to(Q.dtype)[..., None, :]) @ Q.mT
 
 
@@ -142,26 +181,6 @@ def _backward(
         derivative = _differentiable_derivative(K.to(Q.dtype), p, cut, Q, total, alpha)
         return grad[..., None, None].to(Q.dtype) * derivative
     return _first_derivative(grad, value, p, cut, Q, total, alpha)
-
-
-class _EagerEntropy(EagerOperation):
-    """K -> its entropy, with precision and eigensystem inside: outside transforms, where every node costs time."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, K: Tensor, total: Tensor, alpha: float, noise: Noise, working: torch.dtype, side: str
-    ) -> Tensor:
-        value, p, cut, Q = _solve(K.to(working), total, alpha, noise, side, vectors=True)
-        ctx.save_for_backward(K, value, p, cut, Q, total)
-        ctx.alpha = alpha
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, value, p, cut, Q, total = ctx.saved_tensors
-        with without_autocast(K.device):
-            derivative = _backward(grad, K, value, p, cut, Q, total, ctx.alpha).to(K.dtype)
-        return derivative, None, None, None, None, None
 
 
 class _Entropy(SpectralOperation):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -23,15 +22,17 @@ def trace(K: Tensor) -> Tensor:
 def spectrum(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
     """Eigenvalues in descending order, non-negative, float64, with their first derivative.
 
-    At repeated eigenvalues only symmetric functions of the result have a derivative, and theirs is right.
+    At repeated eigenvalues only symmetric functions of the result have a derivative, and theirs is right. Those that
+    came out negative, by round-off, are set to zero and keep their derivative.
     """
     wanted = derivatives_are_wanted(K)
     eigenvalues, Q = eigensystem(K, noise, vectors=wanted, side=side)
+    eigenvalues = eigenvalues.clamp_min(0.0)
     if wanted and torch.compiler.is_compiling():
         eigenvalues = eigenvalues + ((Q.mT @ (K - K.detach())) * Q.mT).sum(-1)
     elif wanted:
         eigenvalues = _Eigenvalues.apply(K, eigenvalues, Q)
-    return eigenvalues.double().flip(-1).clamp_min(0.0)
+    return eigenvalues.double().flip(-1)
 
 
 class _Eigenvalues(SpectralOperation):
@@ -140,7 +141,4 @@ class _Largest(SpectralOperation):
 
 def numerical_rank(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
     """Number of eigenvalues above the noise, float64, without a derivative; NaN for non-finite input."""
-    x = eigensystem(K, noise, vectors=False, side=side)[0].double()
-    cut = torch.maximum(noise.cut(x.clamp_min(0.0)), K.shape[-1] * math.ulp(1.0) * x[..., -1:])
-    count = (x > cut).double().sum(-1)
-    return torch.where(x[..., -1].isnan(), torch.nan, count)
+    return noise.rank(eigensystem(K, noise, vectors=False, side=side)[0].double())

@@ -1,0 +1,278 @@
+"""One decomposition that answers every question about eigenvalues."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinfo._interface import context
+from matinfo._validation import (
+    check_choice,
+    check_count,
+    check_features,
+    check_floating,
+    check_positive_semidefinite,
+)
+from matinfo.operands import Gram, Operand, as_operand, as_tensor, normalize_rows, smaller_side
+from matinfo.spectral import traces
+from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.precision import PRECISIONS
+
+_OF_EIGENVALUES = Noise(16 * torch.finfo(torch.float64).eps, 0.0, 1e-6)
+"""Of eigenvalues whose matrix is not known."""
+
+
+class Spectrum:
+    """Eigenvalues of positive semi-definite matrices, and what a quantity has to know beside them.
+
+    Every function of matinfo that needs nothing but eigenvalues takes a ``Spectrum`` in place of the matrix or of the
+    features, and is differentiable through it. :func:`spectrum` makes one from a matrix or from features; this
+    constructor from eigenvalues that are known already.
+
+    Args:
+        values: Eigenvalues ``(..., m)``, Tensor or NumPy array, in any order, real floating point.
+        rows: n, the order of the matrix, at least the number of positive eigenvalues; None for m. The rest of the
+            spectrum is zero.
+        width: d, the number of features if the matrix is ``Z Z^T`` of ``(n, d)`` features; None if that is not known.
+
+    Raises:
+        ValueError: If there are no eigenvalues, or one is negative beyond round-off.
+        TypeError: If ``values`` is not real floating point.
+
+    Notes:
+        Immutable. A batch element whose matrix was not finite holds NaN, and so do its quantities. ``spectrum[i]`` is
+        an element of a batch. Only symmetric functions of eigenvalues have a derivative where these repeat, and all
+        quantities are symmetric. There is no second derivative: it is refused.
+
+    References:
+        Lewis (1996), Derivatives of spectral functions: with f symmetric, ``d f(lambda(K)) = <Q diag(df/dlambda) Q^T,
+        dK>`` for any eigenvectors Q, repeated eigenvalues or not.
+
+    Example:
+        >>> import numpy as np
+        >>> from matinfo import Spectrum, effective_rank, renyi_entropy
+        >>> S = Spectrum(np.array([1.0, 0.0, 1.0, 2.0]))
+        >>> S.values, float(S.trace), int(S.rank)
+        (array([2., 1., 1., 0.]), 4.0, 3)
+        >>> round(float(renyi_entropy(S, 1, base=2)), 4), round(float(effective_rank(S, 2)), 4)
+        (1.5, 2.6667)
+    """
+
+    eigenvalues: Tensor
+    """``(..., m)``, descending, non-negative, float64, on the graph of what they are of."""
+    rows: int
+    """n, the order of the matrix."""
+    width: int | None
+    """d, the number of features, if they are known."""
+    noise: Noise
+    """What is known of the errors of the eigenvalues."""
+    given_dtype: torch.dtype
+    """Of what the eigenvalues are of: quantities come in it, in float32 at least."""
+    is_numpy: bool
+    """Whether quantities come as NumPy."""
+
+    def __init__(
+        self, values: Tensor | np.ndarray, *, rows: int | None = None, width: int | None = None
+    ) -> None:
+        given = check_floating(as_tensor(values) if isinstance(values, np.ndarray) else values, "values")
+        if given.ndim == 0 or given.shape[-1] == 0:
+            raise ValueError(f"Expected at least one eigenvalue in (..., m), got shape {tuple(given.shape)}.")
+        ascending = given.double().sort(-1).values
+        check_positive_semidefinite(ascending.detach(), _OF_EIGENVALUES.indefinite)
+        descending = ascending.flip(-1)
+        count = descending.shape[-1]
+        self._set(
+            torch.where(descending.detach() < 0, 0.0 * descending, descending),
+            count if rows is None else check_count(rows, "rows"),
+            None if width is None else check_count(width, "width"),
+            _OF_EIGENVALUES,
+            given.dtype,
+            isinstance(values, np.ndarray),
+        )
+
+    def _set(self, *fields: Any) -> Spectrum:
+        self.eigenvalues, self.rows, self.width, self.noise, self.given_dtype, self.is_numpy = fields
+        return self
+
+    @property
+    def values(self) -> Tensor:
+        """Eigenvalues ``(..., m)``, descending, float64; m is at least min(rows, width), the others are zero."""
+        return self._out(self.eigenvalues)
+
+    @property
+    def trace(self) -> Tensor:
+        """Their sum ``(...)``, float64."""
+        return self._out(self.eigenvalues.sum(-1))
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Eigenvalues over their sum, ``(..., m)``, float64: NaN for the zero matrix."""
+        return self._out(self.eigenvalues / self.eigenvalues.sum(-1, keepdim=True))
+
+    @property
+    def rank(self) -> Tensor:
+        """Number of eigenvalues above round-off, ``(...)``, float64."""
+        return self._out(self.noise.rank(self.eigenvalues.detach()))
+
+    @property
+    def singular_values(self) -> Tensor:
+        """Roots of the eigenvalues, the min(n, d) singular values of the features: ``(..., min(n, d))``, float64.
+
+        Those in the round-off are zero with zero derivative. The square root halves the digits: singular values below
+        about 1e-8 of the largest are round-off, where a singular value decomposition of the features would keep them.
+        """
+        return self._out(self.roots())
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape ``(..., n, n)`` of the matrices."""
+        return torch.Size((*self.eigenvalues.shape[:-1], self.rows, self.rows))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the eigenvalues."""
+        return self.eigenvalues.device
+
+    def __getitem__(self, index: Any) -> Spectrum:
+        """Element, or part, of a batch."""
+        batch = self.eigenvalues.shape[:-1]
+        chosen = torch.arange(batch.numel()).reshape(batch)[index]
+        values = self.eigenvalues.flatten(0, -2)[chosen] if batch else self.eigenvalues[index]
+        return self._like(values)
+
+    def roots(self) -> Tensor:
+        """:attr:`singular_values` as a tensor on the graph."""
+        x = self.eigenvalues[..., : min(self.rows, self.width or self.rows)]
+        above = x.detach() > self.noise.cut(self.eigenvalues.detach().flip(-1))
+        return torch.where(above, torch.where(above, x, 1.0).sqrt(), 0.0 * x)
+
+    def detach(self) -> Spectrum:
+        """The same without a graph."""
+        return self._like(self.eigenvalues.detach())
+
+    def _like(self, values: Tensor) -> Spectrum:
+        fields = (values, self.rows, self.width, self.noise, self.given_dtype, self.is_numpy)
+        return Spectrum.__new__(Spectrum)._set(*fields)
+
+    def _out(self, x: Tensor) -> Any:
+        return x.detach().cpu().numpy()[()] if self.is_numpy else x
+
+    def __repr__(self) -> str:
+        """Order, width, batch shape and dtype."""
+        batch = tuple(self.eigenvalues.shape[:-1])
+        return f"Spectrum(n={self.rows}, width={self.width}, batch={batch}, dtype={self.given_dtype})"
+
+
+def spectrum(
+    K: Tensor | np.ndarray | Gram | Any,
+    *,
+    center: bool | None = None,
+    normalize: bool | None = None,
+    precision: str = "auto",
+) -> Spectrum:
+    """Spectrum of a positive semi-definite matrix: one decomposition for many quantities.
+
+    ``lambda_1 >= ... >= lambda_n >= 0`` of K; or of ``Z Z^T``, with Z features whose rows are divided by their length
+    (``normalize``) and have their mean subtracted after that (``center``), if either is given.
+
+    Args:
+        K: Positive semi-definite matrices ``(..., n, n)``, Tensor or NumPy array; or a :class:`Gram`, also the one of
+            a stream or of all ranks; or a kernel operator or SciPy sparse matrix, which is formed here. If ``center``
+            or ``normalize`` is given: features ``(..., n, d)``.
+        center: Says that K is features, and whether to subtract the mean row. A column that is then zero up to the
+            round-off of its mean is set to zero.
+        normalize: Says that K is features, and whether to divide each row by its l2 norm first.
+        precision: ``"auto"`` and ``"float64"`` solve in float64, so that every quantity is right; ``"float32"`` is
+            faster, and right to about 1e-6 of the largest eigenvalue.
+
+    Returns:
+        A :class:`Spectrum`.
+
+    Raises:
+        ValueError: If K is not square, not symmetric or has a clearly negative eigenvalue.
+        TypeError: If K is not real floating point.
+
+    Notes:
+        One symmetric eigendecomposition of the smaller side, m = min(n, d): about 4/3 m^3 flops for the values and
+        9 m^3 with a gradient, whatever the number of quantities; the backward of all of them together is one product
+        of m x m matrices. First derivative exact at repeated and at zero eigenvalues; the second is refused, and
+        :func:`renyi_entropy` of the matrix itself has one.
+
+    References:
+        Lewis (1996), Derivatives of spectral functions.
+
+    Example:
+        >>> import torch
+        >>> from matinfo import Gram, effective_rank, renyi_entropy, spectrum, tcr
+        >>> Z = torch.eye(3, requires_grad=True)
+        >>> S = spectrum(Gram(Z))
+        >>> [round(x.item(), 4) for x in (effective_rank(S), tcr(S))]
+        [3.0, 2.0794]
+        >>> loss = -renyi_entropy(S, 1) + 0.1 * renyi_entropy(S, 2)
+        >>> loss.backward()  # one backward through one decomposition
+        >>> float(Z.grad.norm())  # all directions are alike already
+        0.0
+    """
+    check_choice(precision, "precision", PRECISIONS)
+    if isinstance(K, Spectrum):
+        return K
+    is_numpy = K.is_numpy if isinstance(K, Gram) else not isinstance(K, Tensor)
+    operand = as_tensor(K) if isinstance(K, np.ndarray) else K
+    with context("spectrum", [operand] if isinstance(operand, Tensor | Gram) else []):
+        if center is not None or normalize is not None:
+            operand = Gram(
+                prepared_rows(
+                    check_features(cast(Tensor, operand), "features"), bool(center), bool(normalize)
+                )
+            )
+        elif not isinstance(operand, Tensor | Gram):
+            operand = _formed(operand)
+        operand = as_operand(operand, "K", "spectrum")
+        given = operand.given_dtype if isinstance(operand, Gram) else operand.dtype
+        side = smaller_side(operand, precision=precision, sensitive=True)
+        values = traces.spectrum(side.matrix, side.noise, side=side.name)
+    width = operand.width if isinstance(operand, Gram) else None
+    return Spectrum.__new__(Spectrum)._set(values, side.order, width, side.noise, given, is_numpy)
+
+
+def as_spectral(K: Operand | Spectrum, name: str, function: str) -> Operand | Spectrum:
+    """Check an argument of which the eigenvalues are all that matters."""
+    return K if isinstance(K, Spectrum) else as_operand(K, name, function)
+
+
+def check_decomposed(method: str, precision: str) -> None:
+    """Refuse choices about a decomposition that is done."""
+    if method not in ("auto", "eigh") or precision != "auto":
+        raise ValueError(
+            f"Expected no choice of a route with a Spectrum, got method={method!r}, precision={precision!r}: it has "
+            "been decomposed. Choose in spectrum(K, precision=...), or pass the matrix."
+        )
+
+
+def prepared_rows(Z: Tensor, center: bool, normalize: bool) -> Tensor:
+    """Rows of length one, less their mean, as far as asked for."""
+    given = torch.finfo(Z.dtype).eps
+    if normalize:
+        Z = normalize_rows(Z)
+    if not center:
+        return Z
+    Z = Z.double()
+    mean = Z.mean(-2, keepdim=True)
+    Z = Z - mean
+    # Left as it is, the round-off of a constant column would look like one more direction, or like many.
+    constant = Z.detach().square().mean(-2, keepdim=True) <= (4 * given * mean.detach()).square()
+    return torch.where(constant, 0.0 * Z, Z)
+
+
+def _formed(K: Any) -> Tensor:
+    """The matrix of something that is known by its products, without a graph."""
+    if hasattr(K, "toarray"):  # SciPy, sparse
+        return as_tensor(K.toarray())
+    if hasattr(K, "tiles"):
+        return cast(Tensor, K.rows(0, K.shape[0]))
+    if hasattr(K, "matmat"):  # SciPy's LinearOperator
+        return as_tensor(np.asarray(K.matmat(np.eye(K.shape[0]))))
+    return check_floating(K, "K")
