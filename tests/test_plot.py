@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 import matinfo
 from matinfo import Gram, plot
 from matinfo.plot import theme
-from matinfo.plot.eigenvalues import eigenvalues_of
 from matinfo.plot.tables import unit_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,30 +52,10 @@ def curves(ax):
 # The decomposition behind the pictures
 
 
-@pytest.mark.parametrize(
-    "operand",
-    [
-        Gram(features()),
-        Gram(features(5, 20)),
-        Gram(features().numpy()),
-        features().mT @ features(),
-        Gram(features(30, 4)) * Gram(features(30, 5, seed=1)),
-        Gram(torch.zeros(6, 3, dtype=torch.float64).index_fill_(1, torch.tensor([1]), 2.0)),
-    ],
-    ids=["gram", "wide", "numpy", "matrix", "product", "rank one"],
-)
-def test_eigenvalues_of_gives_the_entropies_of_the_library(operand):
-    eigenvalues = eigenvalues_of(operand, "test")
-    for alpha in ALPHAS:
-        expected = float(matinfo.renyi_entropy(operand, alpha))
-        assert eigenvalues.entropy(alpha) == pytest.approx(expected, abs=1e-10), alpha
-    assert eigenvalues.effective_rank == pytest.approx(float(matinfo.effective_rank(operand)), rel=1e-10)
-
-
-def test_eigenvalues_of_takes_eigenvalues_in_any_order():
-    eigenvalues = eigenvalues_of(np.array([1.0, 4.0, 0.0, 3.0]), "test")
-    assert eigenvalues.shares.tolist() == [0.5, 0.375, 0.125, 0]
-    assert eigenvalues.above_noise == 3
+def test_a_spectrum_is_drawn_as_the_matrix_it_is_of():
+    K = Gram(features())
+    drawn = [plot.spectrum(operand).get_lines()[0].get_ydata() for operand in (K, matinfo.spectrum(K))]
+    assert drawn[0].tolist() == drawn[1].tolist()
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def _array(array: ArrayReport) -> dict[str, Any]:
         "columns": m.source.columns,
         "dtype": m.source.dtype,
         "quantities": _values(array.values),
-        "eigenvalues": [_finite(value) for value in m.eigenvalues.values.tolist()],
+        "eigenvalues": [_finite(value) for value in m.spectrum.eigenvalues.tolist()],
     }
 
 

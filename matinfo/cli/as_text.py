@@ -62,7 +62,7 @@ def describe_shape(array: ArrayReport) -> str:
 
 def describe_spectrum(array: ArrayReport) -> list[tuple[str, str]]:
     """The largest eigenvalues, and how many hold most of the trace."""
-    shares = array.measured.eigenvalues.shares
+    shares = np.asarray(array.measured.spectrum.probabilities)
     largest = " ".join(f"{share:.4g}" for share in shares[:_FIRST])
     total = np.cumsum(shares)
     counts = [int(np.searchsorted(total, part * (1 - 1e-12))) + 1 for part in (0.9, 0.99)]

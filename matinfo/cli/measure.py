@@ -16,8 +16,9 @@ from matinfo.cli.progress import batches
 from matinfo.cli.source import Source, check_shape
 from matinfo.coding_rate import matrix_tcr, tcr
 from matinfo.operands import Gram, Operand, normalize_rows
-from matinfo.plot.eigenvalues import Eigenvalues, eigenvalues_of
+from matinfo.plot.operands import spectrum_of
 from matinfo.rank import rankme
+from matinfo.spectrum import Spectrum
 from matinfo.streaming import CovarianceAccumulator
 
 Moment = Callable[[], "Tensor | str"]
@@ -31,7 +32,7 @@ class Measured:
     K: Operand
     rows: int
     skipped: int
-    eigenvalues: Eigenvalues
+    spectrum: Spectrum
     coding_rate: float
     rankme: float | None
     moment: Moment
@@ -51,9 +52,9 @@ def _matrix(source: Source, options: Options) -> Measured:
     _check_memory(source, source.columns, source.columns, options)
     K = torch.from_numpy(load(source, options))
     check_shape(source.path, tuple(K.shape), matrix=True)
-    eigenvalues = eigenvalues_of(K, "renyi_entropy")
+    S = spectrum_of(K, "renyi_entropy")
     rate = float(matrix_tcr(K, options.mu))
-    return Measured(source, K, len(K), 0, eigenvalues, rate, None, lambda: "is a matrix over samples")
+    return Measured(source, K, len(K), 0, S, rate, None, lambda: "is a matrix over samples")
 
 
 def _features(source: Source, options: Options) -> Measured:
@@ -81,7 +82,7 @@ def _streamed(source: Source, options: Options) -> Measured:
         K,
         stream.count,
         stream.skipped,
-        eigenvalues_of(K, ""),
+        spectrum_of(K, ""),
         float(stream.tcr(options.mu)),
         float(stream.rankme()),
         stream.second_moment,
@@ -103,13 +104,13 @@ def _in_memory(source: Source, options: Options) -> Measured:
             return f"its {source.columns} columns need a matrix of {size / 2**30:.1f} GiB, more than --memory"
         return Z.mT @ Z
 
-    eigenvalues = eigenvalues_of(K, "")
+    S = spectrum_of(K, "")
     return Measured(
         source,
         K,
         len(Z),
         int((~good).sum()),
-        eigenvalues,
+        S,
         float(tcr(Z, options.mu)),
         float(rankme(Z)),
         moment,
@@ -179,7 +180,7 @@ def _looks_like_a_kernel(source: Source, options: Options) -> bool:
     if not np.isfinite(scale) or np.abs(Z - Z.T).max() > 1e-6 * scale or (Z.diagonal() <= 0).any():
         return False
     try:
-        eigenvalues_of(Z, "")
+        spectrum_of(Z, "")
     except ValueError:
         return False
     return True

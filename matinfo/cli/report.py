@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
+from matinfo import effective_rank, participation_ratio, renyi_entropy
 from matinfo.cli.arguments import Options
 from matinfo.cli.files import open_files
 from matinfo.cli.measure import Measured, measure
@@ -62,17 +62,15 @@ def _notes(measured: Measured) -> list[str]:
 
 def _array_report(measured: Measured, options: Options) -> ArrayReport:
     unit, name = options.unit, unit_name(options.base)
-    e = measured.eigenvalues
+    S = measured.spectrum
     suffix = "" if unit == 1 else f", base={options.base:g}"
-    values = [
-        Value(
-            "renyi_entropy", e.entropy(a) / unit, name, f"renyi_entropy(K, {order_name(a)}{suffix})", alpha=a
-        )
-        for a in options.alphas
-    ]
-    values.append(Value("effective_rank", e.effective_rank, "dimensions", "effective_rank(K)"))
+    values = []
+    for a in options.alphas:
+        call = f"renyi_entropy(K, {order_name(a)}{suffix})"
+        values.append(Value("renyi_entropy", float(renyi_entropy(S, a)) / unit, name, call, alpha=a))
+    values.append(Value("effective_rank", float(effective_rank(S)), "dimensions", "effective_rank(K)"))
     values.append(
-        Value("participation_ratio", math.exp(e.entropy(2.0)), "dimensions", "participation_ratio(K)")
+        Value("participation_ratio", float(participation_ratio(S)), "dimensions", "participation_ratio(K)")
     )
     reason = "" if measured.rankme is not None else "is defined for features only"
     values.append(Value("rankme", measured.rankme, "dimensions", "rankme(Z)", reason=reason))

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo.entropy import von_neumann_entropy
 from matinfo.layers import LayerReport
 from matinfo.operands import Gram
-from matinfo.plot.eigenvalues import Eigenvalues, eigenvalues_of
+from matinfo.plot.operands import spectrum_of
 from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, unit_of
 from matinfo.plot.theme import legend_label, line_style, matplotlib_module, name_ticks, new_axes
+from matinfo.rank import effective_rank
+from matinfo.spectrum import Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,11 +165,9 @@ def _layer_rows(
 def _of_layer(name: str, value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return _numbers(value)
-    if isinstance(value, Tensor | np.ndarray | Gram | Eigenvalues):
-        eigenvalues = (
-            value if isinstance(value, Eigenvalues) else eigenvalues_of(value, "matinfo.plot.layers")
-        )
-        return {"entropy": eigenvalues.entropy(1.0), "effective_rank": eigenvalues.effective_rank}
+    if isinstance(value, Tensor | np.ndarray | Gram | Spectrum):
+        S = spectrum_of(value, "matinfo.plot.layers")
+        return {"entropy": float(von_neumann_entropy(S)), "effective_rank": float(effective_rank(S))}
     raise TypeError(
         f"Expected layer {name!r} to be a mapping from quantities to numbers, a matrix, a Gram or eigenvalues, "
         f"got {type(value).__name__}."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matinfo._validation import check_base, check_order
+from matinfo.entropy import renyi_entropy
 from matinfo.plot.operands import Drawables, labelled
 from matinfo.plot.theme import axes_or_new, legend_label, line_style
 
@@ -77,8 +78,8 @@ def entropy_profile(
             raise ValueError("Expected at least one order, got none. Use alphas=None for all of them.")
     ax = axes_or_new(ax)
     places = [position(alpha) for alpha in orders]
-    for i, (name, eigenvalues) in enumerate(curves):
-        heights = [eigenvalues.entropy(alpha) / unit for alpha in orders]
+    for i, (name, S) in enumerate(curves):
+        heights = [float(renyi_entropy(S, alpha)) / unit for alpha in orders]
         ax.plot(places, heights, label=legend_label(name), markevery=marked, **line_style(ax, i))
     ax.set_xticks([position(alpha) for alpha in _TICKS], list(_TICKS.values()))
     ax.set(xlabel="order α", ylabel=f"entropy ({unit_name(base)})", xlim=(-0.02, 1.02))

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from matinfo.plot.eigenvalues import Eigenvalues, eigenvalues_of
-from matinfo.plot.operands import Drawables, labelled
+from matinfo.plot.operands import Drawables, labelled, shares, spectrum_of
 from matinfo.plot.theme import (
     SEQUENTIAL,
     axes_or_new,
@@ -19,6 +18,7 @@ from matinfo.plot.theme import (
     line_style,
     matplotlib_module,
 )
+from matinfo.rank import effective_rank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +34,9 @@ def spectrum(K: Drawables, *, labels: str | Sequence[str] | None = None, ax: Axe
     Eigenvalues in the round-off are left out.
 
     Args:
-        K: A matrix ``(n, n)``, a :class:`~matinfo.Gram` of features, or eigenvalues ``(n,)`` in any order; or several:
-            by label in a mapping, or in a sequence. Tensor or NumPy array. For features pass ``Gram(features)``.
+        K: A matrix ``(n, n)``, a :class:`~matinfo.Gram` of features, a :class:`~matinfo.Spectrum`, or eigenvalues
+            ``(n,)`` in any order; or several: by label in a mapping, or in a sequence. Tensor or NumPy array. For
+            features pass ``Gram(features)``.
         labels: One label, or one for each operand of a sequence.
         ax: Axes to draw on; None for a new figure.
 
@@ -66,9 +67,9 @@ def spectrum(K: Drawables, *, labels: str | Sequence[str] | None = None, ax: Axe
     curves = labelled(K, labels, "matinfo.plot.spectrum")
     outside = ax is None and len(curves) > 1
     ax = axes_or_new(ax, size=(5.6, 3.8 + 0.22 * len(curves) * outside))
-    for i, (name, eigenvalues) in enumerate(curves):
-        kept = eigenvalues.shares[: eigenvalues.above_noise]
-        rank = eigenvalues.effective_rank
+    for i, (name, S) in enumerate(curves):
+        kept = shares(S)
+        rank = float(effective_rank(S))
         look = line_style(ax, i)
         text = f"effective rank {rank:.3g}"
         index = np.arange(1, len(kept) + 1)
@@ -84,8 +85,7 @@ def spectrum(K: Drawables, *, labels: str | Sequence[str] | None = None, ax: Axe
             markeredgewidth=1.8, linestyle="none",
         )  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel=INDEX, ylabel=SHARE)
-    shares = [e.shares[: e.above_noise] for _, e in curves]
-    _limits(ax, shares)
+    _limits(ax, [shares(S) for _, S in curves])
     if outside:
         ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
     else:
@@ -138,22 +138,16 @@ def spectra_over_time(
     rows = list(spectra)
     if len(rows) == 0 or len(rows) != len(times):
         raise ValueError(f"Expected one spectrum for each step, got {len(rows)} for {len(times)} steps.")
-    curves = [
-        row
-        if isinstance(row, Eigenvalues)
-        else eigenvalues_of(_operand(row), "matinfo.plot.spectra_over_time")
-        for row in rows
-    ]
+    curves = [shares(spectrum_of(_operand(row), "matinfo.plot.spectra_over_time")) for row in rows]
     ax = axes_or_new(ax)
     low, high = float(times.min()), float(times.max())
     scale = matplotlib_module("colors").Normalize(low, high if high > low else low + 1)
     colours = matplotlib_module("cm").ScalarMappable(scale, _readable(ax))
-    for time, eigenvalues in zip(times, curves, strict=True):
-        kept = eigenvalues.shares[: eigenvalues.above_noise]
+    for time, kept in zip(times, curves, strict=True):
         few: dict[str, Any] = {"marker": "o", "markersize": 3} if len(kept) < 3 else {}
         ax.plot(np.arange(1, len(kept) + 1), kept, color=colours.to_rgba(time), linewidth=1.5, **few)
     ax.set(xscale="log", yscale="log", xlabel=INDEX, ylabel=SHARE)
-    _limits(ax, [e.shares[: e.above_noise] for e in curves])
+    _limits(ax, curves)
     figure = ax.get_figure()
     assert figure is not None
     figure.colorbar(colours, ax=ax, label=label)
@@ -172,9 +166,9 @@ def _readable(ax: Axes) -> object:
     return matplotlib_module("colors").ListedColormap(seen)
 
 
-def _limits(ax: Axes, shares: list[np.ndarray]) -> None:
+def _limits(ax: Axes, curves: list[np.ndarray]) -> None:
     """All points visible, at least a decade of them."""
-    low, high = min(float(p[-1]) for p in shares), max(float(p[0]) for p in shares)
+    low, high = min(float(p[-1]) for p in curves), max(float(p[0]) for p in curves)
     low = min(low / 1.5, high / 10)
     ax.set_ylim(low, high * 1.6)
-    ax.set_xlim(0.9, max(10.0, 1.15 * max(len(p) for p in shares)))
+    ax.set_xlim(0.9, max(10.0, 1.15 * max(len(p) for p in curves)))
