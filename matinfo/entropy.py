@@ -12,6 +12,7 @@ from matinfo._validation import check_base, check_choice, check_order, check_pos
 from matinfo.operands import Operand, Side, as_operand, hadamard, smaller_side
 from matinfo.spectral.entropy_function import entropy_function, entropy_of_eigenvalues
 from matinfo.spectral.frobenius import collision_entropy
+from matinfo.spectral.lanczos import SMALLEST_ORDER
 from matinfo.spectral.matrix_power import power_entropy
 from matinfo.spectral.precision import PRECISIONS
 from matinfo.spectral.quadrature import quadrature_entropy
@@ -69,7 +70,7 @@ def _route(method: str, alpha: float, side: Side, rtol: float | None) -> str:
     if alpha == 2:
         return "frobenius"
     if alpha == math.inf:
-        return "lanczos"
+        return "lanczos" if size >= SMALLEST_ORDER else "eigh"
     highest = 8 if side.given.is_cuda else 4
     if alpha in range(3, highest + 1) and size >= _SMALLEST_FOR_POWERS:
         return "power"

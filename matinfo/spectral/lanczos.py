@@ -16,8 +16,9 @@ from torch import Tensor
 from matinfo._record import record
 from matinfo.spectral.eigensolver import eigh_psd
 
-SMALLEST_ORDER = 256
-"""Below this a decomposition is as fast."""
+SMALLEST_ORDER = 512
+"""Below this a decomposition is as fast: at 256 the search takes up to three times as long where the spectrum is flat,
+at 512 from a fifth (decaying spectra) to 1.2 times (flat ones)."""
 
 _BLOCK = 4
 _STEPS = 20

@@ -11,7 +11,7 @@ from matinfo._validation import values_are_readable
 from matinfo.spectral import compiled
 from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
-from matinfo.spectral.lanczos import SMALLEST_ORDER, top_pair
+from matinfo.spectral.lanczos import top_pair
 
 
 def trace(K: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def largest_eigenvalue(K: Tensor, noise: Noise, *, lanczos: bool = False, side: 
     order only.
     """
     wanted = derivatives_are_wanted(K)
-    if lanczos and K.ndim == 2 and K.shape[-1] >= SMALLEST_ORDER and values_are_readable(K):
+    if lanczos and K.ndim == 2 and values_are_readable(K):
         pair = top_pair(K, side=side)
         if pair is not None:
             value = pair.value.double()
