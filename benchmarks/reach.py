@@ -104,10 +104,9 @@ def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
 def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
     """Steps until truncation is below the tolerance times the trace function; None if more than ``most``."""
     from matinfo.estimate import KernelOperator
-    from matinfo.spectral.block_lanczos import BlockLanczos
+    from matinfo.operators import as_operator
     from matinfo.spectral.functions import Power, Tsallis
-    from matinfo.spectral.operators import as_operator
-    from matinfo.spectral.stochastic import Lanczos, estimate_trace, rademacher
+    from matinfo.spectral.hutchpp import SketchedTrace, rademacher
 
     def random(d: int) -> torch.Tensor:
         return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -120,17 +119,19 @@ def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
         "eigenvalues k^-1.5": (Q * torch.arange(1, n + 1) ** -1.5) @ Q.mT,
     }
 
-    def needed(kind: type[Lanczos | BlockLanczos], K: torch.Tensor, alpha: float) -> int | None:
-        operator = as_operator(K)
-        total, squared = operator.trace(), operator.frobenius_squared()
-        assert squared is not None
+    def needed(width: int, K: torch.Tensor, alpha: float) -> int | None:
+        trace = SketchedTrace(as_operator(K))
         f = Tsallis(alpha) if alpha == 1 else Power(alpha)
-        lanczos = kind(operator, rademacher(operator, 16, torch.Generator().manual_seed(1)))
-        while lanczos.degree < most:
-            lanczos.step()
-            found = estimate_trace(lanczos.rules(total), f.value, n, squared / total**2)
-            if lanczos.degree >= 2 and found.truncation <= tolerance * abs(found.value):
-                return lanczos.degree
+        signs = rademacher(trace.operator, 16, torch.Generator().manual_seed(1)).split(width, 1)
+        recurrences = [trace.begin(part) for part in signs]
+        for degree in range(2, most + 1):
+            trace.parts, trace.sizes = [], []
+            for lanczos, sizes in recurrences:
+                lanczos.advance(degree)
+                trace.add(lanczos, sizes)
+            found = trace.estimate(f.value)
+            if found.truncation <= tolerance * abs(found.value):
+                return degree
         return None
 
     def table() -> list[dict[str, Any]]:
@@ -138,8 +139,8 @@ def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
             {
                 "matrix": name,
                 "alpha": alpha,
-                "single": needed(Lanczos, K, alpha),
-                "block": needed(BlockLanczos, K, alpha),
+                "single": needed(1, K, alpha),
+                "block": needed(16, K, alpha),
             }
             for name, K in matrices.items()
             for alpha in (0.5, 1.0, 1.5)

@@ -29,8 +29,8 @@ from matinfo.estimate import (
     estimate_trace_power,
     tail_corrected_entropy,
 )
-from matinfo.spectral.stochastic import Lanczos
-from matinfo.spectral.tiles import TiledOperator
+from matinfo.operators.operator import TiledOperator
+from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.xtrace import exchangeable_trace
 
 RESULTS = Path(__file__).parent / "results" / "traces.json"
@@ -82,25 +82,12 @@ class GridKernel(KernelOperator):
         return float(self.factor.square().sum()) ** 2
 
 
-class FunctionLanczos(Lanczos):
-    """Lanczos recurrences that give ``f(K) b`` for their starting vectors b: what XTrace needs of a logarithm."""
-
-    def images(self, f: Callable[[Tensor], Tensor], lengths: Tensor) -> Tensor:
-        """``(n, s)`` images."""
-        inner = self.off_diagonal[:, : self.degree - 1]
-        T = torch.diag_embed(self.diagonal) + torch.diag_embed(inner, 1) + torch.diag_embed(inner, -1)
-        nodes, vectors = torch.linalg.eigh(T)
-        coefficients = torch.einsum("smj,sj,sj->sm", vectors, f(nodes.clamp_min(0.0)), vectors[:, 0])
-        return torch.einsum("smn,sm->ns", self._basis[:, : self.degree], coefficients * lengths[:, None])
-
-
 def xtrace_of_logarithm(K: GridKernel, vectors: int, generator: torch.Generator) -> float:
     """The coding rate by XTrace, which matinfo does not offer."""
     probes = torch.randn(K.shape[0], vectors, dtype=torch.float64, generator=generator)
-    lanczos = FunctionLanczos(K, probes)
-    while lanczos.degree < DEGREE:
-        lanczos.step()
-    images = lanczos.images(lambda x: torch.log1p(x / MU), torch.linalg.vector_norm(probes, dim=0))
+    lanczos = BlockLanczos(K.matmat, probes)
+    lanczos.advance(DEGREE)
+    images = lanczos.applied(lambda x, _: torch.log1p(x.clamp_min(0.0) / MU))
     return exchangeable_trace(probes, images).value + K.shape[0] * math.log(MU)
 
 

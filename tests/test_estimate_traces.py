@@ -10,8 +10,8 @@ from matrices import features, from_spectrum, rbf_gram
 
 from matinfo import Gram, matrix_tcr, renyi_entropy
 from matinfo.estimate import KernelOperator, estimate_tcr, estimate_trace_power
-from matinfo.spectral.operators import as_operator
-from matinfo.spectral.trace_methods import Problem, choice
+from matinfo.estimate.traces import _chosen
+from matinfo.operators import as_operator
 
 N = 200
 SPECTRA = {
@@ -176,7 +176,7 @@ def test_rtol_out_of_reach_warns_and_says_what_was_reached():
 
 def test_auto_goes_by_the_effective_number_of_eigenvalues():
     def chosen(name, power=3, probes=64):
-        return choice(Problem(as_operator(MATRICES[name]), torch.exp, power, 8, None), probes)
+        return _chosen(as_operator(MATRICES[name]), "auto", power, probes)
 
     assert chosen("low rank") == "xtrace"  # 24 eigenvalues of one size
     assert chosen("low rank", probes=24) == "hutch++"
@@ -228,7 +228,7 @@ def test_estimates_take_every_operator(name):
     found = estimate_trace_power(given, 3, generator=seeded(0))
     assert abs(found.value - power_of(lam, 3)) <= 2 * found.error()
     rate = estimate_tcr(given, 1.0, generator=seeded(0))
-    assert abs(rate.value - rate_of(lam, 1.0)) <= 2 * rate.error()
+    assert abs(rate.value - rate_of(lam, 1.0)) <= 2 * rate.error() + 1e-12  # the zeros of the dense matrix
 
 
 @pytest.mark.parametrize("power", [2, 3])

@@ -7,9 +7,9 @@ from helpers import seeded
 from matrices import from_spectrum
 from tolerances import relative_error
 
+from matinfo.operators import as_operator
 from matinfo.spectral.functions import Power
-from matinfo.spectral.hutchpp import SketchedTrace
-from matinfo.spectral.operators import as_operator
+from matinfo.spectral.hutchpp import SketchedTrace, gaussian, rademacher, standard_error
 from matinfo.spectral.xtrace import exchangeable_trace, leave_one_out, power_images
 
 N, K = 40, 9
@@ -141,58 +141,61 @@ def naive_hutchpp(P, f, Q, probes, exact):
 def test_sketched_trace_is_the_formula_with_dense_matrix_functions(f, width):
     A = from_spectrum(SPECTRA["flat"] * np.linspace(0.5, 1.5, N), seed=1)
     P = A / np.trace(A)
-    trace = SketchedTrace(as_operator(A), f, seeded(3))
+    trace = SketchedTrace(as_operator(A))
     if width:
-        trace.widen(width)
-        trace.capture(N, 1e-14)
+        trace.widen(gaussian(trace.operator, width, seeded(3)))
+        trace.capture(f, N, 1e-14)
     Q = trace.basis.numpy()
-    lanczos, sizes = trace.begin(7)
-    start = lanczos._basis[:, 0].mT * sizes.sqrt()
-    for _ in range(12):
-        lanczos.step()
+    start = rademacher(trace.operator, 7, seeded(4))
+    start -= trace.basis @ (trace.basis.mT @ start)
+    lanczos, sizes = trace.begin(start)
+    lanczos.advance(12)
     trace.add(lanczos, sizes)
     exact = [N - width, 1 - np.trace(Q.T @ P @ Q), np.trace(P @ P) - np.trace(Q.T @ P @ P @ Q)]
     value, samples = naive_hutchpp(P, lambda x: f(torch.from_numpy(x)).numpy(), Q, start.numpy(), exact)
-    found = trace.estimate()
+    found = trace.estimate(f)
     assert np.allclose(Q.T @ Q, np.eye(width), atol=1e-12)
     assert found.value == pytest.approx(value, rel=1e-9)
     spread = ((samples - samples.mean()) ** 2).sum() / (len(samples) - 3) / len(samples)
-    assert found.standard_error == pytest.approx(np.sqrt(spread), rel=1e-4)
+    assert standard_error(found.samples) == pytest.approx(np.sqrt(spread), rel=1e-4)
 
 
 def test_radau_rule_is_exact_for_powers_up_to_twice_the_degree():
     A = from_spectrum(SPECTRA["power law"], seed=1)
     P = A / np.trace(A)
     for power in (3, 4):
-        trace = SketchedTrace(as_operator(A), Power(power).value, seeded(0), is_exact=True)
-        lanczos, sizes = trace.begin(6)
-        start = lanczos._basis[:, 0].mT * sizes.sqrt()
-        for _ in range(2):
-            lanczos.step()
-        radau = sizes * trace._forms(lanczos.rules(trace.total))[1]
+        trace = SketchedTrace(as_operator(A), is_power=True)
+        start = rademacher(trace.operator, 6, seeded(0))
+        lanczos, sizes = trace.begin(start)
+        lanczos.advance(2)
+        radau = sizes * trace._forms(lanczos.rules(trace.total), Power(power).value)[1]
         expected = np.einsum("ns,nm,ms->s", start, np.linalg.matrix_power(P, power), start)
         assert relative_error(radau, expected) < 1e-12
 
 
 def test_a_sketch_lowers_the_standard_error_of_a_decaying_spectrum():
     operator = as_operator(from_spectrum(SPECTRA["power law"], seed=1))
-    errors = []
-    for width in (0, 4, 12):
-        trace = SketchedTrace(operator, Power(3).value, seeded(0), iterations=2, is_exact=True)
+
+    def error(width, seed):
+        trace = SketchedTrace(operator, iterations=2, is_power=True)
         if width:
-            trace.widen(width)
-            trace.capture(2, 0.0)
-        trace.probe(12, 2)
-        errors.append(trace.estimate().standard_error)
-    assert errors[0] > 30 * errors[1]
-    assert errors[1] > 5 * errors[2]
+            trace.widen(gaussian(operator, width, seeded(seed)))
+            trace.capture(Power(3).value, 2, 0.0)
+        lanczos, sizes = trace.begin(rademacher(operator, 12, seeded(100 + seed)))
+        lanczos.advance(2)
+        trace.add(lanczos, sizes)
+        return standard_error(trace.estimate(Power(3).value).samples)
+
+    none, four, twelve = (np.median([error(width, seed) for seed in range(9)]) for width in (0, 4, 12))
+    assert none > 10 * four
+    assert four > 10 * twelve
 
 
 def test_a_sketch_that_grows_keeps_its_span():
     operator = as_operator(from_spectrum(SPECTRA["power law"], seed=1))
-    trace = SketchedTrace(operator, Power(3).value, seeded(0))
-    trace.widen(4)
+    trace = SketchedTrace(operator)
+    trace.widen(gaussian(operator, 4, seeded(0)))
     before = trace.basis
-    trace.widen(9)
+    trace.widen(gaussian(operator, 5, seeded(1)))
     assert trace.width == 9
     assert torch.allclose(trace.basis @ (trace.basis.mT @ before), before, atol=1e-12)

@@ -53,7 +53,7 @@ axes[0].legend()
 
 degrees = [2, 3, 4, 6, 10]
 short = [
-    estimate_entropy(K, probes=64, degree=degree, block=False, generator=torch.Generator().manual_seed(1))
+    estimate_entropy(K, probes=64, degree=degree, generator=torch.Generator().manual_seed(1))
     for degree in degrees
 ]
 place = np.arange(len(degrees))

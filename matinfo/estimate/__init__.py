@@ -5,7 +5,7 @@ from matinfo.estimate.gradient import DifferentiableEstimate, stochastic_entropy
 from matinfo.estimate.result import Estimate
 from matinfo.estimate.tail import tail_corrected_entropy
 from matinfo.estimate.traces import estimate_tcr, estimate_trace_power
-from matinfo.spectral.operators import KernelOperator
+from matinfo.operators import KernelOperator
 
 __all__ = [
     "DifferentiableEstimate",

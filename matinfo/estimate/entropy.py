@@ -9,10 +9,17 @@ import torch
 from torch import Tensor
 
 from matinfo._validation import check_positive
-from matinfo.estimate.estimator import Estimator, check_arguments
+from matinfo.estimate.estimator import (
+    HIGHEST_DEGREE,
+    Entropy,
+    Quadrature,
+    check_arguments,
+    first_probes,
+    solve,
+)
 from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram
-from matinfo.spectral.operators import KernelOperator, as_operator, smaller_side
+from matinfo.operators import KernelOperator, as_operator, check_definite, checked_moments, smaller_side
 from matinfo.spectral.precision import without_autocast
 
 if TYPE_CHECKING:
@@ -21,8 +28,8 @@ if TYPE_CHECKING:
 
     Estimable: TypeAlias = Tensor | np.ndarray | Gram | KernelOperator | LinearOperator | sparray | spmatrix
 
-_PROBES, _MOST_PROBES = 32, 1024
-_DEGREE, _HIGHEST_DEGREE = 24, 128
+_SMALLEST = 0.01
+"""Relative errors of smaller entropies, in nats, are relative to this: they may be zero."""
 
 
 def estimate_entropy(
@@ -32,7 +39,6 @@ def estimate_entropy(
     rtol: float | None = None,
     probes: int | None = None,
     degree: int | None = None,
-    block: bool | None = None,
     generator: torch.Generator | None = None,
     trace: float | None = None,
 ) -> Estimate:
@@ -49,10 +55,10 @@ def estimate_entropy(
         rtol: Accepted relative half-width of the 95 % interval (of entropies below 0.01 nats: relative to
             that). Probes and degree are then raised until it is met.
         probes: Number of random vectors, at least 2 (default 32); with ``rtol`` the most allowed (default 1024).
-        degree: Number of Lanczos steps (default 24), raised to ``alpha/2 + 1`` and never above n; with ``rtol`` the
-            most allowed (default 128).
-        block: Whether up to 32 probes share one basis (block Lanczos), which takes a third to two thirds of the steps
-            and more work between products. None: where products cost most, for a :class:`KernelOperator`.
+            As many as rows make the value exact.
+        degree: Number of Lanczos steps, raised to ``alpha/2 + 1`` (default: as many as keep the truncation below an
+            eighth of the standard error, at most 24); with ``rtol`` the most allowed (default 128). Integer orders take
+            ``alpha/2``, after which the rule is exact.
         generator: Source of the random signs, on the device of K; None for torch's own.
         trace: The exact trace, for a ``LinearOperator`` and only there.
 
@@ -68,13 +74,12 @@ def estimate_entropy(
         RuntimeWarning: If ``rtol`` was not reached; ``converged`` is then False and the error is that reached.
 
     Notes:
-        ``probes * degree`` products with K and O(n probes degree^2) flops (with ``block`` 32 times as
-        many), O(n 32 degree) memory. alpha = 2 needs no
-        probes where the norm is known. ``bias_bound`` is half the distance of two quadrature rules that lie on either
-        side of the truth, plus what rounding of the entries and of the recurrence can do: for alpha < 1, a singular
-        matrix and entries in single precision the latter dominates. All work is in float64. Negative eigenvalues
-        within round-off count as zero. No gradient. Below some thousand rows :func:`matinfo.renyi_entropy` is exact
-        and as fast.
+        ``probes * degree`` products with K. Up to 32 probes share one basis (block Lanczos): O(n probes 32 degree^2)
+        flops and O(n 32 degree) memory besides. alpha = 2 needs no probes where the norm is known. ``bias_bound`` is
+        half the distance of two quadrature rules that lie on either side of the truth, plus what rounding of the
+        entries and of the recurrence can do: for alpha < 1, a singular matrix and entries in single precision the
+        latter dominates. All work is in float64. Negative eigenvalues within round-off count as zero. No gradient.
+        Below some thousand rows :func:`matinfo.renyi_entropy` is exact and as fast.
 
     References:
         Golub and Meurant (1994), Matrices, moments and quadrature; Ubaru, Chen and Saad (2017), Fast estimation of
@@ -89,15 +94,23 @@ def estimate_entropy(
         >>> estimate.converged and estimate.error() <= 0.05 * estimate.value
         True
     """
-    order = check_arguments(alpha, 2 if probes is None else probes, 1 if degree is None else degree)
+    order = check_arguments(alpha, probes, degree)
     if rtol is not None:
         check_positive(rtol, "rtol")
     with torch.no_grad():
         operator = smaller_side(as_operator(K, total=trace))
         with without_autocast(operator.device):
-            estimator = Estimator(operator, order, generator, block)
-            if order == 2 and estimator.squared is not None:
-                return Estimate(estimator.collision, 0.0, estimator.rounding, 0, 0)
+            checked_moments(operator)
+            term = Entropy(operator, order)
+            if order == 2 and term.collision is not None:
+                check_definite(operator)
+                return Estimate(term.collision, 0.0, term.rounding, 0, 0)
             if rtol is None:
-                return estimator.fixed(probes or _PROBES, degree or _DEGREE)
-            return estimator.adaptive(rtol, probes or _MOST_PROBES, degree or _HIGHEST_DEGREE)
+                return solve(Quadrature([term], generator, degree=degree), [term], probes, None, 0)
+
+            def goal(value: float) -> float:
+                return rtol * max(abs(value), _SMALLEST)
+
+            sampler = Quadrature([term], generator, highest=degree or HIGHEST_DEGREE)
+            found = solve(sampler, [term], probes, goal, first_probes())
+            return found.judged(f"rtol={rtol:g}", max(abs(found.value), _SMALLEST), goal)

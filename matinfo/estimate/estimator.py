@@ -1,9 +1,10 @@
-"""The entropy of one matrix from probes gathered until the error is small enough."""
+"""How many random vectors and Lanczos steps an error takes: one loop for entropies, traces and their differences."""
 
 from __future__ import annotations
 
 import math
-import warnings
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,14 +13,30 @@ from matinfo._validation import check_count, check_order
 from matinfo.estimate.result import Estimate
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.functions import Power, Tsallis
-from matinfo.spectral.operators import KernelOperator, SymmetricOperator, checked_moments
-from matinfo.spectral.stochastic import Lanczos, Rules, TraceEstimate, estimate_trace, rademacher
+from matinfo.spectral.hutchpp import (
+    BATCH,
+    ScalarFunction,
+    SketchedTrace,
+    SymmetricOperator,
+    exact_spectrum,
+    gaussian,
+    moved,
+    rademacher,
+    standard_error,
+)
+from matinfo.spectral.xtrace import exchangeable_trace, power_images, power_roundoff
 
-_FIRST_PROBES = 16
-"""With a tolerance: enough to judge the standard error by."""
+Goal = Callable[[float], float]
+"""The accepted half-width of the 95 % interval around a value."""
 
-_SMALLEST = 0.01
-"""Relative errors of smaller entropies, in nats, are relative to this: they may be zero."""
+PROBES, MOST_PROBES = 32, 1024
+"""Random vectors by default, and the most that a tolerance may take by default."""
+
+DEGREE, HIGHEST_DEGREE = 24, 128
+"""The same for Lanczos steps."""
+
+_FIRST = 16
+"""Probes of the first round: enough to judge a standard error by. Rules of smaller blocks are less exact."""
 
 _NEAR_ONE = 0.25
 """So near to order one the entropy is found from ``(x^alpha - x)/(alpha - 1)``, farther away from ``x^alpha``."""
@@ -27,141 +44,97 @@ _NEAR_ONE = 0.25
 _LARGEST_EXPONENT = 700.0
 """Where ``tr (P/scale)^alpha`` is lost in its scatter its inverse may be larger than ``exp`` of this."""
 
-_BATCH = 32
-"""Probes that go through Lanczos together: their bases take ``n * batch * degree`` numbers."""
+_CAPTURED = 1e-8
+"""Relative error of the quadrature on the sketch where no tolerance is given."""
 
 
-class Estimator:
-    """One matrix and order, with the probes gathered so far."""
+class Reading(NamedTuple):
+    """What the probes say of a term: all in its unit."""
+
+    value: float
+    deviations: Tensor
+    """Of each probe from the mean, ``(s,)``."""
+    truncation: float
+    bias: float
+
+
+class Trace:
+    """``tr f(P)`` for P = K over its trace, and the degree that it takes."""
+
+    weight = 1.0
 
     def __init__(
-        self,
-        operator: SymmetricOperator,
-        alpha: float,
-        generator: torch.Generator | None,
-        block: bool | None = None,
+        self, operator: SymmetricOperator, f: ScalarFunction, *, power: int | None = None, iterations: int = 2
     ) -> None:
-        self.operator, self.alpha, self.generator = operator, alpha, generator
-        self.block = isinstance(operator, KernelOperator) if block is None else block
+        """For an integer ``power`` the rules are exact after half as many steps."""
+        self.operator, self.f = operator, f
         self.n = operator.shape[0]
-        self.total, squared = checked_moments(operator)
-        self.squared = None if squared is None else squared / self.total**2
-        self.rounding = 16 * operator.noise * (1 + math.log(self.n))
+        self.steps = None if power is None else min(max(2, math.ceil(power / 2)), self.n)
+        self.least = self.steps or min(2, self.n)
+        self.degree = self.least
+        self.trace = SketchedTrace(operator, iterations=iterations, is_power=power is not None)
+
+    def keep(self, lanczos: BlockLanczos, signs: Tensor, sizes: Tensor) -> None:
+        """Take in what a recurrence has found."""
+        self.trace.add(lanczos, sizes)
+
+    def read(self) -> Reading:
+        """The estimate from all probes so far."""
+        found = self.trace.estimate(self.f)
+        bias = found.truncation + found.roundoff
+        return Reading(found.value, found.samples - found.value, found.truncation, bias)
+
+    def exact(self) -> tuple[float, float]:
+        """The value from all eigenvalues, and its bias."""
+        x, delta = exact_spectrum(self.operator)
+        return float(self.f(x).sum()), float(moved(self.f, x, delta).sum())
+
+
+class Entropy(Trace):
+    """``weight * H_alpha(K)`` by ``tr (P/scale)^alpha``: that of P itself underflows at high orders."""
+
+    def __init__(self, operator: SymmetricOperator, alpha: float, weight: float = 1.0) -> None:
+        self.alpha, self.weight = alpha, weight
         self.is_power = abs(alpha - 1) > _NEAR_ONE
-        self.f = Power(alpha) if self.is_power else Tsallis(alpha)
-        self.parts: list[Rules] = []
+        self.function = Power(alpha) if self.is_power else Tsallis(alpha)
+        power = int(alpha) if alpha >= 2 and alpha == int(alpha) else None
+        super().__init__(operator, self.function.value, power=power)
+        if power is None:  # below alpha/2 + 1 the two rules are no bracket
+            self.least = min(math.ceil(alpha / 2) + 1, self.n)
+        self.rounding = 16 * operator.noise * (1 + math.log(self.n))
         self.scale = 1.0
 
     @property
-    def collision(self) -> float:
-        """The entropy of order two, or 0 where it is not known."""
-        return 0.0 if self.squared is None else max(0.0, -math.log(self.squared))
+    def collision(self) -> float | None:
+        """The entropy of order two, None where it is not known."""
+        return None if self.trace.squared is None else max(0.0, -math.log(self.trace.squared))
 
-    def fixed(self, probes: int, degree: int) -> Estimate:
-        """As many probes and steps as asked for."""
-        degree = self._allowed(degree)
-        self._gather(probes, degree)
-        return self._estimate(degree)
+    def read(self) -> Reading:
+        found = self.trace.estimate(self.f, self.rescaled(self.trace.largest_node))
+        slope = self.weight * self.slope(found.value)
+        value, bias = self._bounded(found.value, found.truncation + found.roundoff)
+        return Reading(value, slope * (found.samples - found.value), abs(slope) * found.truncation, bias)
 
-    def adaptive(self, rtol: float, most_probes: int, highest: int) -> Estimate:
-        """First the degree, on a few probes, so that truncation takes a quarter of the tolerance; then the probes."""
-        estimate = self._choose_degree(rtol, min(_FIRST_PROBES, most_probes), self._allowed(highest))
-        while not self._meets(estimate, rtol) and estimate.probes < most_probes:
-            left = _tolerance(rtol, estimate.value) - estimate.bias_bound
-            if left <= 0:
-                break
-            spread = estimate.error() - estimate.bias_bound
-            wanted = math.ceil(1.1 * estimate.probes * (spread / left) ** 2)
-            least = _FIRST_PROBES if self.block else 4  # the rules of small blocks are less exact
-            wanted = min(max(wanted, estimate.probes + least), 4 * estimate.probes, most_probes)
-            self._gather(wanted - estimate.probes, estimate.degree)
-            estimate = self._estimate(estimate.degree)
-        if self._meets(estimate, rtol):
-            return estimate
-        reached = estimate.error() / max(abs(estimate.value), 1e-300)
-        warnings.warn(
-            f"Expected rtol={rtol:g}, reached {reached:.2g} with {estimate.probes} probes of degree "
-            f"{estimate.degree} (standard error {estimate.standard_error:.2g}, bias bound "
-            f"{estimate.bias_bound:.2g}). Allow more probes or a higher degree, or give K in float64.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return Estimate(**{**vars(estimate), "converged": False})
+    def exact(self) -> tuple[float, float]:
+        x, delta = exact_spectrum(self.operator)
+        scale = self.rescaled(float(x[-1]))
+        change = float(moved(self.f, x / scale, delta / scale).sum())
+        return self._bounded(float(self.f(x / scale).sum()), change)
 
-    def _meets(self, estimate: Estimate, rtol: float) -> bool:
-        return estimate.error() <= _tolerance(rtol, estimate.value)
+    def rescaled(self, top: float) -> float:
+        """The scale of powers: the largest eigenvalue, as far as it is known."""
+        self.scale = top if self.is_power and top > 0 else 1.0
+        return self.scale
 
-    def _allowed(self, degree: int) -> int:
-        """Below ``alpha/2 + 1`` the two rules are no bracket; above n there is nothing left."""
-        return min(max(degree, math.ceil(self.alpha / 2) + 1), self.n)
+    def _bounded(self, trace: float, bias: float) -> tuple[float, float]:
+        """The weighted entropy of a trace, and what a bias of the trace makes of it."""
+        value = self.entropy(trace)
+        ends = [self.entropy(trace + shift) for shift in (bias, -bias)]
+        worst = max([abs(end - value) for end in ends]) + self.rounding
+        return self.weight * value, abs(self.weight) * worst
 
-    def _choose_degree(self, rtol: float, probes: int, highest: int) -> Estimate:
-        lanczos = self._recurrence(self._signs(probes))
-        least = self._allowed(1)
-        while True:
-            lanczos.step()
-            if lanczos.degree < least and not lanczos.is_exhausted:
-                continue
-            self.parts = [lanczos.rules(self.total)]
-            trace = self._trace()
-            target = max(
-                _tolerance(rtol, self._entropy(trace.value)) / self._slope(trace.value) / 4,
-                trace.roundoff / 4,
-            )
-            if trace.truncation <= target or lanczos.is_exhausted or lanczos.degree >= highest:
-                return self._estimate(lanczos.degree)
-
-    def _signs(self, probes: int) -> Tensor:
-        return rademacher(self.operator, probes, self.generator)
-
-    def _recurrence(self, start: Tensor) -> Lanczos | BlockLanczos:
-        return BlockLanczos(self.operator, start) if self.block else Lanczos(self.operator, start)
-
-    def _gather(self, probes: int, degree: int) -> None:
-        for first in range(0, probes, _BATCH):
-            start = self._signs(min(_BATCH, probes - first))
-            lanczos = self._recurrence(start)
-            while lanczos.degree < degree and not lanczos.is_exhausted:
-                lanczos.step()
-            self._keep(lanczos, start)
-
-    def _keep(self, lanczos: Lanczos | BlockLanczos, start: Tensor) -> None:
-        self.parts.append(lanczos.rules(self.total))
-
-    def _trace(self) -> TraceEstimate:
-        """``tr f(P)``, of powers ``tr (P/scale)^alpha``: that of P itself underflows at high orders."""
-        rules = Rules.joined(self.parts)
-        self.scale = self._scale(rules)
-        squared = None if self.squared is None else self.squared / self.scale**2
-        return estimate_trace(
-            rules.over(self.scale),
-            self.f.value,
-            self.n,
-            squared,
-            total=1 / self.scale,
-            noise=self.operator.noise,
-        )
-
-    def _scale(self, rules: Rules) -> float:
-        """What eigenvalues are divided by before they are raised to a power: the largest node."""
-        top = float(rules.nodes.max())
-        return top if self.is_power and top > 0 else 1.0
-
-    def _estimate(self, degree: int) -> Estimate:
-        trace = self._trace()
-        value = self._entropy(trace.value)
-        bias = trace.truncation + trace.roundoff
-        ends = [self._entropy(trace.value + shift) for shift in (bias, -bias)]
-        return Estimate(
-            value=value,
-            standard_error=trace.standard_error * self._slope(trace.value),
-            bias_bound=max([abs(end - value) for end in ends]) + self.rounding,
-            probes=sum([len(part.nodes) for part in self.parts]),
-            degree=degree,
-        )
-
-    def _entropy(self, trace: float) -> float:
-        """The entropy of what :meth:`_trace` finds, between its exact bounds in terms of n and the order two."""
+    def entropy(self, trace: float) -> float:
+        """The entropy of a trace in units of the scale, between its exact bounds in terms of n and the order two."""
         e = self.alpha - 1
         if e == 0:
             value = -trace
@@ -169,40 +142,197 @@ class Estimator:
             value = -(math.log(trace) + self._log_unit) / e if trace > 0 else math.copysign(math.inf, e)
         else:
             value = -(math.log1p(e * trace) if 1 + e * trace > 0 else -math.inf) / e
-        lowest, highest = self.collision, math.log(self.n)
-        if self.alpha > 2 and self.squared is not None:  # p-norms decrease in p
+        lowest, highest = self.collision or 0.0, math.log(self.n)
+        if self.alpha > 2 and self.collision is not None:  # p-norms decrease in p
             lowest, highest = self.collision * self.alpha / (2 * e), self.collision
         return min(max(value, lowest), highest)
 
+    def slope(self, trace: float) -> float:
+        """``dH/d tr f``: the inverse of ``tr P^alpha``, for powers in units of the scale and over ``1 - alpha``."""
+        e = self.alpha - 1
+        exponent = e * self.entropy(trace)
+        if not self.is_power:
+            return -math.exp(exponent)
+        return -math.exp(min(exponent + self._log_unit, _LARGEST_EXPONENT)) / e
+
     @property
     def _log_unit(self) -> float:
-        """Logarithm of ``tr P^alpha`` over what :meth:`_trace` gives for powers."""
+        """Logarithm of ``tr P^alpha`` over ``tr (P/scale)^alpha``."""
         return self.alpha * math.log(self.scale)
 
-    def _slope(self, trace: float) -> float:
-        """``|dH/d tr f|``: the inverse of ``tr P^alpha``, for powers in units of the scale and over ``|alpha - 1|``."""
-        e = self.alpha - 1
-        exponent = e * self._entropy(trace)
-        if not self.is_power:
-            return math.exp(exponent)
-        return math.exp(min(exponent + self._log_unit, _LARGEST_EXPONENT)) / abs(e)
 
-    def _signed_slope(self, trace: float) -> float:
-        return self._slope(trace) if self.is_power and self.alpha < 1 else -self._slope(trace)
+class Sampler(Protocol):
+    """A source of estimates that can be made better."""
 
+    def open(self, count: int, goal: Goal | None) -> None:
+        """The first ``count`` vectors."""
 
-def _tolerance(rtol: float, value: float) -> float:
-    return rtol * max(abs(value), _SMALLEST)
+    def grow(self, wanted: int, most: int) -> bool:
+        """Towards ``wanted`` probes, with at most so many vectors in all; False if nothing is left to do."""
+
+    def read(self) -> Estimate:
+        """The estimate so far."""
 
 
-def check_arguments(alpha: float, probes: int, degree: int) -> float:
+class Quadrature:
+    """Lanczos quadrature of the sum of terms, all from the same probes so that their errors cancel; Hutch++ of one."""
+
+    def __init__(
+        self,
+        terms: list[Trace],
+        generator: torch.Generator | None,
+        *,
+        degree: int | None = None,
+        highest: int = DEGREE,
+        sketch: bool = False,
+    ) -> None:
+        """Takes ``degree`` steps, or chooses them, at most ``highest``; a sketch takes half of the vectors."""
+        self.terms, self.generator, self.sketch = terms, generator, sketch
+        self.degree, self.highest = degree, degree or highest
+
+    def open(self, count: int, goal: Goal | None) -> None:
+        (term, *_), width = self.terms, count // 2 if self.sketch else 0
+        if width:
+            term.trace.widen(gaussian(term.operator, width - term.trace.width, self.generator))
+            term.trace.capture(
+                term.f,
+                term.steps or max(term.least, self.highest),
+                _CAPTURED if goal is None else goal(1.0) / 8,
+            )
+        first = min(count - width, BATCH if goal is None else _FIRST)
+        signs = self._signs(first)
+        for term in self.terms:
+            self._choose_degree(term, signs, goal, math.sqrt(first / (count - width)))
+        if goal is None:
+            self._add(count - width - first)
+
+    def grow(self, wanted: int, most: int) -> bool:
+        width, probes = self.terms[0].trace.width, self._probes
+        if self.sketch and wanted > 2 * probes and 4 * width <= most:
+            self.open(4 * width, self._goal)
+            return True
+        count = min(max(wanted - probes, _FIRST), 3 * probes, most - width - probes)
+        self._add(count)
+        return count > 0
+
+    def read(self) -> Estimate:
+        readings = [term.read() for term in self.terms]
+        return Estimate(
+            value=sum([reading.value for reading in readings]),
+            standard_error=standard_error(torch.stack([reading.deviations for reading in readings]).sum(0)),
+            bias_bound=sum([reading.bias for reading in readings]),
+            probes=self._probes,
+            degree=max([term.degree for term in self.terms]),
+        )
+
+    @property
+    def _probes(self) -> int:
+        return sum([len(part) for part in self.terms[0].trace.sizes])
+
+    def _signs(self, count: int) -> Tensor:
+        return rademacher(self.terms[0].operator, count, self.generator)
+
+    def _choose_degree(self, term: Trace, signs: Tensor, goal: Goal | None, share: float) -> None:
+        """Steps until truncation is a quarter of the goal or, without one, an eighth of the standard error to come."""
+        self._goal = goal
+        lanczos, sizes = term.trace.begin(signs)
+        lanczos.advance(term.steps or max(term.least, self.degree or 0))
+        while True:
+            term.trace.parts, term.trace.sizes = [], []
+            term.keep(lanczos, signs, sizes)
+            if term.steps or lanczos.is_exhausted or lanczos.degree >= self.highest:
+                break
+            reading = term.read()
+            error = (
+                share * standard_error(reading.deviations) / 8 if goal is None else goal(reading.value) / 4
+            )
+            rounding = (reading.bias - reading.truncation) / 4
+            if reading.truncation <= max(error / len(self.terms), rounding):
+                break
+            lanczos.step()
+        term.degree = lanczos.degree
+
+    def _add(self, count: int) -> None:
+        for first in range(0, count, BATCH):
+            signs = self._signs(min(BATCH, count - first))
+            for term in self.terms:
+                lanczos, sizes = term.trace.begin(signs)
+                lanczos.advance(term.degree)
+                term.keep(lanczos, signs, sizes)
+
+
+class Exchangeable:
+    """XTrace of a power, from one block of vectors that doubles."""
+
+    def __init__(self, operator: SymmetricOperator, power: int, generator: torch.Generator | None) -> None:
+        self.operator, self.power, self.generator = operator, power, generator
+        self.columns: list[tuple[Tensor, Tensor]] = []
+
+    def open(self, count: int, goal: Goal | None) -> None:
+        block = gaussian(self.operator, count, self.generator)
+        self.columns.append((block, power_images(self.operator, block, self.power)))
+
+    def grow(self, wanted: int, most: int) -> bool:
+        probes = sum([block.shape[1] for block, _ in self.columns])
+        if probes == most:
+            return False
+        self.open(min(probes, most - probes), None)
+        return True
+
+    def read(self) -> Estimate:
+        probes, images = (torch.cat(parts, 1) for parts in zip(*self.columns, strict=True))
+        found = exchangeable_trace(probes, images)
+        bias = power_roundoff(self.operator, self.power, found.value)
+        return Estimate(found.value, found.standard_error, bias, probes.shape[1], self.power)
+
+
+def solve(
+    sampler: Sampler, terms: list[Trace], probes: int | None, goal: Goal | None, least: int
+) -> Estimate:
+    """An estimate with ``probes`` vectors or, for a goal, with at most so many.
+
+    With as many vectors as the matrix has rows its eigenvalues cost no more products, and leave no scatter.
+
+    Args:
+        sampler: What draws the vectors.
+        terms: The terms of the sum, for their exact values.
+        probes: Number of vectors, None for the default.
+        goal: The accepted half-width of the interval around a value.
+        least: Vectors that the first round of a goal takes.
+    """
+    n = terms[0].n
+    most = probes or (PROBES if goal is None else MOST_PROBES)
+    if n <= (most if goal is None else min(most, _FIRST)):
+        return _exact(terms)
+    sampler.open(most if goal is None else min(least, most), goal)
+    found = sampler.read()
+    while goal is not None and found.error() > goal(found.value):
+        left = goal(found.value) - found.bias_bound
+        wanted = found.probes * ((found.error() - found.bias_bound) / left) ** 2 if left > 0 else math.inf
+        if wanted == math.inf or not sampler.grow(math.ceil(1.1 * wanted), min(most, n)):
+            return _exact(terms) if n <= most else found
+        found = sampler.read()
+    return found
+
+
+def _exact(terms: list[Trace]) -> Estimate:
+    values, biases = zip(*[term.exact() for term in terms], strict=True)
+    return Estimate(sum(values), 0.0, sum(biases), 0, 0)
+
+
+def first_probes(*, sketch: bool = False) -> int:
+    """Vectors of the first round of a goal; a sketch takes as many again."""
+    return 2 * _FIRST if sketch else _FIRST
+
+
+def check_arguments(alpha: float, probes: int | None, degree: int | None) -> float:
     """Accept an order in (0, inf), at least two probes and one step."""
     order = check_order(alpha)
     if order in (0, math.inf):
         raise ValueError(
             f"Expected alpha in (0, inf), got {order:g}. It takes the rank or lambda_max: use renyi_entropy."
         )
-    if check_count(probes, "probes") < 2:
+    if check_count(2 if probes is None else probes, "probes") < 2:
         raise ValueError(f"Expected probes >= 2, got {probes}: one has no standard error.")
-    check_count(degree, "degree")
+    check_count(1 if degree is None else degree, "degree")
     return order

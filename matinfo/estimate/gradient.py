@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from matinfo._validation import is_transformed
-from matinfo.estimate.estimator import Estimator, check_arguments
+from matinfo.estimate.estimator import Entropy, Quadrature, check_arguments
 from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram
-from matinfo.spectral.adjoints import Cotangent, pulled_back, sources, squared_length
-from matinfo.spectral.block_lanczos import BlockLanczos
-from matinfo.spectral.operators import KernelOperator, SymmetricOperator, as_operator, smaller_side
+from matinfo.operators import KernelOperator, as_operator, check_definite, checked_moments, smaller_side
+from matinfo.operators.adjoints import Cotangent, pulled_back, sources, squared_length
+from matinfo.spectral.block_lanczos import BlockLanczos, Rules
+from matinfo.spectral.hutchpp import SymmetricOperator, displacement, fit_of_others
 from matinfo.spectral.precision import at_least_float32, without_autocast
-from matinfo.spectral.stochastic import Lanczos, Rules, displacement, fit_of_others
 
 if TYPE_CHECKING:
     Differentiable: TypeAlias = Tensor | Gram | KernelOperator
@@ -50,7 +50,6 @@ def stochastic_entropy(
     *,
     probes: int = _PROBES,
     degree: int = _DEGREE,
-    block: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> DifferentiableEstimate:
     """Matrix-based Rényi entropy from matrix-vector products alone, as a loss.
@@ -65,7 +64,6 @@ def stochastic_entropy(
         alpha: Order, 0 < alpha < inf.
         probes: Number of random vectors, at least 2.
         degree: Number of Lanczos steps, raised to ``alpha/2 + 1`` and never above n.
-        block: Whether the probes share a basis, see :func:`estimate_entropy`.
         generator: Source of the random signs, on the device of K; None for torch's own.
 
     Returns:
@@ -120,15 +118,20 @@ def stochastic_entropy(
         operator = smaller_side(as_operator(K))
     wanted = sources(operator) if torch.is_grad_enabled() else []
     with torch.no_grad(), without_autocast(operator.device):
-        estimator = _GradientEstimator(operator, order, generator, block)
+        checked_moments(operator)
+        term = _DifferentiableEntropy(operator, order)
         if order == 2:
-            estimate = Estimate(estimator.collision, 0.0, estimator.rounding, 0, 0)
+            assert term.collision is not None
+            check_definite(operator)
+            estimate = Estimate(term.collision, 0.0, term.rounding, 0, 0)
         else:
-            estimate = estimator.fixed(probes, degree)
+            sampler = Quadrature([term], generator, degree=degree)
+            sampler.open(probes, None)
+            estimate = sampler.read()
         value = torch.tensor(estimate.value, dtype=_dtype(K), device=operator.device)
         if not wanted:
             return DifferentiableEstimate(value, estimate, None)
-        gradients, error = estimator.gradients()
+        gradients, error = term.gradients()
         gradients = [g.to(tensor.dtype) for g, tensor in zip(gradients, wanted, strict=True)]
     return DifferentiableEstimate(_Attached.apply(value, gradients, *wanted), estimate, error)
 
@@ -139,34 +142,30 @@ def _dtype(K: Differentiable) -> torch.dtype:
     return at_least_float32(K.given_dtype if isinstance(K, Gram) else K.dtype)
 
 
-class _GradientEstimator(Estimator):
-    """An estimator that keeps ``z``, ``P z`` and ``f'(P) z`` of its probes, in the columns of ``(n, s)``."""
+class _DifferentiableEntropy(Entropy):
+    """An entropy that keeps ``z``, ``P z`` and ``f'(P) z`` of its probes, in the columns of ``(n, s)``."""
 
-    def __init__(
-        self,
-        operator: SymmetricOperator,
-        alpha: float,
-        generator: torch.Generator | None,
-        block: bool | None = None,
-    ) -> None:
-        super().__init__(operator, alpha, generator, block)
+    def __init__(self, operator: SymmetricOperator, alpha: float) -> None:
+        super().__init__(operator, alpha)
+        self.steps = None  # f'(P) z takes twice the steps of z^T f(P) z
         self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
         self._scales: list[float] = []
 
-    def _keep(self, lanczos: Lanczos | BlockLanczos, start: Tensor) -> None:
-        super()._keep(lanczos, start)
-        scale = self._scale(self.parts[-1])
-        derivative = lanczos.applied(lambda x, weights: self._derivative(x / self.total, weights, scale))
-        self._kept.append((start, lanczos.first_images() / self.total, derivative))
+    def keep(self, lanczos: BlockLanczos, signs: Tensor, sizes: Tensor) -> None:
+        super().keep(lanczos, signs, sizes)
+        total, top = self.trace.total, float(self.trace.parts[-1].nodes.max())
+        scale = top if self.is_power and top > 0 else 1.0
+        derivative = lanczos.applied(lambda x, weights: self._derivative(x / total, weights, scale))
+        self._kept.append((signs, lanczos.first_images() / total, derivative))
         self._scales.append(scale)
 
     def _derivative(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
         """``d f(x/scale)/dx``, with its mean where it diverges, so that the derivative of the entropy is zero there."""
         x = x.clamp_min(0.0)
-        if not self.f.projects_null_space:
-            return self.f.derivative(x / scale) / scale
-        above = x > displacement(float(x.max()), self.n, self.squared, self.operator.noise)
-        slopes = self.f.derivative(torch.where(above, x, 1.0) / scale) / scale
+        if not self.function.projects_null_space:
+            return self.function.derivative(x / scale) / scale
+        above = x > displacement(float(x.max()), self.n, self.trace.squared, self.operator.noise)
+        slopes = self.function.derivative(torch.where(above, x, 1.0) / scale) / scale
         mass = torch.where(above, x * weights, 0.0)
         tiny = torch.finfo(x.dtype).tiny
         return torch.where(above, slopes, (mass * slopes).sum() / mass.sum().clamp_min(tiny))
@@ -174,9 +173,10 @@ class _GradientEstimator(Estimator):
     def gradients(self) -> tuple[list[Tensor], float]:
         """The mean gradient and its standard error, from the mean gradients of groups of probes."""
         if not self._kept:
-            assert self.squared is not None
+            squared, total = self.trace.squared, self.trace.total
+            assert squared is not None
             none = torch.zeros(self.n, 0, dtype=self.operator.dtype, device=self.operator.device)
-            exact = Cotangent(none, none, -2 / (self.squared * self.total**2), -2 / self.total)
+            exact = Cotangent(none, none, -2 / (squared * total**2), -2 / total)
             return next(pulled_back(self.operator, [exact])), 0.0
         cotangents = self._cotangents()
         sizes = [cotangent.left.shape[1] for cotangent in cotangents]
@@ -194,14 +194,15 @@ class _GradientEstimator(Estimator):
         # dH = h (z^T (f'(P) - a - b P) dP z + b/2 d|P|_F^2) with h = dH/dtr f(P); the constant a drops out. The fit
         # a + b x and the value that h is taken at are those of the other probes, so that both are independent of z.
         # In dP = dK/t - P dt/t the second term makes each probe's gradient orthogonal to K.
-        assert self.squared is not None
-        trace = self._trace()
+        squared, total = self.trace.squared, self.trace.total
+        assert squared is not None
+        found = self.trace.estimate(self.f, self.rescaled(self.trace.largest_node))
         kept = [
             (z, images, derivatives * (scale / self.scale) ** self.alpha)  # one scale for all batches
             for (z, images, derivatives), scale in zip(self._kept, self._scales, strict=True)
         ]
         z, images, derivatives = [torch.cat(columns, 1) for columns in zip(*kept, strict=True)]
-        rules = Rules.joined(self.parts)
+        rules = Rules.joined(self.trace.parts)
         x = rules.nodes.clamp_min(0.0)
         top = x.max()
         powers = torch.stack([torch.ones_like(x), x / top], -1)
@@ -209,11 +210,11 @@ class _GradientEstimator(Estimator):
         a, b = fit[:, 0], fit[:, 1] / top
 
         count = len(x)
-        others = (count * trace.value - trace.samples) / (count - 1)
-        h = x.new_tensor([self._signed_slope(float(value)) for value in others]) / self.total
+        others = (count * found.value - found.samples) / (count - 1)
+        h = x.new_tensor([self.slope(float(value)) for value in others]) / total
         w = derivatives - a * z - b * images
-        shift = h * ((w * images).sum(0) + b * self.squared)
-        w, square = w * h, h * b / self.total
+        shift = h * ((w * images).sum(0) + b * squared)
+        w, square = w * h, h * b / total
         groups = torch.arange(count, device=z.device).tensor_split(min(_GROUPS, count))
         return [
             Cotangent(z[:, g], w[:, g] / len(g), float(square[g].mean()), float(shift[g].mean()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from matinfo.spectral.stochastic import half_width
+from matinfo.spectral.hutchpp import degrees_of_freedom
 
 _CONFIDENCE = 0.95
 
@@ -19,7 +21,7 @@ class Estimate:
         bias_bound: Bound on the error that more probes would not remove: the truncated quadrature and round-off.
         probes: Number of random vectors, 0 where the value is exact.
         degree: Number of Lanczos steps for each, 0 where the value is exact.
-        converged: Whether ``rtol`` was reached; True if none was asked for.
+        converged: Whether the tolerance was reached; True if none was asked for.
     """
 
     value: float
@@ -33,9 +35,33 @@ class Estimate:
         """Half the width of the confidence interval: Student's quantile times the standard error, plus the bias."""
         if not 0 < confidence < 1:
             raise ValueError(f"Expected confidence in (0, 1), got {confidence}.")
-        return half_width(self.standard_error, self.bias_bound, self.probes, confidence)
+        if not self.probes:
+            return self.bias_bound
+        from scipy.special import stdtrit  # a good part of the time that importing matinfo would take
+
+        quantile = float(stdtrit(degrees_of_freedom(self.probes), (1 + confidence) / 2))
+        return quantile * self.standard_error + self.bias_bound
 
     def interval(self, confidence: float = _CONFIDENCE) -> tuple[float, float]:
         """The confidence interval, ``value`` plus and minus :meth:`error`."""
         error = self.error(confidence)
         return self.value - error, self.value + error
+
+    def judged(self, asked: str, size: float, goal: Callable[[float], float] | None) -> Estimate:
+        """The same, or with a warning and ``converged=False`` where the error is above the goal.
+
+        Args:
+            asked: The tolerance in words, such as ``rtol=0.01``.
+            size: What the tolerance is relative to, 1 for an absolute one.
+            goal: The accepted half-width of the 95 % interval around a value.
+        """
+        if goal is None or self.error() <= goal(self.value):
+            return self
+        warnings.warn(
+            f"Expected {asked}, reached {self.error() / size:.2g} with {self.probes} probes of degree {self.degree} "
+            f"(standard error {self.standard_error:.2g}, bias bound {self.bias_bound:.2g}). Allow more probes or a "
+            "higher degree, or give K in float64.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return replace(self, converged=False)

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import math
-import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from matinfo._validation import (
-    check_choice,
-    check_count,
-    check_positive,
+from matinfo._validation import check_choice, check_count, check_positive
+from matinfo.estimate.estimator import (
+    HIGHEST_DEGREE,
+    MOST_PROBES,
+    PROBES,
+    Exchangeable,
+    Quadrature,
+    Sampler,
+    Trace,
+    first_probes,
+    solve,
 )
 from matinfo.estimate.result import Estimate
+from matinfo.operators import as_operator, check_definite, checked_moments, smaller_side
 from matinfo.spectral.functions import Power
-from matinfo.spectral.operators import as_operator, checked_moments
+from matinfo.spectral.hutchpp import SymmetricOperator
 from matinfo.spectral.precision import without_autocast
-from matinfo.spectral.trace_methods import METHODS, POWER_METHODS, Found, Problem, solve
 
 if TYPE_CHECKING:
     from matinfo.estimate.entropy import Estimable
 
 __all__ = ["estimate_tcr", "estimate_trace_power"]
 
-_PROBES, _MOST_PROBES = 32, 1024
-_DEGREE, _HIGHEST_DEGREE = 24, 128
+_METHODS = ("auto", "hutchinson", "hutch++")
+
+_EXPECTED = 64
+"""Vectors that a tolerance may be expected to take, for the choice of the method."""
+
+_FLAT_POWER, _FLAT_LOG = 1 / 2, 1 / 4
+"""Share of the n eigenvalues that, if so many are effective, leaves nothing to a sketch; a logarithm is flatter."""
+
+_MANY = 16
+"""Effective eigenvalues a vector above which a sketch catches little."""
 
 _FEWEST = 6
 """Fewer vectors have no honest standard error: half of them may be the sketch, and three coefficients are fitted."""
@@ -103,23 +118,28 @@ def estimate_trace_power(
     """
     if check_count(power, "power") < 2:
         raise ValueError(f"Expected power >= 2, got {power}: the first is one by definition.")
-    _check_arguments(rtol, probes, method, POWER_METHODS)
+    _check_arguments(rtol, probes, method, (*_METHODS, "xtrace"))
     with torch.no_grad():
-        operator = as_operator(K, total=trace)
+        operator = smaller_side(as_operator(K, function="estimate_trace_power", total=trace))
         with without_autocast(operator.device):
             total, squared = checked_moments(operator)
             if power == 2 and squared is not None:
+                check_definite(operator)
                 value = squared / total**2
                 return Estimate(value, 0.0, 16 * operator.noise * value, 0, 0)
-            problem = Problem(operator, Power(power).value, power, power, generator)
             goal = None if rtol is None else lambda value: rtol * max(value, 0.0)
-            found = solve(problem, method, _vectors(rtol, probes), goal)
+            chosen = _chosen(operator, method, power, _expected(rtol, probes))
+            term = Trace(operator, Power(power).value, power=power, iterations=math.ceil(power / 2))
+            sampler: Sampler = Quadrature([term], generator, sketch=chosen == "hutch++")
+            if chosen == "xtrace":
+                sampler = Exchangeable(operator, power, generator)
+            found = solve(sampler, [term], probes, goal, first_probes(sketch=chosen != "xtrace"))
             if not found.value > _LEAST_TRACE:
                 raise ValueError(
                     f"Expected a power whose trace float64 can hold, got {power}: the estimate is {found.value:.3g}. "
                     "Use estimate_entropy, which works with its logarithm."
                 )
-            return _result(found, rtol, found.value)
+            return found.judged(f"rtol={rtol or 0:g}", found.value, goal)
 
 
 def estimate_tcr(
@@ -184,19 +204,42 @@ def estimate_tcr(
         True
     """
     check_positive(mu, "mu", "log det(mu I + K) of a singular K is -inf at mu = 0.")
-    _check_arguments(rtol, probes, method, METHODS)
+    _check_arguments(rtol, probes, method, _METHODS)
     if check_count(2 if degree is None else degree, "degree") < 2:
         raise ValueError(f"Expected degree >= 2, got {degree}: |K|_F would not be exact.")
     with torch.no_grad():
-        operator = as_operator(K, total=trace)
+        given = as_operator(K, function="estimate_tcr", total=trace)
+        operator = smaller_side(given)
         with without_autocast(operator.device):
             scale = checked_moments(operator)[0] / mu
-            steps = min(degree or (_DEGREE if rtol is None else _HIGHEST_DEGREE), operator.shape[0])
-            problem = Problem(operator, lambda x: torch.log1p(scale * x), None, steps, generator)
             goal = None if rtol is None else lambda value: rtol * max(value, _SMALLEST)
-            found = solve(problem, method, _vectors(rtol, probes), goal)
-            shift = operator.shape[0] * math.log(mu)
-            return _result(found._replace(value=found.value + shift), rtol, max(found.value, _SMALLEST))
+            term = Trace(operator, lambda x: torch.log1p(scale * x))
+            sketch = _chosen(operator, method, None, _expected(rtol, probes)) == "hutch++"
+            steps = {"degree": degree} if rtol is None else {"highest": degree or HIGHEST_DEGREE}
+            sampler = Quadrature([term], generator, sketch=sketch, **steps)
+            found = solve(sampler, [term], probes, goal, first_probes(sketch=True))
+            found = found.judged(f"rtol={rtol or 0:g}", max(found.value, _SMALLEST), goal)
+            return replace(found, value=found.value + given.shape[0] * math.log(mu))
+
+
+def _chosen(operator: SymmetricOperator, method: str, power: int | None, probes: int) -> str:
+    """The method by the participation ratio ``r = (tr K)^2 / |K|_F^2``, the effective number of eigenvalues.
+
+    XTrace for a power of fewer effective eigenvalues than half the vectors; Hutchinson where so many of the n
+    eigenvalues matter that a sketch catches little; else Hutch++.
+    """
+    squared = operator.frobenius_squared()
+    if method != "auto" or squared is None:
+        return "hutch++" if method == "auto" else method
+    ratio = operator.trace() ** 2 / squared
+    if power is not None and ratio <= probes / 2:
+        return "xtrace"
+    most = min((_FLAT_LOG if power is None else _FLAT_POWER) * operator.shape[0], _MANY * probes)
+    return "hutchinson" if ratio > most else "hutch++"
+
+
+def _expected(rtol: float | None, probes: int | None) -> int:
+    return probes or PROBES if rtol is None else min(probes or MOST_PROBES, _EXPECTED)
 
 
 def _check_arguments(rtol: float | None, probes: int | None, method: str, methods: tuple[str, ...]) -> None:
@@ -205,21 +248,3 @@ def _check_arguments(rtol: float | None, probes: int | None, method: str, method
     if check_count(_FEWEST if probes is None else probes, "probes") < _FEWEST:
         raise ValueError(f"Expected probes >= {_FEWEST}, got {probes}: fewer have no honest standard error.")
     check_choice(method, "method", methods)
-
-
-def _vectors(rtol: float | None, probes: int | None) -> int:
-    return probes or (_PROBES if rtol is None else _MOST_PROBES)
-
-
-def _result(found: Found, rtol: float | None, size: float) -> Estimate:
-    result = Estimate(found.value, found.standard_error, found.bias, found.probes, found.degree)
-    if rtol is None or found.error() <= rtol * size:
-        return result
-    warnings.warn(
-        f"Expected rtol={rtol:g}, reached {found.error() / size:.2g} with {found.probes} probes of degree "
-        f"{found.degree} (standard error {found.standard_error:.2g}, bias bound {found.bias:.2g}). Allow more "
-        "probes or a higher degree, or give K in float64.",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-    return Estimate(**{**vars(result), "converged": False})

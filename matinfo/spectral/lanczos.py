@@ -1,4 +1,4 @@
-"""The largest eigenvalue by block Lanczos with full reorthogonalisation, or None where it is not clear-cut.
+"""The largest eigenvalue by block Lanczos, or None where it is not clear-cut.
 
 A block of four vectors sees an eigenvalue of multiplicity up to four. The result is used only if the top Ritz value
 has converged and stands clear of the second one; otherwise the caller decomposes the matrix, so that the gradient at
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from matinfo._record import record
+from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.eigensolver import eigh_psd
 
 SMALLEST_ORDER = 512
@@ -43,31 +44,17 @@ def top_pair(K: Tensor, *, side: str = "matrix") -> TopPair | None:
         return None
     tolerance = 1e-10 if K.dtype == torch.float64 else 1e-6
     generator = torch.Generator(device=K.device).manual_seed(0)
-    block = torch.randn(K.shape[-1], _BLOCK, dtype=K.dtype, device=K.device, generator=generator)
-    basis = block[:, :0]
-    image = block[:, :0]
-    for step in range(_STEPS):
-        for _ in range(2):  # twice is enough
-            block = block - basis @ (basis.mT @ block)
-        block, triangle = torch.linalg.qr(block)
-        basis = torch.cat([basis, block], 1)
-        image = torch.cat([image, K @ block], 1)
-        block = image[:, -_BLOCK:]
-        exhausted = bool(triangle.diagonal().abs().min() < 1e-6 * triangle.abs().max()) if step else False
-        if step < 2 and not exhausted:
+    start = torch.randn(K.shape[-1], _BLOCK, dtype=K.dtype, device=K.device, generator=generator)
+    lanczos = BlockLanczos(lambda V: K @ V, start)
+    while lanczos.degree < _STEPS and not lanczos.is_exhausted:
+        lanczos.step()
+        if lanczos.degree < 3 and not lanczos.is_exhausted:
             continue
-        ritz, Y = eigh_psd(_symmetric(basis.mT @ image))
-        theta, y = ritz[-1], Y[:, -1]
-        residual = (image @ y - theta * (basis @ y)).norm()
-        if bool(residual <= tolerance * theta):
-            if bool(ritz[-2] > (1 - _CLEARANCE) * theta):
-                return None
-            record("lanczos", K, side=side, note=f"{step + 1} steps of {_BLOCK}")
-            return TopPair(theta, basis @ y)
-        if exhausted:
+        ritz, Y = eigh_psd(lanczos.tridiagonal())
+        if not bool(lanczos.residuals(Y[:, -1:]) <= tolerance * ritz[-1]):
+            continue
+        if len(ritz) > 1 and bool(ritz[-2] > (1 - _CLEARANCE) * ritz[-1]):
             return None
+        record("lanczos", K, side=side, note=f"{lanczos.degree} steps of {_BLOCK}")
+        return TopPair(ritz[-1], lanczos.basis[:, : len(ritz)] @ Y[:, -1])
     return None
-
-
-def _symmetric(A: Tensor) -> Tensor:
-    return (A + A.mT) / 2

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from matinfo.spectral.operators import SymmetricOperator
+from matinfo.spectral.hutchpp import SymmetricOperator
 
 _LARGEST_SHIFT = 1e-10
 """Size of a negative part that counts as round-off, relative to ``|A|_F`` or so."""
@@ -114,3 +114,14 @@ def power_images(operator: SymmetricOperator, probes: Tensor, power: int) -> Ten
     for _ in range(power):
         probes = operator.matmat(probes) / total
     return probes
+
+
+def power_roundoff(operator: SymmetricOperator, power: int, value: float) -> float:
+    """What eigenvalues that are off by their rounding do to ``tr P^p``, by its derivative ``p tr P^(p-1)``."""
+    squared = operator.frobenius_squared()
+    size = 1.0 if squared is None else math.sqrt(squared) / operator.trace()
+    delta = (operator.noise / math.sqrt(operator.shape[0]) + torch.finfo(torch.float64).eps) * size
+    at_most = max(value, 0.0) ** (
+        (power - 2) / (power - 1)
+    )  # tr P^(p-1): log tr P^p is convex in p, 0 at p = 1
+    return power * delta * at_most

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_choice, check_features, check_positive
+from matinfo._validation import check_choice, check_features, check_positive, check_same_samples
 from matinfo.kernels import median_bandwidth, scott_bandwidth, silverman_bandwidth
 from matinfo.operands import as_tensor
-from matinfo.spectral.tiles import TiledOperator
+from matinfo.operators.operator import TiledOperator
 
 _MEDIAN_SAMPLE = 2048
 """The median heuristic looks at evenly strided samples, at most so many: their distances are a matrix."""
 
 _BANDWIDTHS = {"median": median_bandwidth, "scott": scott_bandwidth, "silverman": silverman_bandwidth}
-
-_BLOCK = (512, 1024)
-"""Rows and columns of the blocks that go through a processor's cache together: twice as fast as whole rows."""
 
 _LEAST_EXPONENT = {torch.float32: -60.0, torch.float64: -300.0}
 """Smaller entries count as ``exp`` of this, far below round-off: subnormal numbers take ten times as long."""
@@ -68,8 +65,6 @@ class KernelOperator(TiledOperator):
         2.0
     """
 
-    name = "kernel"
-
     def __init__(
         self,
         X: Tensor | np.ndarray,
@@ -88,6 +83,7 @@ class KernelOperator(TiledOperator):
         super().__init__(len(X), tile, X.device)
         self.kernel = kernel if callable(kernel) else check_choice(kernel, "kernel", ("rbf", "laplacian"))
         self.is_trusted = not callable(kernel)
+        self.precision = precision
         check_choice(precision, "precision", ("float64", "float32") if self.is_trusted else ("float64",))
         self.sigma = _bandwidth(X, bandwidth) if self.is_trusted else 1.0
         X = X.double()
@@ -105,23 +101,6 @@ class KernelOperator(TiledOperator):
         one = torch.ones_like(squares)
         self._left = torch.cat([scaled, squares, one], 1)  # so that one product gives the exponents
         self._right = torch.cat([scaled, one, squares], 1)
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        """Rows ``start`` to ``stop`` of the matrix, ``(stop - start, n)``."""
-        return self.entries(slice(start, stop), slice(0, self.shape[0])).double()
-
-    def tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Row range, column range and entries of blocks that make up the matrix; ranges of rows ascend."""
-        if not self.is_trusted or self.device.type != "cpu":
-            yield from super().tiles()
-            return
-        n = self.shape[0]
-        height = min(self.tile, _BLOCK[0])
-        for start in range(0, n, height):
-            rows = slice(start, min(start + height, n))
-            for first in range(0, n, _BLOCK[1]):
-                columns = slice(first, min(first + _BLOCK[1], n))
-                yield rows, columns, self.entries(rows, columns)
 
     def entries(self, rows: slice, columns: slice) -> Tensor:
         """One block of the matrix."""
@@ -145,6 +124,24 @@ class KernelOperator(TiledOperator):
                 "it maps (m, d) and (n, d) to (m, n)."
             )
         return block
+
+    def reordered(self, order: Tensor) -> KernelOperator:
+        return self._of(self.given[order if isinstance(self.given, Tensor) else order.numpy()], self.sigma)
+
+    def absorbed(self, factor: TiledOperator) -> TiledOperator | None:
+        """A kernel of both sets of columns, each over its bandwidth: exponents add."""
+        if not (self.is_trusted and isinstance(factor, KernelOperator) and factor.kernel == self.kernel):
+            return None
+        check_same_samples([self.shape, factor.shape])
+        first, second = (
+            (as_tensor(K.given) if isinstance(K.given, np.ndarray) else K.given).double() / K.sigma
+            for K in (self, factor)
+        )
+        return (self if self.precision == "float64" else factor)._of(torch.cat([first, second], 1), 1.0)
+
+    def _of(self, X: Tensor | np.ndarray, sigma: float) -> KernelOperator:
+        options = {"bandwidth": sigma, "precision": self.precision} if self.is_trusted else {}
+        return KernelOperator(X, kernel=self.kernel, tile=self.tile, **options)  # type: ignore[arg-type]
 
 
 def _bandwidth(X: Tensor, rule: float | str) -> float:

@@ -13,14 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from matinfo.spectral.operators import (
-    DenseOperator,
-    DualOperator,
-    GramOperator,
-    KernelOperator,
-    SymmetricOperator,
-)
-from matinfo.spectral.tiles import TiledOperator
+from matinfo.operators.kernel import KernelOperator
+from matinfo.operators.operator import DenseOperator, DualOperator, GramOperator, TiledOperator
+from matinfo.spectral.hutchpp import SymmetricOperator
 
 
 class Cotangent(NamedTuple):
@@ -86,20 +81,16 @@ def _to_features(
     gram = operator.gram
     terms = [[leaves.get(id(Z), Z.detach().double()) for Z in term] for term in gram.terms]
     inputs = list(leaves.values())
-    if operator.features is None:
-        assert isinstance(operator, GramOperator)
+    if isinstance(operator, GramOperator) and not operator.is_factor:
         sums = _by_tiles(operator, inputs, lambda rows, _: _hadamard(terms, rows), cotangents)
         yield from sums
         return
-    Z = operator.features
-    if isinstance(operator, DualOperator):
-        KZ = Z @ operator.K
-    else:
-        KZ = TiledOperator.matmat(operator, Z)
     with torch.enable_grad():
         explicit = (
             type(gram)._from_terms(tuple([tuple(term) for term in terms]), (gram,)).features(torch.float64)
         )
+    Z = explicit.detach()
+    KZ = Z @ operator.K if isinstance(operator, DualOperator) else TiledOperator.matmat(operator, Z)
     for left, right, square, shift in cotangents:
         if isinstance(operator, DualOperator):
             AZ = (Z @ right) @ left.mT
