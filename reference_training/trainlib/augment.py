@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 ATTEMPTS = 10
+NUMBERS = 2 * ATTEMPTS + 3  # uniform numbers behind one crop
 RATIO = (3 / 4, 4 / 3)
 
 
@@ -37,8 +38,12 @@ class CropDraws(NamedTuple):
 
 
 def draw(batch: int, generator: torch.Generator) -> CropDraws:
-    """Uniform numbers for one batch; they do not depend on the sizes of the images."""
-    numbers = torch.rand(batch, 2 * ATTEMPTS + 3, generator=generator)
+    """Uniform numbers for one batch, on the generator's device; they do not depend on the sizes of the images."""
+    return split(torch.rand(batch, NUMBERS, generator=generator, device=generator.device))
+
+
+def split(numbers: Tensor) -> CropDraws:
+    """The ``NUMBERS`` uniform numbers of each image by what they are for."""
     return CropDraws(numbers[:, :ATTEMPTS], numbers[:, ATTEMPTS:-3], numbers[:, -3:-1], numbers[:, -1])
 
 

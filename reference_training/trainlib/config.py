@@ -85,7 +85,20 @@ class RunConfig:
 
     seed: int = option(0, "seed of the weights, the order of the images, the crops and the masks")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda", "mps"))
-    precision: str = option("32", "32, or mixed precision with bf16 or 16 (fp16)", choices=PRECISIONS)
+    precision: str | None = option(
+        None,
+        "32, or mixed precision with bf16 or 16 (fp16)",
+        choices=PRECISIONS,
+        shown="bf16 on CUDA, else 32",
+    )
+    compile: bool | None = option(
+        None,
+        "compile the networks: a start of about a minute for steps of a half or a third",
+        shown="on CUDA",
+    )
+    tf32: bool = option(
+        True, "let CUDA multiply float32 matrices of the networks with TF32's 10-bit mantissa"
+    )
     threads: int | None = option(
         None, "CPU threads, 0 for PyTorch's own choice; a seed gives equal bits for equal numbers of threads"
     )
@@ -227,6 +240,8 @@ FREE_ON_RESUME = (
     "download",
     "workers",
     "device",
+    "compile",
+    "tf32",
     "threads",
     "log_every",
     "checkpoint_every",
@@ -245,8 +260,8 @@ def flag_of(item: dataclasses.Field[Any]) -> str:
 
 
 def resolve(config: Any) -> Any:
-    """The configuration with every ``None`` that the recipe of the data set knows filled in."""
-    recipe = config.recipe()
+    """The configuration with every ``None`` filled in that the device or the recipe of the data set knows."""
+    recipe = _of_device(config.run.device) | config.recipe()
     if config.optim.epochs is not None:  # the warm-up keeps its share of the training
         recipe["warmup_epochs"] *= config.optim.epochs / recipe["epochs"]
     filled = {}
@@ -258,6 +273,14 @@ def resolve(config: Any) -> Any:
         }
         filled[name] = dataclasses.replace(section, **missing)
     return dataclasses.replace(config, **filled)
+
+
+def _of_device(device: str) -> dict[str, Any]:
+    """The options that depend on where a run is trained."""
+    import torch
+
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return {"precision": "bf16" if cuda else "32", "compile": cuda}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -102,10 +102,13 @@ class TensorDataset:
     def _order(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, torch.Generator]]:
         """The images of each batch of an epoch, and the source of its augmentation."""
         batch, device = self.config.optim.batch, self.splits["train"].images.device
-        order = torch.randperm(self.size("train"), generator=generator(seed, "order", epoch))
+        source = generator(seed, "order", epoch, device=device)
+        order = torch.randperm(self.size("train"), generator=source, device=device)
         for step in range(self.steps_per_epoch()):
-            index = order[step * batch : (step + 1) * batch].to(device)
-            yield index, generator(seed, "augment", epoch, step)
+            yield (
+                order[step * batch : (step + 1) * batch],
+                generator(seed, "augment", epoch, step, device=device),
+            )
 
     def evaluation_batches(
         self, split: str, batch: int, limit: int | None = None

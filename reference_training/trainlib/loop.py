@@ -49,6 +49,36 @@ def whole_batch(output: StepOutput) -> StepOutput:
     return output._replace(logs=logs, features=ranks.gather(output.features), views=views)
 
 
+class FiniteCheck:
+    """Whether the loss is finite, read one step late, so that the host never waits for the step it has just begun.
+
+    A step that follows one with a loss that is not finite never begins, and no checkpoint is written before the last
+    flag was read: what such a step did to the weights is lost with the process.
+    """
+
+    def __init__(self) -> None:
+        self._step: int | None = None
+
+    def put(self, step: int, loss: torch.Tensor) -> None:
+        """Note the loss of a step."""
+        flag = torch.isfinite(loss.detach())
+        self._arrived = None
+        if flag.is_cuda:
+            flag = flag.to("cpu", non_blocking=True)  # into pinned memory; read after the event only
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+        self._step, self._flag = step, flag
+
+    def failed(self) -> int | None:
+        """The noted step, if its loss was not finite."""
+        step, self._step = self._step, None
+        if step is None:
+            return None
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return None if bool(self._flag) else step
+
+
 class TrainingLoop:
     """Trains one method on one data set, from scratch or from the last checkpoint of ``run_dir``."""
 
@@ -66,8 +96,14 @@ class TrainingLoop:
         self.dataset, self.run_dir, self.label = dataset, run_dir, label
         if ranks.started() > 1 and fabric.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        method.to(
+            fabric.device
+        )  # before the optimiser, which fuses its update where the weights lie on a card
+        if getattr(config.run, "compile", False):
+            method.compile_parts()
         self.module, self.optimizer = fabric.setup(method, method.make_optimizer(config))
         self.progress = Progress()
+        self._check = FiniteCheck()
 
     def restore(self) -> None:
         """Continue where the last checkpoint of the run left off, if there is one."""
@@ -121,8 +157,9 @@ class TrainingLoop:
         for index, (images, labels) in enumerate(batches):
             step = epoch * steps + index
             rate = set_learning_rates(self.optimizer, config.optim, epoch + index / steps)
-            draws = self.method.draw(config.optim.batch, generator(config.run.seed, "mask", epoch, index))
-            output = self._forward(step, images, labels, ranks.share(draws).to(labels.device))
+            source = generator(config.run.seed, "mask", epoch, index, device=labels.device)
+            draws = self.method.draw(config.optim.batch, source)
+            output = self._forward(step, images, labels, ranks.share(draws))
             self.optimizer.zero_grad()
             self.fabric.backward(output.loss)
             self.optimizer.step()
@@ -132,6 +169,7 @@ class TrainingLoop:
                 speed = (index + 1 - window_step) * config.optim.batch / max(1e-9, now - window)
                 window, window_step = now, index + 1
                 self._log_step(step + 1, epoch + (index + 1) / steps, rate, speed, output)
+        self._expect_finite()
         self.progress = self.progress._replace(
             epoch=epoch + 1,
             step=(epoch + 1) * steps,
@@ -140,16 +178,22 @@ class TrainingLoop:
         )
 
     def _forward(self, step: int, images, labels, draws):
-        """One forward pass; anything that is not finite ends the run before it reaches the weights."""
+        """One forward pass; a loss that is not finite ends the run before anything made of it is kept."""
+        self._expect_finite()
         try:
             output = self.module(images, labels, draws)
         except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
             if all(bool(torch.isfinite(p).all()) for p in self.method.parameters()):
                 raise
             self._diverged(step, "a weight")
-        if not bool(torch.isfinite(output.loss)):
-            self._diverged(step, "the loss")
+        self._check.put(step, output.loss)
         return output
+
+    def _expect_finite(self) -> None:
+        """End the run if the loss of the step before was not finite."""
+        failed = self._check.failed()
+        if failed is not None:
+            self._diverged(failed, "the loss")
 
     def _diverged(self, step: int, what: str) -> None:
         self.log.write("stopped", step=step, epoch=self.progress.epoch, reason=f"{what} is not finite")
@@ -157,6 +201,7 @@ class TrainingLoop:
         raise DivergedError(step, what, kept)
 
     def _log_step(self, step: int, epoch: float, rate: float, speed: float, output) -> None:
+        self._expect_finite()  # numbers that are not finite do not enter the log
         output = whole_batch(output)
         values = {name: float(value) for name, value in output.logs.items()}
         began = time.monotonic()

@@ -35,9 +35,13 @@ class MaskedMethod(Method):
         nn.init.normal_(self.probe.weight, std=0.01)
         nn.init.zeros_(self.probe.bias)
 
+    def compile_parts(self) -> None:
+        """Encoder and decoder, as one."""
+        self.autoencoder.compile()
+
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """The random numbers of one step: mask noise ``(batch, L)``."""
-        return torch.rand(batch, self.autoencoder.length, generator=generator)
+        return torch.rand(batch, self.autoencoder.length, generator=generator, device=generator.device)
 
     def regulariser(self, features: Tensor) -> Tensor:
         """The unweighted term that is added to the reconstruction loss, over the batch of all processes."""

@@ -22,6 +22,9 @@ class Method(nn.Module):
     skips_parameters = False
     """Whether some steps leave parameters without a gradient, which several processes must know beforehand."""
 
+    def compile_parts(self) -> None:
+        """Compile the networks in place; names of weights stay. Losses stay as they are: they are small."""
+
     def make_optimizer(self, config) -> torch.optim.Optimizer:
         """The optimiser of a run with configuration ``config``."""
         return optim.make_optimizer(self, config.optim)
@@ -37,8 +40,8 @@ class Method(nn.Module):
         """Called before the first step of an epoch, also after a resume."""
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """The random numbers that one step needs, drawn on the CPU."""
-        return torch.empty(0)
+        """The random numbers that one step needs, on the generator's device."""
+        return torch.empty(0, device=generator.device)
 
     def forward(self, images: Any, labels: Tensor, draws: Tensor) -> StepOutput:
         """The loss of a batch."""

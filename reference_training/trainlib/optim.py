@@ -18,10 +18,19 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": free, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
 
 
-def make_optimizer(module: nn.Module, optim) -> torch.optim.AdamW:
-    """The optimiser of a run; the loop sets the learning rate at every step."""
+def make_optimizer(module: nn.Module, optim, *, captured: bool = False) -> torch.optim.AdamW:
+    """The optimiser of a run; the loop sets the learning rate at every step.
+
+    On a card one kernel updates all weights (``fused``). A step that is ``captured`` in a graph reads its rate from
+    device memory, one tensor a group.
+    """
     groups = parameter_groups(module, optim.weight_decay)
-    return torch.optim.AdamW(groups, lr=peak_lr(optim), betas=(optim.beta1, optim.beta2))
+    device = groups[1]["params"][0].device
+    if captured:
+        groups = [group | {"lr": torch.tensor(peak_lr(optim), device=device)} for group in groups]
+    return torch.optim.AdamW(
+        groups, lr=peak_lr(optim), betas=(optim.beta1, optim.beta2), fused=device.type == "cuda", capturable=captured
+    )  # fmt: skip
 
 
 def peak_lr(optim) -> float:

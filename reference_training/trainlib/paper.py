@@ -1,6 +1,7 @@
 """What each figure and table of *Information Flow in Self-Supervised Learning* (Tan et al. 2024) needs, by scale.
 
-``digits`` and ``cifar-small`` are for a CPU, with fewer epochs and smaller networks than the paper's. ``cifar-full``
+``digits`` and ``cifar-small`` are for a CPU, with fewer epochs and smaller networks than the paper's; ``cifar-medium``
+is for ten minutes on a card, where the masked runs of a figure or table are trained together (``fleet.py``). ``cifar-full``
 and ``imagenet`` are the paper's recipes, or what is known of them, for a GPU.
 """
 
@@ -10,7 +11,8 @@ from typing import NamedTuple
 
 MASKED, SIAMESE = "pretrain_mmae.py", "pretrain_siamese.py"
 PROBE, FINETUNE = "linear_probe.py", "finetune.py"
-SCALES = ("digits", "cifar-small", "cifar-full", "imagenet")
+SCALES = ("digits", "cifar-small", "cifar-medium", "cifar-full", "imagenet")
+TOGETHER = ("cifar-medium",)  # scales whose masked runs are trained in one process
 MUS = (0.1, 0.5, 0.75, 1.0, 1.25, 1.5, 3.0)  # Table 2
 TEMPERATURES = (0.3, 0.5, 0.7)  # Figure 3
 LAMBDA = ("--lambda", "0.01")
@@ -49,16 +51,25 @@ class Scale(NamedTuple):
     epochs: dict[str, int]
     small_batch: int = 64  # for er
     seeds: int = 1
+    shape: tuple[int, int] = (1024, 768)  # batch and width of the masked runs
 
 
 OF_SCALE = {
     "digits": Scale(
         (), (), ("--feature", "all"), (),
         {"masked": 250, "table2": 250, "mimae": 100, "siamese": 100, "er": 100}, small_batch=32, seeds=3,
+        shape=(128, 64),
     ),
     "cifar-small": Scale(
         (), ("--precision", "bf16"), ("--feature", "all", "--cached"), ("--epochs", "4"),
-        {"masked": 12, "table2": 6, "mimae": 6, "siamese": 16, "er": 4},
+        {"masked": 12, "table2": 6, "mimae": 6, "siamese": 16, "er": 4}, shape=(512, 128),
+    ),
+    "cifar-medium": Scale(
+        ("--model", "small", "--patch", "4", "--decoder-width", "128", "--decoder-depth", "2", "--decoder-heads", "2",
+         "--batch", "512", "--lr", "5e-4", "--precision", "bf16"),
+        ("--backbone", "resnet18", "--precision", "bf16", "--eval-every", "5", "--checkpoint-every", "5"),
+        ("--feature", "all", "--cached", "--precision", "bf16"), ("--epochs", "20", "--precision", "bf16"),
+        {"masked": 40, "table2": 20, "mimae": 20, "siamese": 60, "er": 30}, seeds=5, shape=(512, 192),
     ),
     "cifar-full": Scale(
         ("--model", "vit_base", "--patch", "4", "--batch", "1024", "--lr", "1.5e-4", "--precision", "bf16",
@@ -80,10 +91,13 @@ PUBLISHED_OPTIONS = {  # of single methods, at cifar-full; the programs' own def
     "dino": ("--prototypes", "4096", "--ema", "0.9995"),
     "dino_er": ("--prototypes", "4096", "--ema", "0.9995"),
 }
-WARMUP_SHARE = {"cifar-full": {"masked": 0.1, "siamese": 0.01}}  # of the epochs, where the recipe has another
+WARMUP_SHARE = {
+    "cifar-medium": {"masked": 0.1},
+    "cifar-full": {"masked": 0.1, "siamese": 0.01},
+}  # of the epochs, where the recipe has another
 
 # The data set of each figure and table in the paper, for the scales of CIFAR.
-ON_CIFAR100 = ("figure4", "table3")
+ON_CIFAR100 = ("figure4", "table3", "strength")
 NOT_ON_IMAGENET = {
     "figure1": "Figures 1, 2 and 5 are of CIFAR-10", "figure3": "Figure 3 is of CIFAR-10",
     "er": "two views are implemented for digits and CIFAR", "table3": "Table 3 is of CIFAR-100",
@@ -188,6 +202,22 @@ class _Planner:
     def table3(self) -> What:
         return What("Table 3: linear probe and fine-tuning", self.three(finetune=True), (4,), "protocols")
 
+    def strength(self) -> What:
+        """M-MAE against U-MAE at equal weight and at equal second-order strength, (mu B/d)^2 / 2 times the weight."""
+        batch, width = self.own.shape
+        matched, divided = f"{0.01 * (batch / width) ** 2 / 2:.6g}", f"{0.01 / PROCESSES:g}"
+        rows = [
+            self.masked(title, name, "--method", method, *weight)
+            for title, name, method, weight in (
+                ("MAE", "mae", "mae", ()),
+                ("M-MAE", "mmae", "mmae", LAMBDA),
+                ("U-MAE", "umae", "umae", LAMBDA),
+                ("U-MAE, matched strength", f"umae-lambda{matched}", "umae", ("--lambda", matched)),
+                (f"M-MAE, lambda / {PROCESSES}", f"mmae-lambda{divided}", "mmae", ("--lambda", divided)),
+            )
+        ]
+        return What("M-MAE against U-MAE at equal second-order strength", tuple(rows), (4,), "masked")
+
     def defects(self) -> What:
         divided = f"{0.01 / PROCESSES:g}"
 
@@ -239,7 +269,7 @@ class _Planner:
         return What("MI-MAE style against its controls", rows, (4,), "protocols")
 
 
-WHATS = ("figure1", "figure3", "figure4", "table1", "table2", "table3", "defects", "er", "mimae")
+WHATS = ("figure1", "figure3", "figure4", "table1", "table2", "table3", "strength", "defects", "er", "mimae")
 
 
 def plan(what: str, scale: str, epochs: int | None = None) -> What:

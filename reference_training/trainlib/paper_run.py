@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 from trainlib import deadline, paper, ranks
+from trainlib.data import load_dataset
 from trainlib.errors import UsageError
+from trainlib.fleet import Fleet, fitted_epochs, train_fleet
+from trainlib.loop import make_fabric
 from trainlib.paper_commands import Chosen, Command, carry_out, commands
 from trainlib.paper_cost import describe
 from trainlib.paper_report import report
+from trainlib.run import prepare_device
 from trainlib.validate import require
 
 PLACEHOLDER = "DATA"  # the data folder in a dry run that names none
@@ -33,6 +37,8 @@ def run_paper(arguments: argparse.Namespace) -> int:
             )
         return 0
     worst = 0
+    if arguments.scale in paper.TOGETHER:
+        todo = {what: _together(arguments, what) for what in plans}
     with deadline.stop_after(arguments.minutes):
         for what, plan in plans.items():
             paused, diverged, code = False, [], 0
@@ -49,6 +55,32 @@ def run_paper(arguments: argparse.Namespace) -> int:
                 print(f"stopped after {arguments.minutes:g} minutes; continue with the same command")
                 break
     return worst
+
+
+def _together(arguments: argparse.Namespace, what: str) -> list[Command]:
+    """Train the masked runs of a figure or table in one process; all commands of it, of which those are finished.
+
+    Without ``--epochs`` they train for as many epochs as fit into the minutes.
+    """
+    chosen = _chosen(arguments, what)
+    todo = commands(paper.plan(what, arguments.scale, arguments.epochs), chosen)
+    configs = [command.config for command in todo if command.program == paper.MASKED]
+    if not configs or all(command.state() == "finished" for command in todo if command.pretrains):
+        return todo
+    prepare_device(configs[0])
+    dataset = load_dataset(configs[0]).to(make_fabric(configs[0]).device)
+    fleet = Fleet(configs, dataset, arguments.lanes)
+    fitted, record = arguments.epochs is None and arguments.minutes is not None, None
+    if fitted:
+        epochs, record = fitted_epochs(fleet, arguments.minutes)
+        todo = commands(paper.plan(what, arguments.scale, epochs), chosen)
+    with deadline.stop_after(None if fitted else arguments.minutes):
+        masked = [command for command in todo if command.program == paper.MASKED]
+        train_fleet(
+            fleet, [command.config for command in masked], [command.folder for command in masked], record=record,
+            checkpoints=arguments.checkpoints,
+        )  # fmt: skip
+    return todo
 
 
 def dry_run(todo: list[Command], scale: str) -> str:
@@ -101,7 +133,7 @@ def _check(arguments: argparse.Namespace) -> None:
             "use --scale cifar-full",
         )  # fmt: skip
     require(
-        arguments.data is None or scale in ("cifar-small", "cifar-full"), "--data",
+        arguments.data is None or scale.startswith("cifar"), "--data",
         f"scale {scale} has one data set only", "leave it out",
     )  # fmt: skip
     for name in ("seeds", "epochs", "minutes"):

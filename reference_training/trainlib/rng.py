@@ -1,8 +1,8 @@
 """Random numbers that depend only on (seed, stream, epoch, step), so that a run can be resumed at any step.
 
-Nothing is drawn from a global generator after the weights are initialised, and everything is drawn on the
-CPU, so crops and masks are the same on every device. Parts of other libraries that know global generators only run
-inside ``seeded``.
+Nothing is drawn from a global generator after the weights are initialised. Order, crops, views and masks are drawn on
+the device that uses them: equal seeds give equal numbers on equal kinds of device (a CPU and a card draw different
+ones). Parts of other libraries that know global generators only run inside ``seeded``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import torch
 STREAMS = {"order": 0, "augment": 1, "mask": 2, "evaluation": 3, "cluster": 4}
 
 
-def generator(seed: int, stream: str, epoch: int = 0, step: int = 0) -> torch.Generator:
-    """A CPU generator for one purpose at one point of a run."""
+def generator(
+    seed: int, stream: str, epoch: int = 0, step: int = 0, *, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A generator on ``device`` for one purpose at one point of a run."""
     sequence = np.random.SeedSequence((seed, STREAMS[stream], epoch, step))
-    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    return torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
 @contextlib.contextmanager

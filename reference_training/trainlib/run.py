@@ -25,6 +25,7 @@ def prepare_device(config) -> None:
     run = config.run
     if run.threads:
         torch.set_num_threads(run.threads)
+    torch.set_float32_matmul_precision("high" if getattr(run, "tf32", True) else "highest")
     available = {
         "auto": True,
         "cpu": True,

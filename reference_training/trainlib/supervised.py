@@ -34,6 +34,7 @@ class SupervisedLoop(TrainingLoop):
     """The training loop for methods whose ``measure`` gives the accuracies of each feature."""
 
     def _log_step(self, step: int, epoch: float, rate: float, speed: float, output) -> None:
+        self._expect_finite()
         values = {name: float(value) for name, value in whole_batch(output).logs.items()}
         self.log.write("train", step=step, epoch=epoch, lr=rate, images_per_second=speed, **values)
         shown = {f"{kind} top-1": self._last[kind]["top1"] for kind in self._last}

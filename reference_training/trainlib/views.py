@@ -61,8 +61,9 @@ class ViewDraws(NamedTuple):
 
 
 def draw(batch: int, generator: torch.Generator) -> ViewDraws:
-    """Uniform numbers for one view of a batch."""
-    return ViewDraws(augment.draw(batch, generator), torch.rand(batch, 13, generator=generator))
+    """Uniform numbers for one view of a batch, on the generator's device."""
+    colour = torch.rand(batch, 13, generator=generator, device=generator.device)
+    return ViewDraws(augment.draw(batch, generator), colour)
 
 
 def make_view(images: Tensor, draws: ViewDraws, recipe: ViewRecipe, size: int) -> Tensor:

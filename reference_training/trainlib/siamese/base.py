@@ -66,6 +66,12 @@ class SiameseMethod(Method):
         )
         self.measured_views = measured_views(config)
 
+    def compile_parts(self) -> None:
+        """Both branches' backbones; heads are small."""
+        for branch in (self.online, self.target):
+            if branch is not None:
+                branch.backbone.compile()
+
     def prepare(self, dataset) -> None:
         """Give the untrained networks the batch statistics of training images."""
         images, _ = next(iter(dataset.evaluation_batches("train", CALIBRATION, CALIBRATION)))

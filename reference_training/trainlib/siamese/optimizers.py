@@ -27,11 +27,11 @@ def make_optimizer(
             kept = [p for p in group["params"] if id(p) not in taken]
             taken |= {id(p) for p in kept}
             groups += [{**group, "params": kept, **settings}] if kept else []
-    peak = peak_lr(config)
+    peak, fused = peak_lr(config), next(module.parameters()).device.type == "cuda"
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=peak, betas=(config.beta1, config.beta2))
+        return torch.optim.AdamW(groups, lr=peak, betas=(config.beta1, config.beta2), fused=fused)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=peak, momentum=config.momentum)
+        return torch.optim.SGD(groups, lr=peak, momentum=config.momentum, fused=fused)
     from timm.optim.lars import Lars
 
     return Lars(groups, lr=peak, momentum=config.momentum, trust_coeff=TRUST, trust_clip=True)
