@@ -1,8 +1,8 @@
 """What each figure and table of *Information Flow in Self-Supervised Learning* (Tan et al. 2024) needs, by scale.
 
 ``digits`` and ``cifar-small`` are for a CPU, with fewer epochs and smaller networks than the paper's; ``cifar-medium``
-is for ten minutes on a card, where the masked runs of a figure or table are trained together (``fleet.py``). ``cifar-full``
-and ``imagenet`` are the paper's recipes, or what is known of them, for a GPU.
+is for ten minutes on a card, where the masked runs of a figure or table are trained together (``fleet.py``).
+``cifar-full`` and ``imagenet`` are the paper's recipes, or what is known of them, for a GPU.
 """
 
 from __future__ import annotations
