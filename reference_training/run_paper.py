@@ -6,9 +6,9 @@
 figure1: mutual information, joint entropy, divergences of SimCLR, Barlow Twins, BYOL (Figures 1, 2, 5); figure3: SimCLR
 at three temperatures; figure4: effective rank of MAE, U-MAE, M-MAE; table1, table3: their linear probe and fine-tuning
 (on CIFAR-100 for table3); table2: M-MAE over mu, in the code's and in the paper's scale; strength: M-MAE against U-MAE
-at equal weight and at equal strength; defects: three defects of the published code; er: entropy-reconstruction objectives
-at small batch and small EMA; mimae: MI-MAE style against its controls. The same command continues what was stopped and skips what is finished; runs that figures share are trained
-once.
+at equal weight and at equal strength; defects: three defects of the published code; er: entropy-reconstruction
+objectives at small batch and small EMA; mimae: MI-MAE style against its controls. The same command continues what was
+stopped and skips what is finished; runs that figures share are trained once.
 """
 
 from __future__ import annotations
