@@ -22,26 +22,28 @@ R = TypeVar("R")
 def quantity(function: Callable[P, R]) -> Callable[P, R]:
     """Give a formula over tensors the public calling convention.
 
-    NumPy arrays among the positional arguments become tensors and the result a NumPy array (a scalar for no batch
-    dimensions); otherwise the result has the promoted dtype of the floating-point arguments, at least float32.
+    NumPy arrays among the arguments become tensors and the result a NumPy array (a scalar for no batch dimensions);
+    otherwise the result has the promoted dtype of the floating-point arguments, at least float32.
     Autocast is switched off inside. The names of the steps recorded by ``explain`` are the function's.
     """
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        kinds = [isinstance(a, np.ndarray) or getattr(a, "is_numpy", None) for a in args]
+        data = [*args, *kwargs.values()]  # an array is one whether it is passed by position or by name
+        kinds = [isinstance(a, np.ndarray) or getattr(a, "is_numpy", None) for a in data]
         numpy = any(kinds)
         if numpy and any(
-            [isinstance(a, Tensor) or kind is False for a, kind in zip(args, kinds, strict=True)]
+            [isinstance(a, Tensor) or kind is False for a, kind in zip(data, kinds, strict=True)]
         ):
             raise TypeError(
                 "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
             )
-        tensors = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in args]
-        operands = [a for a in tensors if isinstance(a, Tensor) or hasattr(a, "given_dtype")]
+        if numpy:
+            data = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in data]
+        operands = [a for a in data if isinstance(a, Tensor) or hasattr(a, "given_dtype")]
         call = cast(Callable[..., Tensor], function)
         with context(function.__name__, operands):
-            result = call(*tensors, **kwargs)
+            result = call(*data[: len(args)], **dict(zip(kwargs, data[len(args) :], strict=True)))
         if numpy:
             return cast(R, result.double().numpy()[()])
         return cast(R, result.to(_result_dtype(operands)))

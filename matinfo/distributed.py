@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import zlib
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -66,12 +67,13 @@ def gather_rows(features: Tensor, *, group: Group | None = None, gradient: str =
         ``(sum_r n_r, ...)``, the same on every rank. Without a process group the features themselves.
 
     Raises:
-        ValueError: If ``gradient`` is unknown, or trailing dimensions or dtypes differ between ranks.
+        ValueError: If ``gradient`` is unknown, a rank has no rows, or trailing dimensions or dtypes differ between
+            ranks. What is wrong on one rank is refused on all.
         TypeError: If ``features`` is not a real floating-point tensor.
 
     Notes:
         Forward one all-gather (and one of the numbers of rows), backward one all-reduce of the same size for
-        ``"exact"``. Differentiable once.
+        ``"exact"``. Differentiable to every order.
 
     References:
         Chen et al. (2020), Section 2.2 (global batch); the factor 1/W was measured on 1, 2 and 4 processes.
@@ -83,10 +85,16 @@ def gather_rows(features: Tensor, *, group: Group | None = None, gradient: str =
         torch.Size([2, 2])
     """
     check_choice(gradient, "gradient", ("exact", "local"))
-    check_features(features if features.ndim > 1 else features[:, None], "features")
+
+    def check() -> Tensor:
+        is_vector = isinstance(features, Tensor) and features.ndim == 1
+        check_features(features[:, None] if is_vector else features, "features")
+        return features
+
+    counts = _row_counts(check, group)
     if world_size(group) == 1:
         return features
-    result: Tensor = _GatherRows.apply(features, _row_counts(features, group), group, gradient == "exact")
+    result: Tensor = _GatherRows.apply(features, counts, group, gradient == "exact")
     return result
 
 
@@ -103,7 +111,7 @@ def reduce_sum(x: Tensor, *, group: Group | None = None) -> Tensor:
         The sum, the same on every rank. Without a process group ``x`` itself.
 
     Notes:
-        One all-reduce forward and one backward; differentiable once.
+        One all-reduce forward and one backward; differentiable to every order.
 
     References:
         torch.distributed.
@@ -153,18 +161,20 @@ def merge_ranks(accumulator: S, *, group: Group | None = None) -> S:
         >>> merge_ranks(stream).count  # no process group: the rows of this one
         4
     """
-    if not isinstance(accumulator, Stream):
+    known = isinstance(accumulator, Stream)
+    settings = f"{type(accumulator).__name__} {accumulator._settings() if known else ''}"
+    if world_size(group) > 1:  # before anything is raised on one rank alone, for which the others would wait
+        mark = zlib.crc32(settings.encode())
+        extremes = _on_backend(torch.tensor([mark, -mark]), group)
+        dist.all_reduce(extremes, dist.ReduceOp.MAX, group)
+        if known and extremes.sum() != 0:
+            raise ValueError(
+                f"Expected accumulators with the same settings on every rank, got {settings} on this one."
+            )
+    if not known:
         raise TypeError(f"Expected an accumulator of matinfo.streaming, got {type(accumulator).__name__}.")
     if world_size(group) == 1:
         return copy.deepcopy(accumulator)
-    settings = f"{type(accumulator).__name__} {accumulator._settings()}"
-    mark = zlib.crc32(settings.encode())
-    extremes = _on_backend(torch.tensor([mark, -mark]), group)
-    dist.all_reduce(extremes, dist.ReduceOp.MAX, group)
-    if extremes.sum() != 0:
-        raise ValueError(
-            f"Expected accumulators with the same settings on every rank, got {settings} on this one."
-        )
 
     def total(x: Tensor) -> Tensor:
         x = _on_backend(x, group)
@@ -194,12 +204,12 @@ class ShardedGram(Gram):
 
     Raises:
         TypeError: If ``features`` is not a real floating-point tensor.
-        ValueError: If it does not have two dimensions or no entries.
+        ValueError: If it does not have two dimensions or no entries, on this rank or on another one.
 
     Notes:
         Communication of d^2 numbers (in the working precision) forward and backward, against n d for a gather.
         Gradients sum over ranks, as in :func:`gather_rows`. Products and sums with another ShardedGram of the same
-        rows are sharded too. Differentiable once.
+        rows are sharded too.
 
     References:
         Duality of Gram and covariance spectra.
@@ -213,11 +223,15 @@ class ShardedGram(Gram):
     """
 
     def __init__(self, features: Tensor, normalize: bool = False, *, group: Group | None = None) -> None:
-        super().__init__(features, normalize)
-        if features.ndim != 2:
-            raise ValueError(f"Expected features of shape (n, d), got {tuple(features.shape)}.")
+
+        def check() -> Tensor:
+            Gram.__init__(self, features, normalize)
+            if features.ndim != 2:
+                raise ValueError(f"Expected features of shape (n, d), got {tuple(features.shape)}.")
+            return features
+
+        self._samples = sum(_row_counts(check, group))
         self.group = group
-        self._samples = sum(_row_counts(features, group))
 
     @classmethod
     def _from_terms(cls, terms: tuple[tuple[Tensor, ...], ...], like: tuple[Gram, ...]) -> ShardedGram:
@@ -255,14 +269,21 @@ class ShardedGram(Gram):
         return gram
 
 
-def _row_counts(features: Tensor, group: Group | None) -> list[int]:
+def _row_counts(check: Callable[[], Tensor], group: Group | None) -> list[int]:
     """Numbers of rows of all ranks; refuses what cannot be put together, on every rank alike."""
+    # A rank that raised before it had told the others would leave them waiting for it until the time-out.
     if world_size(group) == 1:
-        return [features.shape[0]]
+        return [check().shape[0]]
+    try:
+        Z = check()
+        mine: Any = (Z.shape[0], tuple(Z.shape[1:]), str(Z.dtype))
+    except (TypeError, ValueError) as error:
+        mine = error
     described: list[Any] = [None] * world_size(group)
-    dist.all_gather_object(
-        described, (features.shape[0], tuple(features.shape[1:]), str(features.dtype)), group
-    )
+    dist.all_gather_object(described, mine, group)
+    for rank, theirs in enumerate(described):
+        if isinstance(theirs, Exception):
+            raise type(theirs)(f"{theirs} (On rank {rank} of {len(described)}.)")
     kinds = {(shape, dtype) for _, shape, dtype in described}
     if len(kinds) > 1:
         raise ValueError(
@@ -283,11 +304,9 @@ class _GatherRows(torch.autograd.Function):
         return torch.cat([part[:rows] for part, rows in zip(parts, counts, strict=True)])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         if ctx.exact:
-            grad = grad.contiguous().clone()
-            dist.all_reduce(grad, group=ctx.group)
+            grad = reduce_sum(grad, group=ctx.group)
         rank = dist.get_rank(ctx.group)
         start = sum(ctx.counts[:rank])
         return grad[start : start + ctx.counts[rank]], None, None, None
@@ -302,8 +321,5 @@ class _ReduceSum(torch.autograd.Function):
         return total
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        total = grad.contiguous().clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
+        return reduce_sum(grad, group=ctx.group), None

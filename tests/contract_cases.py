@@ -23,19 +23,27 @@ from matinfo.kernels import (
     silverman_bandwidth,
 )
 from matinfo.losses import (
+    barlow_twins_loss,
     byol_loss,
+    club_loss,
     deepcluster_loss,
     dino_loss,
+    discrete_er_loss,
     emp_ssl_loss,
     er_loss,
+    gaussian_nll,
+    infonce_loss,
     mask_infonce_loss,
+    masked_reconstruction_loss,
     matrix_ssl_loss,
     mcr2_loss,
     mec_loss,
     mmae_tcr_loss,
+    ntxent_loss,
     patch_normalize,
     simsiam_loss,
     sinkhorn,
+    spectral_contrastive_loss,
     sphere_entropy,
     sphere_reconstruction,
     swav_loss,
@@ -70,15 +78,14 @@ def with_labels(function):
 
 
 def with_teachers(function):
-    """`function` of two equal views of the student, the same two of the teacher, and a centre of zeros."""
+    """`function` of two equal views of the student, fixed outputs of the teacher, and a fixed centre."""
 
     def call(scores):
         if not isinstance(scores, np.ndarray | torch.Tensor) or scores.ndim < 2:
             return function(scores, scores, scores)
         views = scores[None][[0, 0]]
-        width = scores.shape[-1]
-        numpy = isinstance(scores, np.ndarray)
-        return function(views, views, np.zeros(width) if numpy else torch.zeros(width, dtype=scores.dtype))
+        teachers = fixed(scores, views.shape)
+        return function(views, teachers, teachers[0, 0])
 
     return call
 
@@ -89,9 +96,46 @@ def with_assignments(function):
     def call(scores):
         samples, width = np.shape(scores)[-2:] if np.ndim(scores) > 1 else (4, 3)
         assignments = np.broadcast_to(np.arange(samples) % max(width, 1), np.shape(scores)[:-1] or (samples,))
-        return function(scores, assignments if isinstance(scores, np.ndarray) else torch.tensor(assignments))
+        if isinstance(scores, torch.Tensor):
+            return function(scores, torch.tensor(assignments, device=scores.device))
+        return function(scores, assignments)
 
     return call
+
+
+def with_mask(function):
+    """`function` of a prediction and a target of patches `(1, L, P)`, every other patch of which is hidden."""
+
+    def call(pred, target):
+        if not all(isinstance(x, np.ndarray | torch.Tensor) for x in (pred, target)):
+            return function(pred, target, None)
+        hidden = fixed(pred.real, (1, *pred.shape[:-1])) > 0
+        return function(pred[None], target[None], hidden)
+
+    return call
+
+
+def fixed(like, shape):
+    """Numbers between -1 and 1 that depend on nothing but the shape, and are the same in every precision."""
+    numbers = np.round(64 * np.sin(1.0 + np.arange(math.prod(shape))).reshape(shape)) / 64
+    return (
+        torch.as_tensor(numbers, dtype=like.dtype, device=like.device)
+        if isinstance(like, torch.Tensor)
+        else numbers
+    )
+
+
+def of_softmax(function):
+    """`function` of the softmax of each argument's rows."""
+
+    def softmax(x):
+        if isinstance(x, torch.Tensor) and x.is_floating_point() and x.ndim:
+            return (x.double() if x.dtype == torch.float64 else x.float()).softmax(-1)
+        if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+            return np.exp(x, dtype=np.float64) / np.exp(x, dtype=np.float64).sum(-1, keepdims=True)
+        return x
+
+    return lambda *arguments: function(*map(softmax, arguments))
 
 
 def with_flipped(function):
@@ -107,9 +151,13 @@ def with_flipped(function):
     return call
 
 
-def seeded_dime(K1, K2):
-    """DiME with the same permutations at every call."""
-    return matinfo.dime(K1, K2, permutations=3, generator=torch.Generator().manual_seed(0))
+def seeded(function):
+    """DiME, or its loss, with the same permutations at every call."""
+
+    def call(K1, K2):
+        return function(K1, K2, permutations=3, generator=torch.Generator().manual_seed(0))
+
+    return call
 
 
 MATRIX_CASES = {
@@ -130,7 +178,7 @@ MATRIX_CASES = {
     "sandwiched_mutual_information_two": Case(
         lambda K, L: matinfo.sandwiched_mutual_information(K, L, 2.0), 2, hadamard=True
     ),
-    "dime": Case(seeded_dime, 2, hadamard=True),
+    "dime": Case(seeded(matinfo.dime), 2, hadamard=True),
     "total_correlation": Case(matinfo.total_correlation, 3, hadamard=True),
     "dual_total_correlation": Case(matinfo.dual_total_correlation, 3, hadamard=True),
     "normalized_total_correlation": Case(matinfo.normalized_total_correlation, 3, hadamard=True),
@@ -166,8 +214,13 @@ ARRAY_CASES = {
     "patch_normalize": Case(patch_normalize, normalised=False),
 }
 # Losses between views: likewise. Detached arguments are given their own view, so that every gradient exists.
+# (dime_loss, of matrices, is minus dime: tests/test_losses_mask_information.py.)
 VIEW_CASES = {
+    "barlow_twins_loss": Case(barlow_twins_loss, 2),
     "vicreg_loss": Case(vicreg_loss, 2, normalised=False),
+    "infonce_loss": Case(infonce_loss, 2),
+    "ntxent_loss": Case(ntxent_loss, 2),
+    "spectral_contrastive_loss": Case(spectral_contrastive_loss, 2),
     "byol_loss": Case(lambda a, b: byol_loss(a, b, a, b), 2),
     "simsiam_loss": Case(lambda a, b: simsiam_loss(a, b, a, b), 2),
     "dino_loss": Case(with_teachers(dino_loss), normalised=False),
@@ -181,10 +234,22 @@ VIEW_CASES = {
     "sphere_entropy": Case(sphere_entropy),
     "sphere_reconstruction": Case(sphere_reconstruction, 2),
     "er_loss": Case(er_loss, 2),
+    "discrete_er_loss": Case(of_softmax(discrete_er_loss), 2, normalised=False),
     "mask_infonce_loss": Case(with_flipped(mask_infonce_loss)),
+    "masked_reconstruction_loss": Case(with_mask(masked_reconstruction_loss), 2, normalised=False),
+    "gaussian_nll": Case(gaussian_nll, 3, normalised=False),
+    "club_loss": Case(
+        lambda a, b, c: club_loss(a, b, c) + club_loss(b, c, a) + club_loss(c, a, b), 3, normalised=False
+    ),
 }
 SCALAR_CASES = MATRIX_CASES | FEATURE_CASES
 ALL_CASES = SCALAR_CASES | ARRAY_CASES | VIEW_CASES
+
+LOSSES = [
+    name
+    for name in ALL_CASES
+    if name in matinfo.losses.__all__ and name not in ("sinkhorn", "patch_normalize")
+]
 
 
 def public_name(case):

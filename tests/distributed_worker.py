@@ -110,6 +110,26 @@ def _deviation(function, reference, rows: int, width: int, rank: int, world: int
     return max(float(e) for e in errors)
 
 
+def _second_derivative(gather, rank: int, world: int) -> float:
+    """Deviation from one process of the gradient of ``|dL/dZ|^2``, L a function of the gathered rows that is no square.
+
+    Every rank adds its own rows' share of the norm, so that the sum over ranks is one scalar.
+    """
+
+    def loss(Z):
+        return Z.pow(4).sum()
+
+    whole = features(13, 6).requires_grad_()
+    (g,) = torch.autograd.grad(
+        loss(whole if gather is gather_rows else whole.mT @ whole), whole, create_graph=True
+    )
+    (expected,) = torch.autograd.grad(g.square().sum(), whole)
+    Z, own = _mine(13, 6, rank, world)
+    (g,) = torch.autograd.grad(loss(gather(Z)) / world, Z, create_graph=True)
+    (found,) = torch.autograd.grad(g.square().sum(), Z)
+    return float((found - expected[own]).norm() / expected[own].norm())
+
+
 def _metrics(rank: int, world: int, found: dict[str, object]) -> None:
     """Deviations of synchronised metrics from one process with all rows."""
     whole = features(23, 4), features(23, 3)
@@ -188,6 +208,12 @@ def work(rank: int, world: int, folder: str) -> None:
         warnings.filterwarnings("ignore", "The ``compute`` method", UserWarning)  # of the rank without rows
         _metrics(rank, world, found)
     _accumulators(rank, world, found)
+    for name, gather in (
+        ("gather", gather_rows),
+        ("sum", lambda Z: reduce_sum(Z.mT @ Z)),
+        ("sharded", lambda Z: ShardedGram(Z).dual()),
+    ):
+        found[f"second derivative, {name}"] = _second_derivative(gather, rank, world)
     Z, _ = _mine(13, 6, rank, world)
     found["rows"] = torch.equal(gather_rows(Z.detach()), features(13, 6))
     found["trailing"] = list(gather_rows(torch.zeros(rank + 1, 2, 3)).shape)
@@ -203,6 +229,12 @@ def work(rank: int, world: int, folder: str) -> None:
         "mixed": lambda: sharded * Gram(Z.detach()),
         "width": lambda: gather_rows(torch.zeros(2, 3 + rank)),
         "settings": lambda: merge_ranks(CovarianceAccumulator(4, center=rank == 0)),
+        "no rows": lambda: gather_rows(torch.zeros(rank, 3)),
+        "no rows, sharded": lambda: ShardedGram(torch.zeros(rank, 3)),
+        "a list": lambda: gather_rows(torch.zeros(2, 3) if rank else [[0.0]]),
+        "integers": lambda: gather_rows(torch.zeros(2, 3, dtype=torch.float32 if rank else torch.int64)),
+        "a batch, sharded": lambda: ShardedGram(torch.zeros(2, 3) if rank else torch.zeros(2, 3, 3)),
+        "no accumulator": lambda: merge_ranks(CovarianceAccumulator(4) if rank else torch.eye(4)),
     }.items():
         try:
             call()

@@ -72,6 +72,28 @@ def test_what_cannot_be_put_together_is_refused_on_every_rank(ranks):
             assert "same settings on every rank" in report["settings"]
 
 
+def test_what_is_wrong_on_one_rank_is_refused_on_all_and_none_waits(ranks):
+    for rank, report in enumerate(ranks):
+        for key in ("no rows", "no rows, sharded"):
+            assert "features to have at least one row" in report[key]
+        assert "features to be a torch.Tensor" in report["a list"]
+        assert "got torch.int64" in report["integers"]
+        assert "shape (n, d), got (2, 3, 3)" in report["a batch, sharded"]
+        if len(ranks) > 1:
+            assert all(
+                "On rank 0" in report[key] for key in ("no rows", "a list", "integers", "a batch, sharded")
+            )
+            assert ("same settings" if rank else "accumulator of matinfo.streaming") in report[
+                "no accumulator"
+            ]
+
+
+def test_second_derivatives_through_collectives_are_those_of_one_process(ranks):
+    for report in ranks:
+        for name in ("gather", "sum", "sharded"):
+            assert report[f"second derivative, {name}"] < ROUNDING
+
+
 @pytest.mark.parametrize("share", worker.SHARES)
 @pytest.mark.parametrize("name", worker.METRICS)
 def test_metrics_synchronise_to_the_value_of_one_process_and_go_on_with_their_own_rows(ranks, name, share):
@@ -142,6 +164,11 @@ def test_without_a_process_group_nothing_is_communicated():
 def test_merge_ranks_refuses_what_is_no_accumulator():
     with pytest.raises(TypeError, match="accumulator of matinfo.streaming, got Tensor"):
         merge_ranks(torch.eye(2))
+
+
+def test_gather_rows_of_a_list_names_its_type():
+    with pytest.raises(TypeError, match="got list"):
+        gather_rows([[1.0]])
 
 
 def test_gather_rows_refuses_an_unknown_gradient():

@@ -339,16 +339,6 @@ def test_loss_depends_neither_on_order_nor_lengths_nor_basis(loss, seed):
     close(loss(*map(t, moved)), value, 1e-12 * (1 + abs(value)))
 
 
-@paired_losses
-def test_loss_keeps_batch_dimensions(loss):
-    pairs = [views(6, 4, seed=s) for s in range(6)]
-    stacked = [t(np.stack(column)).reshape(2, 3, 6, 4) for column in zip(*pairs, strict=True)]
-    values = loss(*stacked)
-    assert values.shape == (2, 3)
-    singles = [float(loss(t(a), t(b))) for a, b in pairs]
-    assert relative_error(values.flatten(), singles) < 1e-12
-
-
 def test_loss_of_numpy_arrays_is_numpy():
     Z1, Z2 = views()
     for value, expected in (

@@ -251,15 +251,6 @@ def test_loss_depends_neither_on_order_nor_lengths_nor_basis(loss, seed):
     close(loss(*map(t, moved)), value, 1e-12 * (1 + abs(value)))
 
 
-@sphere_losses
-def test_loss_keeps_batch_dimensions(loss):
-    pairs = [views(6, 4, seed=s) for s in range(6)]
-    stacked = [t(np.stack(column)).reshape(2, 3, 6, 4) for column in zip(*pairs, strict=True)]
-    values = loss(*stacked)
-    assert values.shape == (2, 3)
-    assert relative_error(values.flatten(), [float(loss(t(a), t(b))) for a, b in pairs]) < 1e-12
-
-
 # --- discrete form -------------------------------------------------------------------------------------------
 
 
@@ -289,14 +280,6 @@ def test_average_reduction_rewards_empty_clusters_as_the_documentation_warns():
     average = {"reduction": "average"}
     assert discrete_er_loss(collapsed, collapsed, **average) < discrete_er_loss(even, even, **average)
     assert discrete_er_loss(collapsed, collapsed) > discrete_er_loss(even, even)
-
-
-def test_discrete_er_loss_keeps_batch_dimensions_and_numpy():
-    pairs = [assignments(seed=s) for s in range(3)]
-    stacked = [t(np.stack(column)) for column in zip(*pairs, strict=True)]
-    singles = [discrete_er_loss(p, q) for p, q in pairs]
-    assert all(isinstance(value, np.float64) for value in singles)
-    assert relative_error(discrete_er_loss(*stacked), singles) < 1e-13
 
 
 @reductions

@@ -16,6 +16,7 @@ def log_probabilities(scores: Tensor, temperature: float) -> Tensor:
 def scaled(scores: Tensor, temperature: float, dims: tuple[int, ...]) -> Tensor:
     """``(scores - max) / temperature``, the maximum over ``dims``; what would overflow becomes very negative."""
     s = scores.to(at_least_float32(scores.dtype))
-    s = (s - s.detach().amax(dims, keepdim=True)) / temperature
+    smallest = torch.finfo(s.dtype).tiny  # zero divided by less would be NaN
+    s = (s - s.detach().amax(dims, keepdim=True)) / max(temperature, smallest)
     # A probability of exactly zero times a logarithm of -inf would be NaN.
     return s.clamp(min=torch.finfo(s.dtype).min / 4)

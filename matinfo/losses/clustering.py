@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,11 +10,10 @@ from matinfo._validation import (
     check_count,
     check_features,
     check_positive,
-    check_same_shape,
     values_are_readable,
 )
+from matinfo.losses._batch import aligned, one_batch
 from matinfo.losses._softmax import log_probabilities, scaled
-from matinfo.operands import as_tensor
 
 
 @quantity
@@ -34,7 +32,7 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
         ``(..., B, K)`` codes, without gradient; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If ``scores`` has fewer than two dimensions or is empty, ``epsilon <= 0`` or ``iterations < 1``.
+        ValueError: If ``scores`` does not have two dimensions or is empty, ``epsilon <= 0`` or ``iterations < 1``.
         TypeError: If ``scores`` is not real floating point or ``iterations`` not an integer.
 
     Notes:
@@ -91,7 +89,7 @@ def swav_loss(
         A scalar >= 0 in nats; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``scores1`` has fewer than two dimensions or is empty, a queue does not have
+        ValueError: If the shapes differ, ``scores1`` does not have two dimensions or is empty, a queue does not have
             K columns, a temperature <= 0 or ``iterations < 1``.
         TypeError: If the scores are not real floating point or ``iterations`` is not an integer.
 
@@ -109,9 +107,7 @@ def swav_loss(
         1.0986
     """
     check_positive(temperature, "temperature")
-    check_features(scores1, "scores1")
-    check_features(scores2, "scores2")
-    check_same_shape(scores1, scores2, ("scores1", "scores2"))
+    scores1, scores2 = aligned(scores1=scores1, scores2=scores2)
     terms = []
     for scores, other, queue, name in (
         (scores1, scores2, queue1, "queue1"),
@@ -123,12 +119,10 @@ def swav_loss(
     return (terms[0] + terms[1]) / 2
 
 
-def _with_queue(scores: Tensor, queue: Tensor | np.ndarray, name: str) -> Tensor:
-    rows = check_features(as_tensor(queue) if isinstance(queue, np.ndarray) else queue, name)
-    if rows.shape[-1] != scores.shape[-1] or rows.shape[:-2] != scores.shape[:-2]:
-        raise ValueError(
-            f"Expected {name} of shape {(*scores.shape[:-2], 'Q', scores.shape[-1])}, got {tuple(rows.shape)}."
-        )
+def _with_queue(scores: Tensor, queue: Tensor, name: str) -> Tensor:
+    rows = one_batch(queue, name)
+    if rows.shape[-1] != scores.shape[-1]:
+        raise ValueError(f"Expected {name} of shape {('Q', scores.shape[-1])}, got {tuple(rows.shape)}.")
     return torch.cat([scores, rows], -2)  # in the wider of the two dtypes
 
 

@@ -11,14 +11,13 @@ from matinfo._interface import quantity
 from matinfo._validation import (
     check_choice,
     check_count,
-    check_features,
     check_positive,
-    check_same_shape,
     check_views,
 )
 from matinfo.coding_rate import coding_rate, rate_reduction
 from matinfo.divergence import matrix_kl
 from matinfo.entropy import entropy_of
+from matinfo.losses._batch import aligned, one_batch
 from matinfo.operands import Gram, normalize_rows
 from matinfo.spectral.logarithm import continued_logdet, taylor_log
 from matinfo.spectral.traces import trace
@@ -41,8 +40,8 @@ def mcr2_loss(features: Tensor, labels: Tensor, *, eps2: float = 0.5) -> Tensor:
         A scalar <= 0 for labels; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the number of labels is not B, memberships are negative, ``eps2 <= 0``, or ``features`` has
-            fewer than two dimensions or no entries.
+        ValueError: If the number of labels is not B, memberships are negative, ``eps2 <= 0``, or ``features`` does
+            not have two dimensions or has no entries.
         TypeError: If ``features`` is not real floating point.
 
     Notes:
@@ -61,7 +60,7 @@ def mcr2_loss(features: Tensor, labels: Tensor, *, eps2: float = 0.5) -> Tensor:
         -0.1438
     """
     check_positive(eps2, "eps2")
-    F = normalize_rows(check_features(features, "features").double())
+    F = normalize_rows(one_batch(features, "features").double())
     return -rate_reduction(F, labels, eps=math.sqrt(eps2))
 
 
@@ -81,7 +80,8 @@ def emp_ssl_loss(views: Tensor, *, eps2: float = 0.2, invariance: float = 200.0)
         A scalar; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If ``views`` has fewer than three dimensions or no entries, ``eps2 <= 0``, or ``invariance <= 0``.
+        ValueError: If ``views`` does not have three dimensions or has no entries, ``eps2 <= 0``, or
+            ``invariance <= 0``.
         TypeError: If ``views`` is not real floating point.
 
     Notes:
@@ -101,7 +101,7 @@ def emp_ssl_loss(views: Tensor, *, eps2: float = 0.2, invariance: float = 200.0)
     """
     check_positive(eps2, "eps2")
     check_positive(invariance, "invariance")
-    F = normalize_rows(check_views(views, "views").double())
+    F = normalize_rows(one_batch(check_views(views, "views"), "views", "(V, B, d)").double())
     cosines = (F * normalize_rows(F.mean(-3, keepdim=True))).sum(-1)
     return -invariance * cosines.mean((-2, -1)) - coding_rate(F, eps=math.sqrt(eps2)).mean(-1)
 
@@ -135,7 +135,7 @@ def mec_loss(
         A scalar; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or no entries, ``eps2 <= 0``,
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions or has no entries, ``eps2 <= 0``,
             ``scale`` is unknown, or ``taylor < 1``.
         TypeError: If the features are not real floating point, or ``taylor`` is not an integer.
 
@@ -210,7 +210,7 @@ def matrix_ssl_loss(
         A scalar; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or no entries, a number is not
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions or has no entries, a number is not
             positive, ``form`` is unknown, or ``taylor < 1``.
         TypeError: If the features are not real floating point, or ``taylor`` is not an integer.
 
@@ -274,7 +274,7 @@ def vne_loss(features: Tensor) -> Tensor:
         A scalar between ``-log min(B, d)`` and 0; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If ``features`` has fewer than two dimensions or no entries.
+        ValueError: If ``features`` does not have two dimensions or has no entries.
         TypeError: If ``features`` is not real floating point.
 
     Notes:
@@ -292,13 +292,11 @@ def vne_loss(features: Tensor) -> Tensor:
         >>> round(float(vne_loss(torch.eye(4).repeat(2, 1))), 4)  # -log 4
         -1.3863
     """
-    Z = check_features(features, "features").double()
+    Z = one_batch(features, "features").double()
     dead = (Z == 0).all(-1, keepdim=True).all(-2, keepdim=True)
     return -entropy_of(Gram(normalize_rows(torch.where(dead, 1.0, Z))), 1.0)
 
 
 def _online_and_teacher(features1: Tensor, features2: Tensor) -> tuple[Tensor, Tensor]:
-    check_features(features1, "features1")
-    check_features(features2, "features2")
-    check_same_shape(features1, features2, ("features1", "features2"))
-    return normalize_rows(features1.double()), normalize_rows(features2.detach().double())
+    Z1, Z2 = aligned(features1=features1, features2=features2)
+    return normalize_rows(Z1.double()), normalize_rows(Z2.detach().double())

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_features, check_positive, check_same_shape
-from matinfo.operands import normalize_rows
+from matinfo._validation import check_choice, check_positive
+from matinfo.losses._batch import unit_rows
+from matinfo.losses._softmax import log_probabilities
 
 
 @quantity
@@ -25,7 +26,7 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
         A scalar >= 0, a sum over the batch; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or is empty, or ``lambda_ <= 0``.
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions or is empty, or ``lambda_ <= 0``.
         TypeError: If the features are not real floating point.
 
     Notes:
@@ -46,7 +47,7 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
         6.0
     """
     check_positive(lambda_, "lambda_")
-    a, b = _unit_rows(features1, features2)
+    a, b = unit_rows(features1=features1, features2=features2)
     C = a @ b.mT
     off_diagonal = C * (1 - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device))
     return (a - b).square().sum((-2, -1)) + lambda_ * off_diagonal.square().sum((-2, -1))
@@ -71,13 +72,13 @@ def infonce_loss(
         A scalar >= 0; dtype of the input, at least float32. ``log B`` (as a mean) for identical features.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or no entries,
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions or has no entries,
             temperature <= 0, or ``reduction`` is unknown.
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast; finite at every temperature (log-sum-exp). The constant in
-        front of Equation 1 of Tan et al. is illegible in print; the mean is our reading.
+        O(B^2 d), in float32 at least, also under autocast; never NaN, whatever the temperature (log-sum-exp). The
+        constant in front of Equation 1 of Tan et al. is illegible in print; the mean is our reading.
 
     References:
         van den Oord et al. (2018), Representation learning with contrastive predictive coding; Tan et al. (2024),
@@ -91,11 +92,10 @@ def infonce_loss(
     """
     check_positive(temperature, "temperature")
     check_choice(reduction, "reduction", ("mean", "sum"))
-    a, b = _unit_rows(features1, features2)
-    logits = a @ b.mT / temperature
-    return _reduce(
-        torch.cat([_negative_log_diagonal(logits), _negative_log_diagonal(logits.mT)], -1), reduction
-    )
+    a, b = unit_rows(features1=features1, features2=features2)
+    C = a @ b.mT
+    terms = [-log_probabilities(scores, temperature).diagonal() for scores in (C, C.mT)]
+    return _reduce(torch.cat(terms), reduction)
 
 
 @quantity
@@ -117,12 +117,12 @@ def ntxent_loss(
         A scalar >= 0; dtype of the input, at least float32. ``log(2B - 1)`` (as a mean) for identical features.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or no entries,
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions or has no entries,
             temperature <= 0, or ``reduction`` is unknown.
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast; finite at every temperature (log-sum-exp).
+        O(B^2 d), in float32 at least, also under autocast; never NaN, whatever the temperature (log-sum-exp).
 
     References:
         Chen et al. (2020), A simple framework for contrastive learning of visual representations.
@@ -135,24 +135,13 @@ def ntxent_loss(
     """
     check_positive(temperature, "temperature")
     check_choice(reduction, "reduction", ("mean", "sum"))
-    a, b = _unit_rows(features1, features2)
+    a, b = unit_rows(features1=features1, features2=features2)
     size = a.shape[-2]
     rows = torch.cat([a, b], -2)
     itself = torch.eye(2 * size, dtype=torch.bool, device=rows.device)
-    logits = (rows @ rows.mT / temperature).masked_fill(itself, -torch.inf)
-    return _reduce(_negative_log_diagonal(logits.roll(size, -1)), reduction)
-
-
-def _unit_rows(features1: Tensor, features2: Tensor) -> tuple[Tensor, Tensor]:
-    check_features(features1, "features1")
-    check_features(features2, "features2")
-    check_same_shape(features1, features2, ("features1", "features2"))
-    return normalize_rows(features1), normalize_rows(features2)
-
-
-def _negative_log_diagonal(logits: Tensor) -> Tensor:
-    return logits.logsumexp(-1) - logits.diagonal(dim1=-2, dim2=-1)
+    scores = (rows @ rows.mT).masked_fill(itself, -torch.inf).roll(size, -1)  # the positives on the diagonal
+    return _reduce(-log_probabilities(scores, temperature).diagonal(), reduction)
 
 
 def _reduce(terms: Tensor, reduction: str) -> Tensor:
-    return terms.mean(-1) if reduction == "mean" else terms.sum(-1)
+    return terms.mean() if reduction == "mean" else terms.sum()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_features, check_positive, check_same_shape
+from matinfo._validation import check_choice, check_positive
+from matinfo.losses._batch import aligned
 from matinfo.operands import normalize_rows
 from matinfo.spectral.precision import at_least_float32
 
@@ -31,7 +32,7 @@ def barlow_twins_loss(
         A scalar >= 0, a sum (some libraries multiply it by 0.1 or 0.024); dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or is empty, or ``lambda_ <= 0``.
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions or is empty, or ``lambda_ <= 0``.
         TypeError: If the features are not real floating point.
 
     Notes:
@@ -50,10 +51,8 @@ def barlow_twins_loss(
         (0.0, 8.0)
     """
     check_positive(lambda_, "lambda_")
-    check_features(features1, "features1")
-    check_features(features2, "features2")
-    check_same_shape(features1, features2, ("features1", "features2"))
-    C = unit_columns(features1, center=center).mT @ unit_columns(features2, center=center)
+    Z1, Z2 = aligned(features1=features1, features2=features2)
+    C = unit_columns(Z1, center=center).mT @ unit_columns(Z2, center=center)
     diagonal = C.diagonal(dim1=-2, dim2=-1)
     off_diagonal = C * (1 - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device))
     return (1 - diagonal).square().sum(-1) + lambda_ * off_diagonal.square().sum((-2, -1))
@@ -87,8 +86,8 @@ def vicreg_loss(
         A scalar >= 0; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions, fewer than two rows or no
-            column, a weight is not positive, or ``form`` is unknown.
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions, or has fewer than two rows or
+            no column, a weight is not positive, or ``form`` is unknown.
         TypeError: If the features are not real floating point.
 
     Notes:
@@ -110,12 +109,9 @@ def vicreg_loss(
     for weight, name in ((invariance, "invariance"), (variance, "variance"), (covariance, "covariance")):
         check_positive(weight, name)
     check_choice(form, "form", ("paper", "code"))
-    check_features(features1, "features1")
-    check_features(features2, "features2")
-    check_same_shape(features1, features2, ("features1", "features2"))
-    if features1.shape[-2] < 2:
+    Z1, Z2 = aligned(features1=features1, features2=features2)
+    if len(Z1) < 2:
         raise ValueError("Expected at least two samples, got one: their variance is not defined.")
-    Z1, Z2 = (Z.to(at_least_float32(Z.dtype)) for Z in (features1, features2))
     hinge1, redundancy1 = _spread(Z1)
     hinge2, redundancy2 = _spread(Z2)
     hinges = hinge1 + hinge2 if form == "paper" else (hinge1 + hinge2) / 2
@@ -129,8 +125,7 @@ def vicreg_loss(
 def _spread(Z: Tensor) -> tuple[Tensor, Tensor]:
     """Mean hinge of the standard deviations, and the squared off-diagonal covariances over d."""
     samples, width = Z.shape[-2:]
-    size = Z.detach().abs().amax((-2, -1), keepdim=True)
-    scale = torch.where(size > 1e4, size, 1.0)  # products of large features would give inf - inf
+    scale = _size_of_large(Z, (-2, -1))  # their products would give inf - inf
     U = Z / scale
     U = U - U.mean(-2, keepdim=True)
     variances = scale[..., 0] * (scale[..., 0] * (U.square().sum(-2) / (samples - 1)))
@@ -140,12 +135,18 @@ def _spread(Z: Tensor) -> tuple[Tensor, Tensor]:
     return (1 - (variances + 1e-4).sqrt()).relu().mean(-1), redundancy
 
 
+def _size_of_large(Z: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The largest magnitude over ``dims`` where it is large, else 1, so that ordinary features keep their bits."""
+    size = Z.detach().abs().amax(dims, keepdim=True)
+    return torch.where(size > 1e4, size, 1.0)
+
+
 def unit_columns(features: Tensor, *, center: bool) -> Tensor:
     """Columns divided by their l2 norm; those that are zero, up to the round-off of their mean, stay zero."""
     Z = features.to(at_least_float32(features.dtype))
     if center:
-        size = Z.detach().abs().amax(-2, keepdim=True)
+        Z = Z / _size_of_large(Z, (-2,))  # their mean would overflow
+        roundoff = 4 * torch.finfo(Z.dtype).eps * Z.detach().abs().amax(-2, keepdim=True)
         Z = Z - Z.mean(-2, keepdim=True)
-        roundoff = 4 * torch.finfo(Z.dtype).eps * size
         Z = torch.where(Z.detach().abs().amax(-2, keepdim=True) > roundoff, Z, 0.0 * Z)
     return normalize_rows(Z.mT).mT

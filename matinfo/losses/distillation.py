@@ -11,11 +11,10 @@ from matinfo._validation import (
     check_features,
     check_floating,
     check_positive,
-    check_same_shape,
     check_views,
 )
+from matinfo.losses._batch import one_batch, unit_rows
 from matinfo.losses._softmax import log_probabilities
-from matinfo.operands import normalize_rows
 from matinfo.spectral.precision import at_least_float32
 
 
@@ -36,7 +35,7 @@ def byol_loss(predictions1: Tensor, predictions2: Tensor, targets1: Tensor, targ
         A scalar in [0, 8] up to round-off; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, or ``predictions1`` has fewer than two dimensions or is empty.
+        ValueError: If the shapes differ, or ``predictions1`` does not have two dimensions or is empty.
         TypeError: If an argument is not real floating point.
 
     Notes:
@@ -73,7 +72,7 @@ def simsiam_loss(predictions1: Tensor, predictions2: Tensor, targets1: Tensor, t
         A scalar in [-1, 1] up to round-off; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, or ``predictions1`` has fewer than two dimensions or is empty.
+        ValueError: If the shapes differ, or ``predictions1`` does not have two dimensions or is empty.
         TypeError: If an argument is not real floating point.
 
     Notes:
@@ -97,16 +96,10 @@ def simsiam_loss(predictions1: Tensor, predictions2: Tensor, targets1: Tensor, t
 
 def _cosines(predictions1: Tensor, predictions2: Tensor, targets1: Tensor, targets2: Tensor) -> Tensor:
     """``cos(p1_b, t2_b) + cos(p2_b, t1_b)`` of every sample b."""
-    names = ("predictions1", "predictions2", "targets1", "targets2")
-    rows = (predictions1, predictions2, targets1, targets2)
-    for x, name in zip(rows, names, strict=True):
-        check_features(x, name)
-    for x, name in zip(rows[1:], names[1:], strict=True):
-        check_same_shape(predictions1, x, (names[0], name))
-    p1, p2, t1, t2 = (
-        normalize_rows(x) for x in (predictions1, predictions2, targets1.detach(), targets2.detach())
+    p1, p2, t1, t2 = unit_rows(
+        predictions1=predictions1, predictions2=predictions2, targets1=targets1, targets2=targets2
     )
-    return (p1 * t2).sum(-1) + (p2 * t1).sum(-1)
+    return (p1 * t2.detach()).sum(-1) + (p2 * t1.detach()).sum(-1)
 
 
 @quantity
@@ -158,8 +151,8 @@ def dino_loss(
     check_positive(teacher_temperature, "teacher_temperature")
     _check_views(students, teachers, center)
     log_q = log_probabilities(students, student_temperature)
-    centred = teachers.detach().to(at_least_float32(teachers.dtype)) - center.detach()
-    p = log_probabilities(centred, teacher_temperature).exp()
+    centred = teachers.detach().to(at_least_float32(teachers.dtype)) / 2 - center.detach() / 2  # no overflow
+    p = log_probabilities(centred, teacher_temperature / 2).exp()
     dtype = torch.promote_types(p.dtype, log_q.dtype)
     pairs = -torch.einsum("...tbk,...vbk->...tv", p.to(dtype), log_q.to(dtype))
     T, V, B = *pairs.shape[-2:], students.shape[-2]
@@ -168,9 +161,9 @@ def dino_loss(
 
 
 def _check_views(students: Tensor, teachers: Tensor, center: Tensor) -> None:
-    check_views(students, "students", least=2)
-    check_views(teachers, "teachers")
-    if students.shape[-2:] != teachers.shape[-2:] or students.shape[:-3] != teachers.shape[:-3]:
+    one_batch(check_views(students, "students", least=2), "students", "(V, B, K)")
+    one_batch(check_views(teachers, "teachers"), "teachers", "(T, B, K)")
+    if students.shape[-2:] != teachers.shape[-2:]:
         raise ValueError(
             "Expected students and teachers of the same samples and dimensions, "
             f"got {tuple(students.shape)} and {tuple(teachers.shape)}."

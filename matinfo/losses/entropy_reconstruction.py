@@ -15,13 +15,10 @@ from matinfo._interface import quantity
 from matinfo._validation import (
     check_choice,
     check_count,
-    check_features,
     check_positive,
     check_probabilities,
-    check_same_shape,
 )
-from matinfo.operands import normalize_rows
-from matinfo.spectral.precision import at_least_float32
+from matinfo.losses._batch import aligned, unit_rows
 
 _CONSTANTS = ("exact", "published")
 _REDUCTIONS = ("average", "expectation")
@@ -64,9 +61,13 @@ def vmf_log_normalizer(dim: int, kappa: float) -> float:
     """
     if check_count(dim, "dim") < 2:
         raise ValueError(f"Expected dim >= 2, got {dim}: the sphere of R^1 is two points.")
+    return _vmf_log_normalizer(int(dim), _check_kappa(kappa))
+
+
+def _check_kappa(kappa: float) -> float:
     if check_positive(kappa, "kappa") > _LARGEST_KAPPA:
         raise ValueError(f"Expected kappa <= {_LARGEST_KAPPA:g}, got {kappa}: the series grows too long.")
-    return _vmf_log_normalizer(int(dim), float(kappa))
+    return float(kappa)
 
 
 @functools.lru_cache(maxsize=256)
@@ -126,8 +127,8 @@ def sphere_entropy(
         least float32.
 
     Raises:
-        ValueError: If ``features`` has fewer than two dimensions, no entries or one column, kappa <= 0, or a choice is
-            unknown.
+        ValueError: If ``features`` does not have two dimensions, or has no entries or one column, kappa <= 0, or a
+            choice is unknown.
         TypeError: If ``features`` is not real floating point.
 
     Notes:
@@ -145,9 +146,9 @@ def sphere_entropy(
         >>> round(float(collapsed), 4), round(-vmf_log_normalizer(3, 2.0) - 2.0, 4)
         (1.1262, 1.1262)
     """
-    check_positive(kappa, "kappa")
+    _check_kappa(kappa)
     check_choice(reduction, "reduction", _REDUCTIONS)
-    z = normalize_rows(check_features(features, "features"))
+    (z,) = unit_rows(features=features)
     return _entropy_without_constant(z, kappa, reduction) - _log_constant(z.shape[-1], kappa, constant)
 
 
@@ -170,7 +171,7 @@ def sphere_reconstruction(
         A scalar in nats, at least ``-kappa - log C_d(kappa)``; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions, no entries or one column,
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions, or has no entries or one column,
             kappa <= 0, or ``constant`` is unknown.
         TypeError: If the features are not real floating point.
 
@@ -187,8 +188,8 @@ def sphere_reconstruction(
         >>> round(float(sphere_reconstruction(Z, Z, kappa=2.0)) + vmf_log_normalizer(3, 2.0), 4)
         -2.0
     """
-    check_positive(kappa, "kappa")
-    a, b = _unit_rows(features1, features2)
+    _check_kappa(kappa)
+    a, b = unit_rows(features1=features1, features2=features2)
     return -kappa * (a * b).sum(-1).mean(-1) - _log_constant(a.shape[-1], kappa, constant)
 
 
@@ -211,7 +212,7 @@ def er_loss(
         A scalar in nats, at least ``-log B``, and 0 at collapse; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``features1`` has fewer than two dimensions or no entries, kappa <= 0, or
+        ValueError: If the shapes differ, ``features1`` does not have two dimensions or has no entries, kappa <= 0, or
             ``reduction`` is unknown.
         TypeError: If the features are not real floating point.
 
@@ -230,9 +231,9 @@ def er_loss(
         >>> round(float(er_loss(torch.eye(8), torch.eye(8), kappa=50.0)), 4)  # -log 8
         -2.0794
     """
-    check_positive(kappa, "kappa")
+    _check_kappa(kappa)
     check_choice(reduction, "reduction", _REDUCTIONS)
-    a, b = _unit_rows(features1, features2)
+    a, b = unit_rows(features1=features1, features2=features2)
     return -kappa * (a * b).sum(-1).mean(-1) - _entropy_without_constant(b, kappa, reduction)
 
 
@@ -257,8 +258,8 @@ def discrete_er_loss(
         row; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, ``probabilities1`` has fewer than two dimensions or no entries, rows are not
-            distributions, ``eps <= 0``, or ``reduction`` is unknown.
+        ValueError: If the shapes differ, ``probabilities1`` does not have two dimensions or has no entries, rows are
+            not distributions, ``eps <= 0``, or ``reduction`` is unknown.
         TypeError: If an argument is not real floating point.
 
     Notes:
@@ -279,9 +280,10 @@ def discrete_er_loss(
     """
     check_choice(reduction, "reduction", _REDUCTIONS)
     check_positive(eps, "eps")
-    p, q = check_probabilities(probabilities1, "probabilities1"), probabilities2
-    check_same_shape(p, check_probabilities(q, "probabilities2"), ("probabilities1", "probabilities2"))
-    p, q = (x.to(at_least_float32(x.dtype)) for x in (p, q))
+    check_probabilities(probabilities1, "probabilities1")
+    check_probabilities(probabilities2, "probabilities2")
+    p, q = aligned(probabilities1=probabilities1, probabilities2=probabilities2)
+    p, q = p.double(), q.double()  # a small eps would be lost in float32
     reconstruction = -(p * (q + eps).log() + q * (p + eps).log()).sum(-1).mean(-1) / 2
     return reconstruction - sum(_usage_entropy(x.mean(-2), reduction, eps) for x in (p, q)) / 2
 
@@ -297,10 +299,3 @@ def _entropy_without_constant(z: Tensor, kappa: float, reduction: str) -> Tensor
     if reduction == "average":
         return -log_density.mean(-1)
     return -(log_density.softmax(-1) * log_density).sum(-1)
-
-
-def _unit_rows(features1: Tensor, features2: Tensor) -> tuple[Tensor, Tensor]:
-    check_features(features1, "features1")
-    check_features(features2, "features2")
-    check_same_shape(features1, features2, ("features1", "features2"))
-    return normalize_rows(features1), normalize_rows(features2)

@@ -9,11 +9,17 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_features, check_positive, check_same_shape, check_views
+from matinfo._validation import check_positive, check_views
 from matinfo.dependence import dime
+from matinfo.losses._batch import aligned, one_batch
 from matinfo.losses.contrastive import infonce_loss
 from matinfo.operands import Operand
-from matinfo.spectral.precision import at_least_float32
+
+_LOWEST_LOG_VARIANCE = -1400.0
+"""Below it ``exp(-s/2)`` nears the end of float64."""
+
+_LARGEST_EXPONENT, _SMALLEST = 709.0, 2.3e-308
+"""Of the largest and of the smallest normal float64 number."""
 
 
 @quantity
@@ -31,7 +37,7 @@ def mask_infonce_loss(views: Tensor, *, temperature: float = 0.1) -> Tensor:
         A scalar >= 0; dtype of the input, at least float32. ``log B`` for identical latents.
 
     Raises:
-        ValueError: If ``views`` has fewer than three dimensions, fewer than two masks or no entries, or
+        ValueError: If ``views`` does not have three dimensions, or has fewer than two masks or no entries, or
             temperature <= 0.
         TypeError: If ``views`` is not real floating point.
 
@@ -52,9 +58,9 @@ def mask_infonce_loss(views: Tensor, *, temperature: float = 0.1) -> Tensor:
         2.0794
     """
     check_positive(temperature, "temperature")
-    masks = check_views(views, "views", least=2).unbind(-3)
+    masks = one_batch(check_views(views, "views", least=2), "views", "(V, B, d)")
     pairs = [infonce_loss(a, b, temperature=temperature) for a, b in combinations(masks, 2)]
-    return torch.stack(pairs).mean(0)
+    return torch.stack(pairs).mean()
 
 
 @quantity
@@ -73,11 +79,12 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, targets: Tensor) -> Tensor:
         A scalar in nats; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the shapes differ, or ``mean`` has fewer than two dimensions or no entries.
+        ValueError: If the shapes differ, or ``mean`` does not have two dimensions or has no entries.
         TypeError: If an argument is not real floating point.
 
     Notes:
-        O(B d), in float32 at least, also under autocast. The approximation term of MI-MAE in our reading, see
+        O(B d), in float64. Infinite, not NaN, where it is too large for the dtype; a target that q predicts exactly
+        costs nothing at any log-variance. The approximation term of MI-MAE in our reading, see
         :func:`mask_infonce_loss`.
 
     References:
@@ -90,9 +97,11 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, targets: Tensor) -> Tensor:
         >>> round(float(gaussian_nll(zeros, zeros, zeros)), 4)  # log 2 pi
         1.8379
     """
-    m, s, h = _gaussian(mean, log_variance, targets)
-    scaled = (h - m) * (-s / 2).exp()
-    return (scaled.square() + s + math.log(2 * math.pi)).sum(-1).mean(-1) / 2
+    m, s, h = (x.double() for x in aligned(mean=mean, log_variance=log_variance, targets=targets))
+    r = h - m
+    certain = (r == 0) & (s < _LOWEST_LOG_VARIANCE)  # 0 times a precision beyond float64
+    z = r * (-torch.where(certain, 0.0, s) / 2).exp()
+    return (z.square() + s + math.log(2 * math.pi)).sum(-1).mean() / 2
 
 
 @quantity
@@ -113,13 +122,14 @@ def club_loss(mean: Tensor, log_variance: Tensor, targets: Tensor) -> Tensor:
         q is (near) the true conditional; a poor q gives any number, negative ones too.
 
     Raises:
-        ValueError: If the shapes differ, or ``mean`` has fewer than two dimensions or no entries.
+        ValueError: If the shapes differ, or ``mean`` does not have two dimensions or has no entries.
         TypeError: If an argument is not real floating point.
 
     Notes:
-        O(B d), in float32 at least, also under autocast: with ``c = mean_j h_j``,
+        O(B d), in float64: with ``c = mean_j h_j``,
         ``mean_j (h_j - m)^2 - (h_i - m)^2 = mean_j (h_j - c)^2 + (c - h_i)(c + h_i - 2m)``, in which nothing large is
-        subtracted from its like. The term that lowers mutual information in MI-MAE in our reading, see
+        subtracted from its like. Never NaN; of a magnitude that float64 cannot hold it is 1e307 and more, or infinite.
+        The term that lowers mutual information in MI-MAE in our reading, see
         :func:`mask_infonce_loss`.
 
     References:
@@ -132,13 +142,19 @@ def club_loss(mean: Tensor, log_variance: Tensor, targets: Tensor) -> Tensor:
         >>> float(club_loss(h, torch.zeros(2, 1), h))  # (2^2 + 0)/2 is the mean squared distance: half of it
         1.0
     """
-    m, s, h = _gaussian(mean.detach(), log_variance.detach(), targets)
+    m, s, h = (x.double() for x in aligned(mean=mean, log_variance=log_variance, targets=targets))
+    m, s = m.detach(), s.detach()
+    size = torch.maximum(h.detach().abs().amax(), m.abs().amax()).clamp(min=_SMALLEST)
+    m, h = m / size, h / size
     shift = h.detach().mean(-2, keepdim=True)  # changes no difference, and their round-off shrinks
     m, h = m - shift, h - shift
     c = h.mean(-2, keepdim=True)
     spread = (h - c).square().mean(-2, keepdim=True)
     distances = spread + (c - h) * (c + h - 2 * m)
-    return (distances * (-s).exp()).sum(-1).mean(-1) / 2
+    # Size and precision multiply the sum, not its terms, of which two could be inf and -inf.
+    top = (-s).amax()
+    unit = (top + 2 * size.log()).clamp(max=_LARGEST_EXPONENT).exp()
+    return (distances * (-s - top).exp()).sum(-1).mean() / 2 * unit
 
 
 @quantity
@@ -155,19 +171,19 @@ def dime_loss(
     ``-dime(K1, K2)``, see :func:`matinfo.dime`.
 
     Args:
-        K1: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, or :class:`matinfo.Gram`, of the
-            first view, with unit diagonal.
+        K1: Positive semi-definite matrix ``(n, n)`` as Tensor or NumPy array, or :class:`matinfo.Gram`, of the first
+            view, with unit diagonal.
         K2: The same of the second view, over the same samples.
         alpha: Order in (0, inf].
         permutations: Number of permutations, >= 1.
         generator: Source of the permutations; None for the global one.
 
     Returns:
-        ``(...)`` in nats, 0 at collapse of either view and where all samples are orthogonal in one; dtype of the input,
+        A scalar in nats, 0 at collapse of either view and where all samples are orthogonal in one; dtype of the input,
         at least float32.
 
     Raises:
-        ValueError: As :func:`matinfo.dime`.
+        ValueError: As :func:`matinfo.dime`; also of more than one matrix a view, whose values :func:`matinfo.dime` has.
         TypeError: As :func:`matinfo.dime`.
 
     Notes:
@@ -184,15 +200,9 @@ def dime_loss(
         >>> bool(dime_loss(K, K, generator=torch.Generator().manual_seed(0)) < -0.3)
         True
     """
+    for K, name in ((K1, "K1"), (K2, "K2")):
+        if len(getattr(K, "shape", ())) > 2:
+            raise ValueError(
+                f"Expected {name} to be one matrix, got {tuple(K.shape)}. Use -matinfo.dime(K1, K2).mean()."
+            )
     return -dime(K1, K2, alpha=alpha, permutations=permutations, generator=generator)
-
-
-def _gaussian(mean: Tensor, log_variance: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The three arguments, checked and in one dtype, float32 at least."""
-    for x, name in ((mean, "mean"), (log_variance, "log_variance"), (targets, "targets")):
-        check_features(x, name)
-    check_same_shape(mean, log_variance, ("mean", "log_variance"))
-    check_same_shape(mean, targets, ("mean", "targets"))
-    dtype = torch.promote_types(torch.promote_types(mean.dtype, log_variance.dtype), targets.dtype)
-    m, s, h = (x.to(at_least_float32(dtype)) for x in (mean, log_variance, targets))
-    return m, s, h

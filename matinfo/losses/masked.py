@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_features, check_positive, check_same_shape
+from matinfo._validation import check_choice, check_features, check_positive, values_are_readable
 from matinfo.coding_rate import logdet_of
+from matinfo.losses._batch import aligned, one_batch
 from matinfo.operands import Gram, normalize_rows
 from matinfo.spectral.frobenius import frobenius_squared
+from matinfo.spectral.precision import at_least_float32
 
 
 @quantity
@@ -47,10 +49,13 @@ def patch_normalize(target: Tensor) -> Tensor:
         raise ValueError(
             "Expected patches of at least two pixel values, got one: the variance is not defined."
         )
-    t = t.float() if t.dtype != torch.float64 else t
+    t = t.to(at_least_float32(t.dtype))
+    size = t.detach().abs().amax(-1, keepdim=True).clamp(min=1.0)  # large pixels have squares that overflow
+    t = t / size
     t = t - t.mean(-1, keepdim=True)
     variance = t.square().sum(-1, keepdim=True) / (t.shape[-1] - 1)
-    return t / (variance + 1e-6).sqrt()
+    floor = (1e-6 / size / size).clamp(min=torch.finfo(t.dtype).tiny)
+    return t / (variance + floor).sqrt()
 
 
 @quantity
@@ -72,11 +77,13 @@ def masked_reconstruction_loss(
         A scalar >= 0, in squared units of the target; dtype of ``pred``, at least float32.
 
     Raises:
-        ValueError: If shapes disagree or no patch is masked.
-        TypeError: If ``pred`` or ``target`` is not real floating point.
+        ValueError: If shapes disagree, ``pred`` does not have three dimensions, or no patch is masked (looked at on
+            the CPU only).
+        TypeError: If ``pred`` or ``target`` is not real floating point, or ``mask`` no tensor or array.
 
     Notes:
-        O(B L P), in float32 at least, also under autocast.
+        O(B L P), in float32 at least, also under autocast. Visible patches may hold anything. Infinite, not NaN, where
+        a squared error is too large for the dtype (1e19 in float32).
 
     References:
         He et al. (2022).
@@ -88,19 +95,19 @@ def masked_reconstruction_loss(
         >>> float(masked_reconstruction_loss(pred, target, torch.tensor([[1, 0]]), norm_pix=False))
         1.0
     """
-    check_features(pred, "pred")
-    check_features(target, "target")
-    check_same_shape(pred, target, ("pred", "target"))
+    pred, target = aligned("(B, L, P)", pred=pred, target=target)
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"Expected mask to be a torch.Tensor or a NumPy array, got {type(mask).__name__}.")
     if mask.shape != pred.shape[:-1]:
         raise ValueError(f"Expected mask of shape {tuple(pred.shape[:-1])}, got {tuple(mask.shape)}.")
-    dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
-    weight = mask.to(dtype)
-    if weight.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(weight.any()):
+    weight = mask.to(pred.dtype)
+    if weight.device.type == "cpu" and values_are_readable(weight) and not bool(weight.any()):
         raise ValueError(
             "Expected at least one masked patch, got none: the loss is a mean over masked patches."
         )
     goal = patch_normalize(target) if norm_pix else target
-    error = (pred.to(dtype) - goal.to(dtype)).square().mean(-1)
+    # What is visible does not count, whatever its size: infinity times zero would be NaN.
+    error = torch.where(weight[..., None] != 0, pred - goal, 0.0).square().mean(-1)
     return (error * weight).sum() / weight.sum()
 
 
@@ -120,7 +127,7 @@ def umae_uniformity_loss(features: Tensor | Gram, *, form: str = "code") -> Tens
         A scalar in [1/B, 1] for ``"code"``, in [0, B(B-1)] for ``"paper"``; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If ``features`` has fewer than two dimensions or no entries, or ``form`` is unknown.
+        ValueError: If ``features`` does not have two dimensions or has no entries, or ``form`` is unknown.
         TypeError: If ``features`` is not real floating point.
 
     Notes:
@@ -141,7 +148,7 @@ def umae_uniformity_loss(features: Tensor | Gram, *, form: str = "code") -> Tens
         raise ValueError(
             'Expected features for form="paper", got a Gram. Pass the features, or use form="code".'
         )
-    gram = features if isinstance(features, Gram) else Gram(features, normalize=True)
+    gram = _one_gram(features) if isinstance(features, Gram) else Gram(one_batch(features, "features"), True)
     pairs = frobenius_squared(gram.dual() if gram.prefers_dual else gram.dense())
     if form == "code":
         return pairs / gram.shape[-1] ** 2
@@ -170,7 +177,7 @@ def mmae_tcr_loss(
         (all features equal); dtype of the input, at least float32.
 
     Raises:
-        ValueError: If mu <= 0, ``scale`` is unknown, or ``features`` has fewer than two dimensions or no entries.
+        ValueError: If mu <= 0, ``scale`` is unknown, or ``features`` does not have two dimensions or has no entries.
         TypeError: If ``features`` is not real floating point.
 
     Notes:
@@ -196,11 +203,21 @@ def mmae_tcr_loss(
             raise ValueError(
                 "Expected features for centering=True, got a Gram. Pass the features themselves."
             )
-        gram = features
+        gram = _one_gram(features)
     else:
-        F = normalize_rows(check_features(features, "features").double())
+        F = normalize_rows(one_batch(features, "features").double())
         gram = Gram(F - F.mean(-2, keepdim=True) if centering else F)
     d = gram.width
     if scale == "paper":
         return -logdet_of(gram, mu, d)
     return d * math.log(d / mu) - logdet_of(gram, d / mu, d)
+
+
+def _one_gram(gram: Gram) -> Gram:
+    """Accept the Gram of one batch: of the tokens of each sample it would be another loss."""
+    if len(gram.shape) > 2:
+        raise ValueError(
+            f"Expected the Gram of one batch of features (B, d), got {gram}. Take one vector a sample, such as "
+            "features[:, 0]."
+        )
+    return gram

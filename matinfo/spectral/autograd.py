@@ -7,9 +7,11 @@ positional, so both are left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from matinfo.spectral.precision import without_autocast
 
@@ -31,6 +33,8 @@ class SpectralOperation(torch.autograd.Function):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if "jvp" in cls.__dict__:
+            cls.jvp = staticmethod(_differentiable_jvp(cls.jvp))  # type: ignore[method-assign]
 
         def forward(ctx: Any, *args: Any) -> Any:
             output = cls.forward(*args)
@@ -53,3 +57,31 @@ class SpectralOperation(torch.autograd.Function):
         return (
             super().apply(*args) if torch._C._are_functorch_transforms_active() else cls._eager.apply(*args)
         )
+
+
+def _differentiable_jvp(jvp: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule, itself differentiable in forward mode.
+
+    PyTorch calls it with forward mode switched off, so that forward over forward mode would return a second derivative
+    of zero without a word; switched on, a saved tensor would carry the tangent that the rule is asked to apply.
+    """
+
+    def differentiable(ctx: Any, *tangents: Any) -> Any:
+        with _set_fwd_grad_enabled(True):
+            return jvp(_Primals(ctx), *tangents)
+
+    return differentiable
+
+
+class _Primals:
+    """A context whose saved tensors have no tangent of this level of forward mode."""
+
+    def __init__(self, ctx: Any) -> None:
+        self._ctx = ctx
+
+    @property
+    def saved_tensors(self) -> tuple:
+        return tuple([x if x is None else unpack_dual(x).primal for x in self._ctx.saved_tensors])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import Power
+from matinfo.spectral.traces import FirstOrder
 
 
 def fractional_power(K: Tensor, s: float, noise: Noise, *, side: str) -> Tensor:
@@ -40,10 +42,8 @@ def _derivative(E: Tensor, x: Tensor, Q: Tensor, s: float) -> Tensor:
     return Q @ (phi * (Q.mT @ E @ Q)) @ Q.mT
 
 
-class _FractionalPower(torch.autograd.Function):
+class _FractionalPower(SpectralOperation):
     """K with its power and eigensystem -> the power; first order only."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(K: Tensor, value: Tensor, x: Tensor, Q: Tensor, s: float) -> Tensor:
@@ -52,17 +52,15 @@ class _FractionalPower(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         K, _, x, Q, ctx.s = inputs
-        ctx.dtype = K.dtype
-        ctx.save_for_backward(x, Q)
-        ctx.save_for_forward(x, Q)
+        ctx.save_for_backward(K, x, Q)
+        ctx.save_for_forward(K, x, Q)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        x, Q = ctx.saved_tensors
-        return _derivative(grad, x, Q, ctx.s).to(ctx.dtype), None, None, None, None
+        K, x, Q = ctx.saved_tensors
+        return _derivative(grad, x, Q, ctx.s).to(K.dtype) * FirstOrder.apply(K), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        x, Q = ctx.saved_tensors
-        return _derivative(dK, x, Q, ctx.s)
+        K, x, Q = ctx.saved_tensors
+        return _derivative(dK, x, Q, ctx.s) * FirstOrder.apply(K)

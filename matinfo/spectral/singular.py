@@ -9,6 +9,7 @@ from torch import Tensor
 
 from matinfo._record import record
 from matinfo.spectral.autograd import SpectralOperation
+from matinfo.spectral.traces import FirstOrder
 
 
 def singular_values(Z: Tensor) -> Tensor:
@@ -34,10 +35,15 @@ class _SingularValues(SpectralOperation):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         ctx.mark_non_differentiable(output[1], output[2])
-        ctx.save_for_backward(*output[1:])
+        ctx.save_for_backward(inputs[0], *output[1:])
+        ctx.save_for_forward(inputs[0], *output[1:])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Tensor:
-        U, Vh = ctx.saved_tensors
-        return (U * grad[..., None, :]) @ Vh
+        Z, U, Vh = ctx.saved_tensors
+        return (U * grad[..., None, :]) @ Vh * FirstOrder.apply(Z)
+
+    @staticmethod
+    def jvp(ctx: Any, dZ: Tensor) -> tuple[Tensor, None, None]:
+        Z, U, Vh = ctx.saved_tensors
+        return (U * (dZ @ Vh.mT)).sum(-2) * FirstOrder.apply(Z), None, None

@@ -80,8 +80,9 @@ class FirstOrder(SpectralOperation):
 
 
 _FIRST_ORDER_ONLY = (
-    "This quantity (single eigenvalues or singular values: alpha=inf, rankme, spectrum_js) has a first derivative "
-    "only; its second one does not exist where they repeat. Use a finite alpha, e.g. effective_rank(Gram(features))."
+    "This quantity (single eigenvalues, singular values or powers of matrices: alpha=inf, rankme, spectrum_js, "
+    "sandwiched_mutual_information) has a first derivative only; beyond it there is none where eigenvalues repeat, or "
+    "we do not give it. Use a finite alpha, e.g. effective_rank(Gram(features)), or mutual_information."
 )
 
 

@@ -77,8 +77,8 @@ class MaskInformationMethod(MaskedMethod):
             mean, log_variance, pooled = (ranks.gather(x, dim=1) for x in (mean, log_variance, pooled))
             return {
                 "infonce": mask_infonce_loss(pooled, temperature=self.config.temperature),
-                "club": club_loss(mean, log_variance, pooled).mean(),
-                "nll": gaussian_nll(mean, log_variance, pooled.detach()).mean(),
+                "club": torch.func.vmap(club_loss)(mean, log_variance, pooled).mean(),
+                "nll": torch.func.vmap(gaussian_nll)(mean, log_variance, pooled.detach()).mean(),
             }
 
     def forward(self, images: Tensor, labels: Tensor, noise: Tensor) -> StepOutput:
