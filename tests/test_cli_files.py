@@ -232,12 +232,13 @@ ERRORS = {
     "empty.csv": (save_text(""), "empty file"),
     "header.csv": (save_text("a,b\n"), "expected rows of numbers, but there is none"),
     "ragged.csv": (save_text("1,2\n3,4\n5\n"), "line 3 has 1 columns, the first line 2"),
-    "word.csv": (save_text("a,b\n1,2\n3,cat\n"), "line 3, column b: expected a number, got 'cat'. Leave"),
-    "index.csv": (lambda p: pd.DataFrame(DATA).to_csv(p), "--drop ''"),
-    "semicolons.csv": (save_text("1;2\n3;4\n"), "semicolons"),
+    "word.csv": (
+        save_text("a,b\n1,2\n3,cat\n"),
+        "column b, row 1, counted from 0: expected a number, got 'cat'. Leave",
+    ),
     "gap.csv": (save_text("a,b\n1,2\n3,\n"), "row 1, counted from 0, holds NaN"),
-    "bytes.csv": (lambda p: p.write_bytes(b"\xff\xfe\x00"), "not text in UTF-8"),
-    "words.parquet": (lambda p: pd.DataFrame({"a": [1.0], "b": ["x"]}).to_parquet(p), "--drop b"),
+    "bytes.csv": (lambda p: p.write_bytes(b"\xff\xfe\x00"), "is not text"),
+    "words.parquet": (lambda p: pd.DataFrame({"b": ["x"]}).to_parquet(p), "text such as 'x'"),
     "ragged.parquet": (lambda p: pd.DataFrame({"a": [[1.0, 2], [3.0]]}).to_parquet(p), "lists of one length"),
     "empty.parquet": (
         lambda p: pd.DataFrame({"a": pd.Series([], dtype=float)}).to_parquet(p),

@@ -13,16 +13,6 @@ import matinfo
 from matinfo._validation import check_base, check_order, check_positive
 from matinfo.cli.errors import InputError
 
-SUFFIXES = {
-    ".npy": "NumPy array",
-    ".npz": "NumPy archive",
-    ".pt": "PyTorch tensors",
-    ".pth": "PyTorch tensors",
-    ".safetensors": "safetensors",
-    ".csv": "comma-separated table",
-    ".tsv": "tab-separated table",
-    ".parquet": "Parquet table",
-}
 PICTURES = (".png", ".svg", ".pdf")
 
 _DESCRIPTION = """\
@@ -164,9 +154,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: Options) -> None:
-    for file in options.files:
-        if file.suffix.lower() not in SUFFIXES:
-            raise InputError(f"{file}: unknown kind of file {file.suffix!r}; known are {' '.join(SUFFIXES)}.")
     if len(options.keys) not in {0, 1, len(options.files)}:
         raise InputError(
             f"--key was given {len(options.keys)} times for {len(options.files)} files: once, or once each."

@@ -7,18 +7,34 @@ from pathlib import Path
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about, printable
 from matinfo.cli.read_numpy import read_npy, read_npz
-from matinfo.cli.read_tables import read_parquet, read_text
+from matinfo.cli.read_tables import read_arrow, read_parquet
+from matinfo.cli.read_text import read_text
 from matinfo.cli.read_torch import read_pt, read_safetensors
 from matinfo.cli.source import Contents, Source
 
-_READERS = {
+_ARRAYS = {
     ".npy": read_npy,
     ".npz": read_npz,
     ".pt": read_pt,
     ".pth": read_pt,
+    ".bin": read_pt,
+    ".ckpt": read_pt,
     ".safetensors": read_safetensors,
 }
-_TABLES = {".csv": read_text, ".tsv": read_text, ".parquet": read_parquet}
+_TEXT = (".csv", ".tsv", ".txt", ".tab", ".dat")
+_TABLES = {
+    **{text + packed: read_text for text in _TEXT for packed in ("", ".gz", ".bz2", ".zst")},
+    ".parquet": read_parquet,
+    ".feather": read_arrow,
+    ".arrow": read_arrow,
+}
+SUFFIXES = (*_ARRAYS, *_TABLES)
+
+
+def suffix_of(file: Path) -> str:
+    """The end of a name that tells what kind of file it is: ``.csv.gz`` of ``a.b.csv.gz``."""
+    name = file.name.lower()
+    return max((suffix for suffix in SUFFIXES if name.endswith(suffix)), key=len, default="")
 
 
 def open_files(options: Options) -> tuple[list[list[Source]], list[str]]:
@@ -37,12 +53,17 @@ def open_files(options: Options) -> tuple[list[list[Source]], list[str]]:
 
 
 def _open(file: Path, options: Options) -> Contents:
-    suffix = file.suffix.lower()
+    suffix = suffix_of(file)
     if suffix in _TABLES:
         return _TABLES[suffix](file, options.drop)
+    if not suffix:
+        raise InputError(
+            f"{file}: unknown kind of file {file.suffix!r}; known are {' '.join(_ARRAYS)} {' '.join(_TEXT)} (also .gz "
+            ".bz2 .zst) .parquet .feather .arrow. Save the array as .npy: np.save(file, x)."
+        )
     if options.drop:
-        raise InputError(f"{file}: --drop is for columns of .csv, .tsv and .parquet files.")
-    return _READERS[suffix](file)
+        raise InputError(f"{file}: --drop is for columns of text, Parquet and Arrow tables.")
+    return _ARRAYS[suffix](file)
 
 
 def _select(file: Path, contents: Contents, key: str | None) -> list[Source]:

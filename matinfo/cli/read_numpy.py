@@ -1,77 +1,134 @@
-"""``.npy`` and ``.npz``: header and bytes read by hand, so that no row but those of a batch is in memory."""
+"""``.npy`` and ``.npz``: mapped, or read from the archive, so that no row but those of a batch is in memory."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import shutil
+import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import scipy.sparse
 
 from matinfo.cli.errors import InputError, first_line
 from matinfo.cli.source import Batch, Contents, Source, as_rows, check_dtype, check_shape, slices
 
-Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 Header = tuple[tuple[int, ...], bool, np.dtype]
 
 
 def read_npy(file: Path) -> Contents:
     """The array of an ``.npy`` file."""
     with open(file, "rb") as stream:
-        header = _header(stream, str(file))
-        there = file.stat().st_size - stream.tell()
-    shape, _, dtype = header
-    needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        shape, fortran, dtype = _header(stream, str(file))
+        start, there = stream.tell(), file.stat().st_size - stream.tell()
+    rows, columns = _checked(str(file), shape, dtype)
+    needed = rows * columns * dtype.itemsize
     if there < needed:
         raise InputError(f"{file}: ends early: {there} of {needed} bytes of data. Write or copy it again.")
-    mapped = lambda: np.load(file, mmap_mode="r", allow_pickle=False)  # noqa: E731
-    return Contents([_source(file, None, header, lambda: open(file, "rb"), mapped)], [])
+
+    def read(step: int) -> Iterator[Batch]:
+        yield from _batches(np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C"), step)
+
+    return Contents([Source(file, None, rows, columns, str(dtype), rows, "row", read)], [])
 
 
 def read_npz(file: Path) -> Contents:
-    """The arrays of an ``.npz`` file; those that are not two-dimensional or not numbers are left out."""
+    """The arrays of an ``.npz`` file that can be used, or the one sparse matrix that they are."""
+    with _zip_errors(file):
+        archive = zipfile.ZipFile(file)  # open for as long as its arrays: 20,000 arrays have one directory
+    names = {member.removesuffix(".npy") for member in archive.namelist()}
+    if {"format", "shape", "data"} <= names:
+        return Contents([_sparse(file)], [])
+    if names == {"data", "coords", "shape", "fill_value"}:
+        raise InputError(
+            f"{file}: is a sparse array of the package sparse. Save it with scipy.sparse.save_npz(file, x.tocsr()), or "
+            "np.save(file, x.todense())."
+        )
     sources: list[Source] = []
     notes: list[str] = []
-    with _zip_errors(file), zipfile.ZipFile(file) as archive:
-        for member in archive.namelist():
-            key = member.removesuffix(".npy")
-            if not member.endswith(".npy"):
-                notes.append(f"Left out: {file}:{key}: not an array.")
-                continue
-            with archive.open(member) as stream:
-                header = _header(stream, f"{file}:{key}")
-            opened = lambda member=member: _member(file, member)  # noqa: E731
-            whole = lambda key=key: _load(file, key)  # noqa: E731
-            try:
-                sources.append(_source(file, key, header, opened, whole))
-            except InputError as error:
-                notes.append(f"Left out: {error}")
+    for member in archive.namelist():
+        try:
+            sources.append(_member(file, archive, member))
+        except InputError as error:
+            notes.append(f"Left out: {error}")
     return Contents(sources, notes)
 
 
-def _load(file: Path, key: str) -> np.ndarray:
-    with _zip_errors(file), np.load(file, allow_pickle=False) as archive:
-        return archive[key]
+def _sparse(file: Path) -> Source:
+    """A matrix of ``scipy.sparse.save_npz``; a batch of its rows is dense, the whole never."""
+    try:
+        matrix = scipy.sparse.load_npz(file)
+        if hasattr(matrix, "check_format"):  # an index out of range would write anywhere in memory
+            matrix.check_format(full_check=True)
+    except Exception as error:  # the arrays of a damaged file may disagree in any way
+        raise InputError(f"{file}: cannot be read as a sparse matrix: {first_line(error)}.") from None
+    rows, columns = _checked(str(file), matrix.shape, matrix.dtype)
+    compressed = matrix.tocsr()
+
+    def read(step: int) -> Iterator[Batch]:
+        for part in slices(rows, step):
+            yield Batch(as_rows(compressed[part].toarray()), part.stop - part.start)
+
+    return Source(file, None, rows, columns, f"{matrix.dtype}, sparse {matrix.format}", rows, "row", read)
 
 
-@contextmanager
-def _member(file: Path, member: str) -> Iterator[IO[bytes]]:
-    """One file of an archive, with the archive closed together with it."""
-    with zipfile.ZipFile(file) as archive, archive.open(member) as stream:
-        yield stream
+def _member(file: Path, archive: zipfile.ZipFile, member: str) -> Source:
+    key = member.removesuffix(".npy")
+    name = f"{file}:{key}"
+    if not member.endswith(".npy"):
+        raise InputError(f"{name}: not an array.")
+    with _zip_errors(file, name), archive.open(member) as stream:
+        shape, fortran, dtype = _header(stream, name)
+    rows, columns = _checked(name, shape, dtype)
+
+    def in_order(step: int) -> Iterator[Batch]:
+        with _zip_errors(file, name), archive.open(member) as stream:
+            _header(stream, name)
+            for part in slices(rows, step):
+                count = part.stop - part.start
+                data = stream.read(count * columns * dtype.itemsize)
+                if len(data) < count * columns * dtype.itemsize:
+                    raise InputError(
+                        f"{name}: ends early, in row {part.start} or after. Write or copy it again."
+                    )
+                yield Batch(as_rows(np.frombuffer(data, dtype).reshape(count, columns)), count)
+
+    def by_columns(step: int) -> Iterator[Batch]:
+        # Columns come one after the other: a row is there when all have been unpacked, to a file and not to memory.
+        with tempfile.TemporaryFile() as unpacked:
+            with _zip_errors(file, name), archive.open(member) as stream:
+                _header(stream, name)
+                shutil.copyfileobj(stream, unpacked, 2**20)
+            if unpacked.tell() < rows * columns * dtype.itemsize:
+                raise InputError(f"{name}: ends early. Write or copy it again.")
+            yield from _batches(np.memmap(unpacked, dtype, "r", 0, shape, "F"), step)
+
+    return Source(file, key, rows, columns, str(dtype), rows, "row", by_columns if fortran else in_order)
 
 
-@contextmanager
-def _zip_errors(file: Path) -> Iterator[None]:
+def _batches(array: np.ndarray, step: int) -> Iterator[Batch]:
+    for part in slices(len(array), step):
+        yield Batch(as_rows(array[part]), part.stop - part.start)
+
+
+def _checked(name: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int]:
+    check_dtype(name, dtype)
+    return check_shape(name, shape)
+
+
+@contextlib.contextmanager
+def _zip_errors(file: Path, name: str = "") -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise InputError(
-            f"{file}: cannot be read as a NumPy archive: {first_line(error)}. Copy it again."
+            f"{name or file}: cannot be read as a NumPy archive: {first_line(error)}. Copy it again."
         ) from None
 
 
@@ -86,34 +143,11 @@ def _header(stream: IO[bytes], name: str) -> Header:
             raise ValueError(f"format version {version} is for structured arrays")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return read(stream)
+            shape, fortran, dtype = read(stream)
+    except InputError:
+        raise
     except Exception as error:  # the parser of a damaged header may raise anything
         raise InputError(f"{name}: cannot be read as a NumPy array: {first_line(error)}.") from None
-
-
-def _source(
-    file: Path, key: str | None, header: Header, opened: Opener, whole: Callable[[], np.ndarray]
-) -> Source:
-    shape, fortran, dtype = header
-    name = str(file) if key is None else f"{file}:{key}"
-    check_dtype(name, dtype)
-    rows, columns = check_shape(name, shape)
-
-    def by_slices(step: int) -> Iterator[Batch]:
-        array = whole()
-        for part in slices(rows, step):
-            yield Batch(as_rows(array[part]), part.stop - part.start)
-
-    def by_bytes(step: int) -> Iterator[Batch]:
-        with _zip_errors(file), opened() as stream:
-            _header(stream, name)
-            for part in slices(rows, step):
-                count = part.stop - part.start
-                data = stream.read(count * columns * dtype.itemsize)
-                if len(data) < count * columns * dtype.itemsize:
-                    raise InputError(
-                        f"{name}: ends early, in row {part.start} or after. Write or copy it again."
-                    )
-                yield Batch(as_rows(np.frombuffer(data, dtype).reshape(count, columns)), count)
-
-    return Source(file, key, rows, columns, str(dtype), rows, "row", by_slices if fortran else by_bytes)
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize >= 2**63:
+        raise InputError(f"{name}: cannot be read as a NumPy array: it claims the shape {shape}.")
+    return shape, fortran, dtype

@@ -1,233 +1,337 @@
-"""``.csv``, ``.tsv`` and ``.parquet``: columns of numbers, rows in batches."""
+"""Tables: which columns are features, and their rows in batches. Arrow reads CSV, Parquet, Feather and IPC files."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from matinfo.cli.errors import InputError, first_line, optional
 from matinfo.cli.source import Batch, Contents, Source, as_rows
 
-_MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"}
-"""How programs write a missing value, in lower case."""
+SAMPLE_ROWS = 256
+"""Rows that tell what a column holds, where its type does not."""
+
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)"
+_GAP = r"[\s,;]+"
+VECTOR = re.compile(
+    rf"\s*(?:[a-z.]*\(\s*)?[\[({{]\s*(?:{_NUMBER})(?:{_GAP}(?:{_NUMBER}|\.\.\.))*[\s,;]*[\])}}]"
+    rf"\s*(?:,\s*[a-z_]+=[^)]*)?\)?\s*|\s*(?:{_NUMBER})"
+    rf"(?:(?:\s+(?:{_NUMBER})){{2,}}|(?:\s*,\s*(?:{_NUMBER})){{2,}}|(?:\s*;\s*(?:{_NUMBER})){{2,}})\s*",
+    re.IGNORECASE | re.ASCII,
+)
+"""A vector as text: ``[0.1, 0.2]``, ``[0.1 0.2]``, ``array([...], dtype=...)``, or at least three bare numbers."""
+
+_NEARLY_A_NUMBER = re.compile(r"(?=\D*\d)[\s\d.,'_%$€+-]+(?:[de][+-]?\d+)?", re.IGNORECASE)
+_ID_NAME = re.compile(r"X|(?i:(?:.*_)?(?:id|idx|index|uid|uuid|row|rowid|rownum|rownames?)|level_\d+)")
+_INDEX_NAME = re.compile(r"|Unnamed: \d+(?:_level_\d+)?|__index_level_\d+__")
+"""How pandas and R call the column of an index that has no name of its own."""
 
 
-def read_text(file: Path, drop: Sequence[str]) -> Contents:
-    """The numbers of a text table; a first line with a name in it, or that counts from 0, names the columns."""
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    with open(file, "rb") as stream:
-        first = stream.readline()
-    if not first.strip():
-        raise InputError(f"{file}: expected lines of numbers, got an empty file.")
-    names = _fields(_decode(first, file, 1), delimiter)
-    counts = _counts_columns(names)
-    header = counts or not all(_is_gap(name) or _is_number(name) for name in names)
-    kept = _kept_columns(file, names if header else [], len(names), drop)
-    if header and names[0] == "" and 0 in kept:
-        raise InputError(
-            f"{file}: the first column has no name, as an index written by pandas has. Leave it out with --drop '', or "
-            "write the file with index=False."
-        )
-    size = file.stat().st_size - len(first) * header
+class Table(NamedTuple):
+    """Columns of a file; ``read(which, m)`` yields these of the columns, m rows at a time, and the progress made."""
+
+    file: Path
+    names: list[str]
+    sample: list[Any]
+    """The first rows of each column, an Arrow array."""
+    indices: set[str]
+    """Names of columns that the file itself says are an index."""
+    rows: int | None
+    total: int | None
+    unit: str
+    read: Callable[[list[int], int], Iterator[tuple[list[Any], int]]]
+
+
+@contextlib.contextmanager
+def arrow_errors(file: Path, kind: str) -> Iterator[None]:
+    """What Arrow finds wrong, in one line."""
+    arrow = optional("pyarrow", f"{file}: a {file.suffix} file", "cli")
+    try:
+        yield
+    except (arrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
+        raise InputError(f"{file}: cannot be read as {kind}: {first_line(error)}") from None
+
+
+def contents(table: Table, drop: Sequence[str]) -> Contents:
+    """The columns of numbers as one array, or each column of vectors as an array of its own."""
+    file, notes = table.file, []
+    numbers: list[int] = []
+    vectors: list[int] = []
+    for i in _kept(table, drop):
+        name = table.names[i]
+        if reason := _index(table, i):
+            notes.append(f"Left out: {file}: column {name!r} is an index: {reason}.")
+        elif _is_vector(table.sample[i]):
+            vectors.append(i)
+        elif _is_number(table.sample[i].type):
+            numbers.append(i)
+        else:
+            notes.append(f"Left out: {file}: column {name!r}: expected numbers, got {_what(table, i)}.")
+    if vectors:
+        if numbers:
+            others = ", ".join(repr(table.names[i]) for i in numbers)
+            notes.append(f"Left out: {file}: columns that are not vectors, as others are: {others}.")
+        sources = []
+        for i in vectors:
+            try:
+                sources.append(_vectors(table, i))
+            except InputError as error:
+                notes.append(f"Left out: {error}")
+        return Contents(sources, notes)
+    if not numbers:
+        return Contents([], notes)
+    kinds = {_dtype(table.sample[i].type) for i in numbers}
+    names = [table.names[i] for i in numbers]
 
     def read(step: int) -> Iterator[Batch]:
-        with open(file, "rb") as stream:
-            number = 1 + header
-            if header:
-                stream.readline()
-            while lines := list(islice(stream, step)):
-                rows = _parse(lines, file, delimiter, number, kept, names if header else [], len(names))
-                number += len(lines)
-                yield Batch(rows, sum(map(len, lines)))
+        for columns, progress in table.read(numbers, step):
+            yield Batch(np.column_stack([_as_float(column) for column in columns]), progress)
 
-    if len(kept) == 1 and b";" in first:
-        raise InputError(
-            f"{file}: expected columns with commas between, got semicolons. Write it with commas."
-        )
-    notes = []
-    if counts:
-        notes.append(
-            f"{file}: the first line counts the columns from 0, as a header written by pandas does, and is not read as "
-            "a row. If it is one, write 0.0 for its 0."
-        )
-    return Contents([Source(file, None, None, len(kept), "text", size, "B", read)], notes)
+    dtype = kinds.pop() if len(kinds) == 1 else "mixed"
+    source = Source(file, None, table.rows, len(numbers), dtype, table.total, table.unit, read, tuple(names))
+    return Contents([source], notes)
 
 
-def _decode(line: bytes, file: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{file}: line {number} is not text in UTF-8. Is it a table?") from None
-
-
-def _fields(line: str, delimiter: str) -> list[str]:
-    try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter), [])]
-    except csv.Error:  # a carriage return within the line: not a table
-        return [line.strip()]
-
-
-def _counts_columns(names: list[str]) -> bool:
-    """Whether these are 0, 1, 2, ..., after the empty name of an index if there is one: pandas' names of columns."""
-    counted = names[1:] if names[0] == "" else names
-    return bool(counted) and counted == [str(i) for i in range(len(counted))]
-
-
-def _is_gap(text: str) -> bool:
-    return text.lower() in _MISSING
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _kept_columns(file: Path, names: Sequence[str], count: int, drop: Sequence[str]) -> list[int]:
-    unknown = [name for name in drop if name not in names]
-    if unknown:
-        present = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "columns without names"
-        raise InputError(f"{file}: no column {unknown[0]!r} to drop; it has {present}.")
-    kept = [i for i in range(count) if not names or names[i] not in drop]
+def _kept(table: Table, drop: Sequence[str]) -> list[int]:
+    dropped: set[str] = set()
+    for given in drop:
+        for name in [given] if given in table.names else given.split(","):
+            if name not in table.names:
+                present = ", ".join(table.names[:8]) + (", ..." if len(table.names) > 8 else "")
+                raise InputError(f"{table.file}: no column {name!r} to drop; it has {present}.")
+            dropped.add(name)
+    kept = [i for i, name in enumerate(table.names) if name not in dropped]
     if not kept:
-        raise InputError(f"{file}: no column is left after --drop.")
+        raise InputError(f"{table.file}: no column is left after --drop.")
     return kept
 
 
-def _parse(
-    lines: list[bytes], file: Path, delimiter: str, number: int, kept: list[int], names: list[str], width: int
-) -> np.ndarray:
-    text = [_decode(line, file, number + i) for i, line in enumerate(lines)]
-    if not any(line.strip() for line in text):
-        return np.empty((0, len(kept)))
-    try:
-        table = np.loadtxt(text, delimiter=delimiter, ndmin=2, comments=None, quotechar='"', usecols=kept)
-        if all(line.count(delimiter) == width - 1 for line in text if line.strip()):
-            return table
-    except ValueError:
-        pass
-    return np.array(list(_rows(text, file, delimiter, number, kept, names, width)), dtype=np.float64)
+def _index(table: Table, i: int) -> str:
+    """Why this column is an index for certain, or nothing."""
+    name, values = table.names[i], table.sample[i]
+    if name in table.indices:
+        return "the file says so"
+    if len(table.names) == 1 or not any(table.names):
+        return ""
+    if _INDEX_NAME.fullmatch(name) and (name or not any(table.names[:i])):
+        return (
+            "its name is the one that programs give to an index" if name else "it has no name, as others have"
+        )
+    arrow = optional("pyarrow", "a table", "cli")
+    if not _ID_NAME.fullmatch(name) or not arrow.types.is_integer(values.type) or values.null_count:
+        return ""
+    whole = np.concatenate([_as_float(columns[0]) for columns, _ in table.read([i], 2**16)])
+    distinct = len(whole) > 2 and len(np.unique(whole)) == len(whole) and not (whole % 1).any()
+    return "its name, and whole numbers that are all different" if distinct else ""
 
 
-def _rows(
-    text: list[str], file: Path, delimiter: str, number: int, kept: list[int], names: list[str], width: int
-) -> Iterator[list[float]]:
-    """Field by field: gaps are NaN, and an error says where it is."""
-    for i, line in enumerate(text):
-        if not line.strip():
-            continue
-        fields = _fields(line, delimiter)
-        if len(fields) != width:
-            raise InputError(f"{file}: line {number + i} has {len(fields)} columns, the first line {width}.")
-        row = []
-        for j in kept:
-            gap = _is_gap(fields[j])
-            if not gap and not _is_number(fields[j]):
-                name = names[j] if names else str(j)
-                remedy = f" Leave the column out with --drop {name}." if names else ""
-                raise InputError(
-                    f"{file}: line {number + i}, column {name}: expected a number, got {fields[j][:40]!r}.{remedy}"
-                )
-            row.append(np.nan if gap else float(fields[j]))
-        yield row
-
-
-def read_parquet(file: Path, drop: Sequence[str]) -> Contents:
-    """The columns of numbers as one array, or each column of lists as an array of its own."""
-    parquet = optional("pyarrow.parquet", f"{file}: a .parquet file", "cli")
-    arrow = optional("pyarrow", f"{file}: a .parquet file", "cli")
-    try:
-        with parquet.ParquetFile(file) as table:
-            schema, count = table.schema_arrow, table.metadata.num_rows
-            kept = [schema.field(i) for i in _kept_columns(file, schema.names, len(schema.names), drop)]
-            if count == 0:
-                raise InputError(f"{file}: expected rows, got none.")
-            lists = [f for f in kept if _is_list(arrow.types, f.type)]
-            widths = {f.name: _list_width(table, f.name) for f in lists}
-    except arrow.ArrowException as error:
-        raise InputError(f"{file}: cannot be read as Parquet: {first_line(error)}") from None
-    if lists:
-        others = [f.name for f in kept if f not in lists]
-        notes = [f"Left out: columns of {file} that are not lists: {', '.join(others)}."] if others else []
-        sources = [
-            _parquet(file, f.name, [f.name], count, widths[f.name], _dtype(f.type.value_type)) for f in lists
-        ]
-        return Contents(sources, notes)
-    for field in kept:
-        types = arrow.types
-        if not (
-            types.is_integer(field.type) or types.is_floating(field.type) or types.is_boolean(field.type)
-        ):
-            raise InputError(
-                f"{file}: column {field.name}: expected numbers, got {field.type}. Use --drop {field.name}."
-            )
-    kinds = {_dtype(f.type) for f in kept}
-    names = [f.name for f in kept]
-    return Contents(
-        [_parquet(file, None, names, count, len(names), kinds.pop() if len(kinds) == 1 else "mixed")], []
+def _is_number(kind: Any) -> bool:
+    types = optional("pyarrow", "a table", "cli").types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
     )
 
 
+def _is_text(kind: Any) -> bool:
+    types = optional("pyarrow", "a table", "cli").types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_list(kind: Any) -> bool:
+    types = optional("pyarrow", "a table", "cli").types
+    return bool(
+        types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or
+        types.is_list_view(kind) or types.is_large_list_view(kind)
+    )  # fmt: skip
+
+
+def _storage(column: Any) -> Any:
+    """The array inside an extension type, such as a column of tensors."""
+    return column.storage if hasattr(column, "storage") else column
+
+
+def _is_vector(sample: Any) -> bool:
+    """Whether a column holds lists of numbers, or of lists of them, or text that is a list of numbers."""
+    column = _storage(sample)
+    if _is_text(column.type):
+        texts = [text for text in column.to_pylist() if text]
+        return bool(texts) and all(VECTOR.fullmatch(text) for text in texts)
+    return _is_list(column.type) and _is_number(_innermost(column.type))
+
+
+def _innermost(kind: Any) -> Any:
+    while _is_list(kind):
+        kind = kind.value_type
+    return kind
+
+
+def _what(table: Table, i: int) -> str:
+    """What a column holds that is not numbers; an error where it may be numbers in another way of writing."""
+    column = table.sample[i]
+    if _is_text(column.type):
+        texts = [text for text in column.to_pylist() if text]
+        numbers = [
+            text for text in texts if text.isascii() and re.fullmatch(_NUMBER, text.strip(), re.IGNORECASE)
+        ]
+        odd = [text for text in texts if text not in numbers]
+        if odd and (numbers or _NEARLY_A_NUMBER.fullmatch(odd[0])):
+            first = column.to_pylist().index(odd[0])
+            raise InputError(
+                f"{table.file}: column {table.names[i]}, row {first}, counted from 0: expected a number, got "
+                f"{odd[0][:40]!r}. Leave the column out with --drop {table.names[i]}."
+            )
+        return f"text such as {texts[0][:20]!r}" if texts else "text"
+    return "nothing" if str(column.type) == "null" else str(column.type)
+
+
 def _dtype(kind: Any) -> str:
-    return np.dtype(kind.to_pandas_dtype()).name
+    return (
+        "float64"
+        if str(kind).startswith(("decimal", "dictionary"))
+        else np.dtype(kind.to_pandas_dtype()).name
+    )
 
 
-def _is_list(types: Any, kind: Any) -> bool:
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-
-
-def _list_width(table: Any, name: str) -> int:
-    for batch in table.iter_batches(batch_size=1, columns=[name]):
-        value = batch.column(0)[0].as_py()
-        return len(value) if value else 0
-    return 0
-
-
-def _parquet(file: Path, key: str | None, names: list[str], rows: int, columns: int, dtype: str) -> Source:
-    path = str(file) if key is None else f"{file}:{key}"
-    if columns == 0:
-        raise InputError(f"{path}: expected lists of numbers, got an empty first row.")
-
-    def read(step: int) -> Iterator[Batch]:
-        arrow, parquet = (
-            optional(m, f"{file}: a .parquet file", "cli") for m in ("pyarrow", "pyarrow.parquet")
-        )
-        try:
-            with parquet.ParquetFile(file, pre_buffer=False) as table:
-                groups = range(table.metadata.num_row_groups)
-            for group in groups:  # one pass over the whole file keeps far more of it in memory
-                with parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**16) as table:
-                    for batch in table.iter_batches(step, [group], names, use_threads=False):
-                        if key is None:
-                            array = np.column_stack([_numbers(column) for column in batch.columns])
-                        else:
-                            array = _lists(batch.column(0), columns, path)
-                        yield Batch(array, batch.num_rows)
-        except arrow.ArrowException as error:
-            raise InputError(f"{path}: cannot be read as Parquet: {first_line(error)}") from None
-
-    return Source(file, key, rows, columns, dtype, rows, "row", read)
-
-
-def _numbers(column: Any) -> np.ndarray:
+def _as_float(column: Any) -> np.ndarray:
+    """Numbers, with NaN where there is none."""
+    if hasattr(column, "dictionary_decode"):
+        column = column.dictionary_decode()
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _lists(column: Any, width: int, path: str) -> np.ndarray:
-    values = _numbers(column.flatten())
-    if column.null_count or len(values) != width * len(column) or not _all_of_length(column, width):
+def _vectors(table: Table, i: int) -> Source:
+    path = f"{table.file}:{table.names[i]}"
+    column = table.sample[i]
+    kind, text = _storage(column).type, _is_text(_storage(column).type)
+    if not text and _is_list(kind.value_type):
+        raise InputError(
+            f"{path}: expected one vector a row, got {column.type}; pool or flatten it, e.g. x.reshape(len(x), -1)."
+        )
+    shape = getattr(column.type, "shape", None)
+    if shape is not None and len(shape) != 1:
+        raise InputError(
+            f"{path}: expected one vector a row, got tensors of shape {tuple(shape)}; pool or flatten them, "
+            "e.g. x.reshape(len(x), -1)."
+        )
+    lists = _split(column, path) if text else _storage(column)
+    first = next((value for value in lists if value.is_valid), None)
+    width = len(first) if first is not None else 0
+    if width == 0:
+        raise InputError(f"{path}: expected lists of numbers, got an empty first row.")
+
+    def read(step: int) -> Iterator[Batch]:
+        for (part,), progress in table.read([i], step):
+            yield Batch(_stack(_split(part, path) if text else _storage(part), width, path), progress)
+
+    dtype = "text" if text else _dtype(kind.value_type)
+    return Source(table.file, table.names[i], table.rows, width, dtype, table.total, table.unit, read)
+
+
+def _split(column: Any, path: str) -> Any:
+    """Lists of numbers from text."""
+    arrow, compute = (optional(m, path, "cli") for m in ("pyarrow", "pyarrow.compute"))
+    if compute.any(compute.match_substring(column, "...")).as_py():
+        raise InputError(
+            f"{path}: NumPy has left numbers out of this text and written '...' for them. Save the array itself, "
+            "e.g. np.save(file, np.stack(vectors))."
+        )
+    inside = compute.replace_substring_regex(column, r"(?s)^[^\[({]*[\[({]+|[\])}].*$", "")
+    inside = compute.utf8_trim(inside, " \t\r\n,;")
+    texts = compute.split_pattern_regex(inside, _GAP)
+    try:
+        values = compute.cast(texts.flatten(), arrow.float64())
+    except arrow.ArrowInvalid as error:
+        raise InputError(f"{path}: expected vectors of numbers: {first_line(error)}") from None
+    return arrow.ListArray.from_arrays(_offsets(texts), values, mask=texts.is_null())
+
+
+def _offsets(lists: Any) -> Any:
+    arrow = optional("pyarrow", "a table", "cli")
+    lengths = np.asarray(lists.value_lengths().fill_null(0))
+    return arrow.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+
+
+def _stack(lists: Any, width: int, path: str) -> np.ndarray:
+    """Rows of lists of one length; NaN where there is no list."""
+    there = ~np.asarray(lists.is_null())
+    lists = lists.drop_null()
+    values = _as_float(lists.flatten())
+    same = not hasattr(lists, "value_lengths") or bool((np.asarray(lists.value_lengths()) == width).all())
+    if not same or len(values) != width * len(lists):
         raise InputError(f"{path}: expected lists of one length in every row, {width} as in the first.")
-    return as_rows(values.reshape(len(column), width))
+    if there.all():
+        return as_rows(values.reshape(len(lists), width))
+    rows = np.full((len(there), width), np.nan)
+    rows[there] = values.reshape(len(lists), width)
+    return rows
 
 
-def _all_of_length(column: Any, width: int) -> bool:
-    if not hasattr(column, "value_lengths"):
-        return True  # fixed by the type
-    return bool((np.asarray(column.value_lengths()) == width).all())
+def read_parquet(file: Path, drop: Sequence[str]) -> Contents:
+    """A Parquet file, row group by row group."""
+    parquet = optional("pyarrow.parquet", f"{file}: a .parquet file", "cli")
+
+    def read(which: list[int], step: int) -> Iterator[tuple[list[Any], int]]:
+        with arrow_errors(file, "Parquet"):
+            with parquet.ParquetFile(file, pre_buffer=False) as table:
+                names = table.schema_arrow.names
+                groups = range(table.metadata.num_row_groups)
+            for group in groups:  # one pass over the whole file keeps far more of it in memory
+                with parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**16) as table:
+                    columns = [names[i] for i in which]
+                    for batch in table.iter_batches(step, [group], columns, use_threads=False):
+                        yield [batch.column(name) for name in columns], batch.num_rows
+
+    with arrow_errors(file, "Parquet"), parquet.ParquetFile(file) as table:
+        schema, rows = table.schema_arrow, table.metadata.num_rows
+        if repeated := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+            raise InputError(f"{file}: two columns are called {repeated[0]!r}. Give each a name of its own.")
+        first = next(table.iter_batches(SAMPLE_ROWS), None)
+    return _arrow_contents(file, schema, first, rows, read, drop)
+
+
+def read_arrow(file: Path, drop: Sequence[str]) -> Contents:
+    """An Arrow IPC file or stream, which Feather files are too."""
+    arrow, ipc = (optional(m, f"{file}: a {file.suffix} file", "cli") for m in ("pyarrow", "pyarrow.ipc"))
+
+    def batches(source: Any) -> tuple[Any, Iterator[Any]]:
+        try:
+            reader = ipc.open_file(source)
+        except arrow.ArrowInvalid:
+            source.seek(0)
+            reader = ipc.open_stream(source)
+            return reader.schema, iter(reader)
+        return reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
+
+    def read(which: list[int], step: int) -> Iterator[tuple[list[Any], int]]:
+        with arrow_errors(file, "Arrow"), arrow.memory_map(str(file)) as source:
+            for batch in batches(source)[1]:
+                for start in range(0, batch.num_rows, step):
+                    part = batch.slice(start, step)
+                    yield [part.column(i) for i in which], part.num_rows
+
+    with arrow_errors(file, "Arrow"), arrow.memory_map(str(file)) as source:
+        schema, found = batches(source)
+        first = next((batch.slice(0, SAMPLE_ROWS) for batch in found if batch.num_rows), None)
+        return _arrow_contents(file, schema, first, None, read, drop)
+
+
+def _arrow_contents(
+    file: Path, schema: Any, first: Any, rows: int | None, read: Any, drop: Sequence[str]
+) -> Contents:
+    if first is None or rows == 0:
+        raise InputError(f"{file}: expected rows, got none.")
+    pandas = {}
+    with contextlib.suppress(ValueError):
+        pandas = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+    index = {name for name in pandas.get("index_columns", []) if isinstance(name, str)}
+    table = Table(file, schema.names, first.columns, index, rows, rows, "row", read)
+    with arrow_errors(file, "a table"):
+        return contents(table, drop)

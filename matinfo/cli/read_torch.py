@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from matinfo.cli.errors import InputError, first_line, optional
-from matinfo.cli.source import Batch, Contents, Source, check_shape, slices
+from matinfo.cli.source import COMPLEX, Batch, Contents, Source, check_shape, slices
 
 _DEEPEST = 16
 
@@ -27,7 +29,10 @@ def read_pt(file: Path) -> Contents:
             f"{file}: expected a tensor, or tensors in a dict or list, got {type(loaded).__name__} without any."
         )
     single = isinstance(loaded, Tensor)
-    contents = _contents(file, [(None if single else key, tensor) for key, tensor in found])
+    contents = _contents(
+        file,
+        [(None if single else key, functools.partial(torch.Tensor.detach, tensor)) for key, tensor in found],
+    )
     return Contents(contents.sources, contents.notes + notes)
 
 
@@ -53,7 +58,7 @@ def _tensors(
 ) -> Iterator[tuple[str, Tensor]]:
     """Tensors with their keys; each container once, as it may hold itself. ``seen``: whether it holds tensors."""
     if isinstance(value, Tensor):
-        yield key, value.detach()
+        yield key, value
     if depth > _DEEPEST or not isinstance(value, Mapping | list | tuple):
         return
     if id(value) in seen:
@@ -71,12 +76,13 @@ def _seen_before(file: Path, key: str) -> str:
     return f"Left out: {file}:{key}: its tensors are in the report already, under another key."
 
 
-def _contents(file: Path, found: list[tuple[str | None, Tensor]]) -> Contents:
+def _contents(file: Path, found: Iterable[tuple[str | None, Callable[[], Any]]]) -> Contents:
+    """The arrays that can be used; the others are left out, unless there is one only, without a key."""
     sources: list[Source] = []
     notes: list[str] = []
-    for key, tensor in found:
+    for key, opened in found:
         try:
-            sources.append(_source(file, key, tensor))
+            sources.append(_source(file, key, opened))
         except InputError as error:
             if key is None:
                 raise
@@ -84,49 +90,50 @@ def _contents(file: Path, found: list[tuple[str | None, Tensor]]) -> Contents:
     return Contents(sources, notes)
 
 
-def _source(file: Path, key: str | None, tensor: Tensor) -> Source:
+def _source(file: Path, key: str | None, opened: Callable[[], Any]) -> Source:
+    """``opened()`` gives a tensor, or what stands for one in a file and gives slices."""
     name = str(file) if key is None else f"{file}:{key}"
-    if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
-        raise InputError(
-            f"{name}: expected a dense tensor of real numbers, got {tensor.dtype}, {tensor.layout}."
-        )
-    rows, columns = check_shape(name, tuple(tensor.shape))
+    tensor = opened()
+    rows, columns = check_shape(
+        name, tuple(tensor.shape if isinstance(tensor, Tensor) else tensor.get_shape())
+    )
+    first = _numbers(tensor, slice(0, 1), name)
 
     def read(step: int) -> Iterator[Batch]:
+        tensor = opened()
         for part in slices(rows, step):
-            yield Batch(tensor[part].double().numpy(), part.stop - part.start)
+            yield Batch(_numbers(tensor, part, name)[1], part.stop - part.start)
 
-    return Source(file, key, rows, columns, str(tensor.dtype).removeprefix("torch."), rows, "row", read)
+    return Source(file, key, rows, columns, first[0], rows, "row", read)
+
+
+def _numbers(tensor: Any, part: slice, name: str) -> tuple[str, np.ndarray]:
+    """Name of the dtype, and rows in float64; an error for tensors that hold anything but real numbers."""
+    layout = getattr(tensor, "layout", torch.strided)
+    if layout != torch.strided or getattr(tensor, "is_nested", False):
+        raise InputError(f"{name}: expected a dense tensor, got {layout}. Save x.to_dense().")
+    try:
+        rows = tensor[part]
+        dtype = str(rows.dtype).removeprefix("torch.")
+        if not rows.is_complex():
+            return dtype, rows.resolve_neg().double().numpy()
+    except (
+        Exception
+    ) as error:  # numbers of 4 bits, quantized ones, dtypes that only the header knows: each has its own
+        what = (
+            "a meta tensor, which has no numbers" if getattr(tensor, "is_meta", False) else first_line(error)
+        )
+        raise InputError(f"{name}: expected a tensor of real numbers: {what}. Save x.float().") from None
+    raise InputError(f"{name}: expected real numbers, got dtype {dtype}. {COMPLEX}")
 
 
 def read_safetensors(file: Path) -> Contents:
     """The tensors of a safetensors file."""
     safetensors = optional("safetensors", f"{file}: a .safetensors file", "cli")
-    sources: list[Source] = []
-    notes: list[str] = []
     try:
-        with safetensors.safe_open(str(file), framework="pt") as archive:
-            for key in archive.keys():  # noqa: SIM118
-                part = archive.get_slice(key)
-                shape = tuple(part.get_shape())
-                try:
-                    rows, columns = check_shape(f"{file}:{key}", shape)
-                except InputError as error:
-                    notes.append(f"Left out: {error}")
-                    continue
-                dtype = str(archive.get_slice(key)[:1].dtype).removeprefix("torch.")
-                sources.append(_slice_source(file, key, (rows, columns), dtype))
+        archive = safetensors.safe_open(str(file), framework="pt")
+        return _contents(
+            file, ((key, functools.partial(archive.get_slice, key)) for key in archive.offset_keys())
+        )
     except safetensors.SafetensorError as error:
         raise InputError(f"{file}: cannot be read as safetensors: {error}. Write or copy it again.") from None
-    return Contents(sources, notes)
-
-
-def _slice_source(file: Path, key: str, shape: tuple[int, int], dtype: str) -> Source:
-    def read(step: int) -> Iterator[Batch]:
-        safetensors = optional("safetensors", f"{file}: a .safetensors file", "cli")
-        with safetensors.safe_open(str(file), framework="pt") as archive:
-            whole = archive.get_slice(key)
-            for part in slices(shape[0], step):
-                yield Batch(whole[part].double().numpy(), part.stop - part.start)
-
-    return Source(file, key, *shape, dtype, shape[0], "row", read)

@@ -26,8 +26,8 @@ class Batch(NamedTuple):
 class Source:
     """A two-dimensional array in a file.
 
-    ``rows`` is None where only reading tells; ``total`` is in units of ``unit``, ``"row"`` or ``"B"``. ``read(m)``
-    yields all rows, m at a time, and may be called again.
+    ``rows`` is None where only reading tells; ``total`` is in units of ``unit``, ``"row"`` or ``"B"``, None if unknown.
+    ``read(m)`` yields all rows, m at a time, and may be called again.
     """
 
     file: Path
@@ -35,9 +35,11 @@ class Source:
     rows: int | None
     columns: int
     dtype: str
-    total: int
+    total: int | None
     unit: str
     read: Callable[[int], Iterator[Batch]]
+    names: tuple[str, ...] = ()
+    """Names of the columns, where they have any."""
 
     @property
     def name(self) -> str:
@@ -84,10 +86,23 @@ def check_dtype(name: str, dtype: np.dtype) -> None:
             f"{name}: holds Python objects, which would have to be unpickled; that can run code and is never done. "
             "Save an array of numbers: np.save(file, np.asarray(x, dtype=np.float32))."
         )
+    if dtype.names is not None:
+        remedy = "Make columns of its fields: numpy.lib.recfunctions.structured_to_unstructured(x)."
+    elif dtype.kind == "c":
+        remedy = COMPLEX
+    elif dtype.kind in "mM":
+        remedy = "Make numbers of times, e.g. (x - x[0]) / np.timedelta64(1, 's'), or leave them out."
+    else:
+        remedy = "Convert it, e.g. x.astype(np.float32)."
     if dtype.kind not in "fiub":
-        raise InputError(
-            f"{name}: expected real numbers, got dtype {dtype}. Convert it, e.g. x.astype(np.float32)."
-        )
+        raise InputError(f"{name}: expected real numbers, got dtype {str(dtype)[:60]}. {remedy}")
+
+
+COMPLEX = (
+    "Features: put real and imaginary parts side by side, np.hstack([x.real, x.imag]). A Hermitian matrix: "
+    "np.block([[x.real, -x.imag], [x.imag, x.real]]) has each of its eigenvalues twice, so that entropies are log 2 "
+    "larger and ranks twice as large."
+)
 
 
 def slices(rows: int, step: int) -> Iterator[slice]:
