@@ -30,6 +30,18 @@ hypothesis.settings.register_profile("thorough", max_examples=1000, **_COMMON)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# The tests of the card run on another device where this says so: a rehearsal without one.
+_CARD = os.environ.get("MATINFO_TEST_DEVICE", "cuda")
+
+
+@pytest.fixture(params=["cpu", pytest.param(_CARD, marks=pytest.mark.gpu, id="gpu")])
+def device(request):
+    """The CPU by default, a CUDA device with ``-m gpu``."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return request.param
+
+
 @pytest.fixture(autouse=True)
 def _seeded_and_unchanged():
     """Every test starts from the same seeds and must leave torch's global switches as it found them."""

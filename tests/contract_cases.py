@@ -265,8 +265,8 @@ def inputs(name, n=6, seed=0):
     return [matrices.features(n, 4, 10 * seed + i) for i in range(count)]
 
 
-def tensors(name, dtype=torch.float64, **kwargs):
-    return [torch.as_tensor(x, dtype=dtype) for x in inputs(name, **kwargs)]
+def tensors(name, dtype=torch.float64, device="cpu", **kwargs):
+    return [torch.as_tensor(x, dtype=dtype, device=device) for x in inputs(name, **kwargs)]
 
 
 def batch(name, shape=(2, 3)):
