@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 from matinfo import bounds, distributed, estimate, kernels, layers, losses, monitor, streaming
+from matinfo._checking import no_checks
 from matinfo._record import Explanation, Step, explain
 from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
 from matinfo.dependence import dime
@@ -74,6 +75,7 @@ __all__ = [
     "streaming",
     "estimate",
     "explain",
+    "no_checks",
     "Explanation",
     "Step",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from matinfo._validation import check_choice, check_floating, check_positive, check_trace
-from matinfo.operands import Gram, as_tensor, normalize_rows
+from matinfo.operands import Gram, Matrix, Side, as_tensor, normalize_rows
 from matinfo.spectral.eigensystem import Noise, eigensystem
 from matinfo.spectral.traces import spectrum
 
@@ -72,7 +73,17 @@ class StreamGram(Gram):
         """The accumulated matrix."""
         return self._moment.to(self.given_dtype if dtype is None else dtype)
 
+    def side(self, *, precision: str = "auto", sensitive: bool = False) -> Side:
+        """The accumulated matrix, in the precision that a quantity needs."""
+        moment = Matrix.trusted(self._moment, torch.float64, torch.finfo(torch.float64).eps)
+        side = moment.side(precision=precision, sensitive=sensitive)
+        return dataclasses.replace(side, name="features", order=self._samples)
+
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Refused."""
+        raise _rows_are_gone("the n x n matrix itself")
+
+    def matrix(self, dtype: torch.dtype) -> Matrix:
         """Refused."""
         raise _rows_are_gone("the n x n matrix itself")
 

@@ -9,13 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SYMMETRY_TOLERANCE = 1e-4
-"""Largest accepted ``max |K - K^T| / max |K|`` (float32 and float64; 1e-2 for half precision)."""
-
-
-_SYMMETRY_SAMPLE = 128
-"""Above this order symmetry is checked on an evenly strided principal submatrix of about this order."""
-
 
 def values_are_readable(x: Tensor) -> bool:
     """Whether a Python branch may depend on the values of ``x`` (not while compiling or under ``vmap``)."""
@@ -42,6 +35,11 @@ def check_floating(x: object, name: str, *, gram: bool = True) -> Tensor:
             f"Expected {name} to be floating point, got {x.dtype}. Convert it: {name}.float(), or "
             f"{name}.astype(float) of an array."
         )
+    if x.is_meta:
+        raise TypeError(
+            f"Expected {name} to hold numbers, got a tensor on the meta device, which has only a shape. "
+            "Load the weights or features first."
+        )
     if x.is_sparse or x.layout != torch.strided:
         raise TypeError(
             f"Expected {name} to be dense (strided), got layout {x.layout}. Use {name}.to_dense()."
@@ -62,43 +60,6 @@ def _conversion(x: object, name: str) -> str:
     if isinstance(x, int | float) and not isinstance(x, bool):
         return " A number goes in by its name, such as alpha=2, bandwidth=1.0 or eps=0.5."
     return f" Use numpy.asarray({name})." if isinstance(x, list | tuple) else ""
-
-
-def check_matrix(K: Tensor, name: str, function: str) -> Tensor:
-    """Accept ``(..., n, n)``, n >= 1, and return it symmetric; on the CPU asymmetric input is refused."""
-    check_floating(K, name)
-    if K.ndim < 2 or K.shape[-1] != K.shape[-2]:
-        raise ValueError(
-            f"Expected {name} to be square in its last two dimensions, got {tuple(K.shape)}. "
-            f"For features use {function}(Gram(features){'' if name == 'K' else ', ...'})."
-        )
-    if K.shape[-1] == 0:
-        raise ValueError(f"Expected {name} to have at least one row, got shape {tuple(K.shape)}.")
-    if not (K.device.type == "cpu" and values_are_readable(K)):
-        return (K + K.mT) / 2
-    step = -(-K.shape[-1] // _SYMMETRY_SAMPLE)
-    sample = K.detach()[..., ::step, ::step]
-    if torch.equal(sample, sample.mT):
-        return K
-    _check_symmetric(sample, name)
-    return (K + K.mT) / 2
-
-
-def _check_symmetric(K: Tensor, name: str) -> None:
-    largest = K.abs().amax((-2, -1), keepdim=True)
-    gap = (K - K.mT).abs()
-    tolerance = 1e-2 if K.dtype in (torch.float16, torch.bfloat16) else SYMMETRY_TOLERANCE
-    if bool((gap > tolerance * largest).any()):
-        raise ValueError(
-            f"Expected {name} to be symmetric (to {tolerance:g} of its largest entry), "
-            f"got max |{name} - {name}^T| = {gap.max().item():.3g}. "
-            f"Symmetrise it with ({name} + {name}.mT) / 2, or use Gram(features) if these are features{_as_read(K)}."
-        )
-
-
-def _as_read(K: Tensor) -> str:
-    """What a stack of square images, say, was taken for."""
-    return f" (it was read as a batch of {K.shape[-1]} x {K.shape[-1]} matrices)" if K.ndim > 2 else ""
 
 
 def check_features(Z: Tensor, name: str) -> Tensor:

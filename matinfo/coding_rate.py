@@ -8,15 +8,21 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_features, check_positive, values_are_readable
-from matinfo.operands import Gram, Operand, Side, smaller_side
+from matinfo._validation import check_choice, check_features, check_positive
+from matinfo.operands import Gram, Operand, Side, is_readable, smaller_side
 from matinfo.spectral.functions import LogShift
 from matinfo.spectral.logdet import logdet_shifted
+from matinfo.spectral.normalize import times_power_of_four
+from matinfo.spectral.singular import singular_values
 from matinfo.spectral.trace_function import trace_function
-from matinfo.spectral.traces import trace
+from matinfo.spectral.traces import spectrum
 from matinfo.spectrum import Spectrum, as_spectral, check_decomposed
 
 METHODS = ("auto", "eigh")
+
+
+_LARGEST_FEATURES = 2**24
+"""Entries of features that may go through a singular value decomposition, some ten times as dear as Cholesky."""
 
 
 def logdet_of(
@@ -29,39 +35,47 @@ def logdet_of(
         check_decomposed(method, precision)
         x = K.eigenvalues
         return LogShift(mu).value(x).sum(-1) + (order - x.shape[-1]) * math.log(mu)
-    side = smaller_side(K, precision=precision, sensitive=_float32_is_too_coarse(K, mu))
-    padding = (order - side.given.shape[-1]) * math.log(mu)
+    side = smaller_side(K, precision=precision)
+    if side.dtype == torch.float32 and precision == "auto" and _drowns(mu, side):
+        side = smaller_side(K, precision="float64")
+    if side.exponent is not None and is_readable(side.given):
+        eigenvalues = spectrum(side.matrix, side.noise, side=side.name)
+        return _sum_of_logarithms(eigenvalues, side.exponent, mu, order)
+    if isinstance(K, Gram) and precision != "float32" and _drowns(mu, side):
+        gram, exponent = K.without_scale()
+        if gram.width * order <= _LARGEST_FEATURES:
+            singular = singular_values(gram.features(torch.float64))
+            return _sum_of_logarithms(singular.square(), exponent, mu, order)
+    matrix = side.definite(thorough=True) if method == "auto" else side.matrix
+    if side.exponent is not None:
+        matrix = times_power_of_four(matrix, side.exponent / 2, matrix.dtype)
+    padding = (order - matrix.shape[-1]) * math.log(mu)
     if method == "auto":
-        value = logdet_shifted(side.matrix, mu, side=side.name)
+        value = logdet_shifted(matrix, mu, side=side.name)
         if not _failed(value, side):
             return value + padding
-    return trace_function(side.matrix, LogShift(mu), noise=side.noise, side=side.name) + padding
+    return trace_function(matrix, LogShift(mu), noise=side.noise, side=side.name) + padding
 
 
-def _float32_is_too_coarse(K: Operand, mu: float) -> bool:
-    """Whether mu drowns in the float32 round-off of K, by the bound ``lambda_max <= tr K``."""
-    if (K.given_dtype if isinstance(K, Gram) else K.dtype) == torch.float64:
-        return False  # no choice to be made
-    if isinstance(K, Gram):
-        first = K.terms[0][0].detach()
-        if K.device.type != "cpu" or not values_are_readable(first):
-            return False
-        total = sum(_hadamard_trace(term) for term in K.terms)
-    else:
-        if K.device.type != "cpu" or not values_are_readable(K):
-            return False
-        total = trace(K.detach())
-    return bool((torch.as_tensor(total) * (32 * torch.finfo(torch.float32).eps) > mu).any())
+def _drowns(mu: float, side: Side) -> bool:
+    """Whether mu drowns in the round-off of the matrix, by the bound ``lambda_max <= tr K``."""
+    if not is_readable(side.given):
+        return False
+    return bool((side.total * (32 * torch.finfo(side.dtype).eps) > mu).any())
 
 
-def _hadamard_trace(term: tuple[Tensor, ...]) -> Tensor:
-    squares = [Z.detach().double().square().sum(-1) for Z in term]
-    return math.prod(squares[1:], start=squares[0]).sum(-1)
+def _sum_of_logarithms(x: Tensor, exponent: Tensor, mu: float, order: int) -> Tensor:
+    """``sum_i log(mu + 2^exponent x_i)`` without the power of two, and log mu for eigenvalues that are not there."""
+    zero = x <= 0
+    logarithms = torch.where(zero, 1.0, x).log() + exponent[..., None] * math.log(2)
+    floor = math.log(mu)
+    total = torch.where(zero, floor, torch.logaddexp(logarithms, torch.full_like(x, floor))).sum(-1)
+    return total + (order - x.shape[-1]) * floor
 
 
 def _failed(value: Tensor, side: Side) -> bool:
     """Whether Cholesky broke down on finite input: then eigenvalues decide (and refuse an indefinite matrix)."""
-    if value.device.type != "cpu" or not values_are_readable(value) or not bool(value.isnan().any()):
+    if not is_readable(value) or not bool(value.isnan().any()):
         return False
     finite = side.given.detach().isfinite().all(-1).all(-1)
     return bool((value.isnan() & finite).any())

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_count, check_order
-from matinfo.entropy import as_operands, joint_entropy_of
-from matinfo.operands import Gram, Operand
+from matinfo.entropy import joint_entropy_of
+from matinfo.operands import Operand, as_operands
 
 
 @quantity
@@ -73,13 +73,6 @@ def dime(
     total = torch.zeros_like(joint)
     for _ in range(count):
         permutation = torch.randperm(n, generator=generator, device=device).to(second.device)
-        permuted = joint_entropy_of([first, _reordered(second, permutation)], order, precision)
+        permuted = joint_entropy_of([first, second.reordered(permutation)], order, precision)
         total = total + (permuted - joint)
     return total / count
-
-
-def _reordered(K: Operand, permutation: Tensor) -> Operand:
-    """``P K P^T``; a Gram stays a factor."""
-    if isinstance(K, Gram):
-        return K.reordered(permutation)
-    return K[..., permutation, :][..., permutation]

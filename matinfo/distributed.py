@@ -262,6 +262,13 @@ class ShardedGram(Gram):
         """The gathered matrix over the samples of all ranks in another order."""
         return Gram(self.features()).reordered(order)
 
+    def _half_exponent(self, Z: Tensor) -> Tensor:
+        half = super()._half_exponent(Z)
+        if world_size(self.group) > 1:
+            half = _on_backend(half, self.group)
+            dist.all_reduce(half, dist.ReduceOp.MAX, self.group)
+        return half
+
     def _local(self) -> Gram:
         """The Gram matrix of this rank's rows."""
         gram = Gram.__new__(Gram)

@@ -7,28 +7,29 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_batches, check_same_samples, check_trace
-from matinfo.entropy import as_operands, entropy_of
-from matinfo.operands import Gram, Operand, smaller_side
+from matinfo.entropy import entropy_of
+from matinfo.operands import Gram, Matrix, Operand, as_operands
+from matinfo.spectral.normalize import times_power_of_four
 from matinfo.spectral.relative_entropy import relative_entropy
 from matinfo.spectral.traces import spectrum, trace
 
 
-def _dense_double(K: Operand) -> Tensor:
-    return K.dense(torch.float64) if isinstance(K, Gram) else K.double()
-
-
-def _unit_trace(K: Operand) -> Operand:
+def _unit_trace(K: Gram | Matrix) -> Gram | Matrix:
     """K divided by its trace, in float64; a Gram stays a factor."""
-    if isinstance(K, Tensor):
-        total = trace(K)
-        check_trace(total)
-        return K.double() / total[..., None, None]
-    if len(K.terms) == 1 and len(K.terms[0]) == 1:
+    if isinstance(K, Matrix):
+        check_trace(K.total)
+        entries = K.entries.double()
+        return Matrix.trusted(entries / trace(entries)[..., None, None], K.given_dtype, K.rounding)
+    K = K.without_scale()[0]
+    if len(K.terms) == len(K.terms[0]) == 1:
         Z = K.terms[0][0].double()
-        total = Z.square().sum((-2, -1))
-        check_trace(total)
-        return Gram(Z / total.sqrt()[..., None, None])
-    return _unit_trace(Gram(K.features(torch.float64)) if K.prefers_dual else K.dense(torch.float64))
+    elif K.prefers_dual:
+        Z = K.features(torch.float64)
+    else:
+        return _unit_trace(K.matrix(torch.float64))
+    total = Z.square().sum((-2, -1))
+    check_trace(total.detach())
+    return Gram(Z / total.sqrt()[..., None, None])
 
 
 @quantity
@@ -69,7 +70,17 @@ def matrix_kl(K1: Operand, K2: Operand) -> Tensor:
     """
     A, B = as_operands((K1, K2), "matrix_kl")
     check_same_samples([tuple(A.shape), tuple(B.shape)])
-    return relative_entropy(*torch.broadcast_tensors(_dense_double(A), _dense_double(B)))
+    first, second = A.matrix(torch.float64), B.matrix(torch.float64)
+    entries = torch.broadcast_tensors(first.entries.double(), second.entries.double())
+    noises = [K.side(precision="float64").noise for K in (first, second)]
+    if first.exponent is None and second.exponent is None:
+        return relative_entropy(entries[0], entries[1], *noises)
+    # Of degree one: a power of two common to both matrices may be taken out.
+    exponents = [torch.zeros(()) if K.exponent is None else K.exponent for K in (first, second)]
+    common = torch.maximum(*exponents)
+    halves = [(exponent - common) / 2 for exponent in exponents]
+    scaled = [times_power_of_four(K, half, torch.float64) for K, half in zip(entries, halves, strict=True)]
+    return relative_entropy(scaled[0], scaled[1], *noises) * torch.exp2(common)
 
 
 @quantity
@@ -106,9 +117,12 @@ def matrix_js(K1: Operand, K2: Operand) -> Tensor:
     check_same_samples([tuple(K.shape) for K in operands])
     A, B = (_unit_trace(K) for K in operands)
     if isinstance(A, Gram) and isinstance(B, Gram):
-        mixture: Operand = (A + B) / 2
+        mixture: Gram | Matrix = (A + B) / 2
     else:
-        mixture = (_dense_double(A) + _dense_double(B)) / 2
+        first, second = A.matrix(torch.float64), B.matrix(torch.float64)
+        given = torch.promote_types(first.given_dtype, second.given_dtype)
+        rounding = max(first.rounding, second.rounding)
+        mixture = Matrix.trusted((first.entries + second.entries) / 2, given, rounding)
     return entropy_of(mixture, 1.0) - (entropy_of(A, 1.0) + entropy_of(B, 1.0)) / 2
 
 
@@ -151,9 +165,9 @@ def spectrum_js(K1: Operand, K2: Operand) -> Tensor:
     return _shannon((p1 + p2) / 2) - (_shannon(p1) + _shannon(p2)) / 2
 
 
-def _normalized_spectrum(K: Operand) -> Tensor:
-    side = smaller_side(K, sensitive=True)
-    check_trace(trace(side.matrix.detach()))
+def _normalized_spectrum(K: Gram | Matrix) -> Tensor:
+    side = K.side(sensitive=True)
+    check_trace(side.total)
     eigenvalues = spectrum(side.matrix, side.noise, side=side.name)
     return eigenvalues / eigenvalues.sum(-1, keepdim=True)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_positive, check_trace
-from matinfo.operands import Operand, Side, as_operand, hadamard, smaller_side
+from matinfo.operands import Gram, Matrix, Operand, Side, as_operand, as_operands, hadamard, smaller_side
 from matinfo.spectral.entropy_function import entropy_function, entropy_of_eigenvalues
 from matinfo.spectral.frobenius import collision_entropy
 from matinfo.spectral.lanczos import SMALLEST_ORDER
@@ -40,21 +40,22 @@ def entropy_of(
         check_trace(K.eigenvalues.detach().sum(-1))
         return entropy_of_eigenvalues(K.eigenvalues, alpha, K.noise)
     side = smaller_side(K, precision=precision, sensitive=alpha < 1)
-    total = trace(side.given.detach())
-    check_trace(total)
+    check_trace(side.total)
     route = _route(method, alpha, side, rtol)
     if route == "frobenius":
-        return collision_entropy(side.matrix, total, side=side.name)
+        return collision_entropy(side.definite(thorough=False), side.total, side=side.name)
     if route == "power":
-        return power_entropy(side.matrix, total, int(alpha), side=side.name)
+        return power_entropy(side.definite(thorough=True), side.total, int(alpha), side=side.name)
     if route == "quadrature":
-        return quadrature_entropy(side.matrix, trace(side.matrix), alpha, rtol or 1e-3, side=side.name)
+        matrix = side.definite(thorough=True)
+        return quadrature_entropy(matrix, trace(matrix), alpha, rtol or 1e-3, side=side.name)
     if alpha == 0:
         return numerical_rank(side.matrix, side.noise, side=side.name).log()
     if alpha == math.inf:
-        top = largest_eigenvalue(side.matrix, side.noise, lanczos=route == "lanczos", side=side.name)
-        return trace(side.matrix).log() - top.log()
-    return entropy_function(side.given, total, alpha, side.noise, side.dtype, side=side.name)
+        matrix = side.definite(thorough=False) if route == "lanczos" else side.matrix
+        top = largest_eigenvalue(matrix, side.noise, lanczos=route == "lanczos", side=side.name)
+        return trace(matrix).log() - top.log()
+    return entropy_function(side.given, side.total, alpha, side.noise, side.dtype, side=side.name)
 
 
 def _route(method: str, alpha: float, side: Side, rtol: float | None) -> str:
@@ -88,7 +89,7 @@ _APPLIES: dict[str, Callable[[float], bool]] = {
 }
 
 
-def joint_entropy_of(operands: list[Operand], alpha: float, precision: str) -> Tensor:
+def joint_entropy_of(operands: list[Gram | Matrix], alpha: float, precision: str) -> Tensor:
     """Entropy of the Hadamard product, float64."""
     product = hadamard(operands, precision=precision, sensitive=alpha < 1)
     return entropy_of(product, alpha, precision=precision)
@@ -281,10 +282,3 @@ def conditional_entropy(
     first, second = as_operands((K1, K2), "conditional_entropy")
     joint = joint_entropy_of([first, second], order, precision)
     return in_unit(joint - entropy_of(second, order, precision=precision), unit)
-
-
-def as_operands(Ks: tuple[Operand, ...], function: str) -> list[Operand]:
-    """Check several matrices over the same samples."""
-    if not Ks:
-        raise ValueError(f"Expected at least one matrix, got none: {function}(K1, K2, ...).")
-    return [as_operand(K, f"K{i}", function) for i, K in enumerate(Ks, 1)]

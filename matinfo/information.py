@@ -9,8 +9,8 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_same_samples
-from matinfo.entropy import as_operands, entropy_of, in_unit, joint_entropy_of
-from matinfo.operands import Operand
+from matinfo.entropy import entropy_of, in_unit, joint_entropy_of
+from matinfo.operands import Gram, Matrix, Operand, as_operands
 
 
 @quantity
@@ -333,19 +333,21 @@ def normalized_dual_total_correlation(*Ks: Operand, alpha: float = 1.0, precisio
     return _share(_dual_total_correlation(operands, joint, order, precision), joint)
 
 
-def _total_correlation(operands: list[Operand], alpha: float, precision: str) -> Tensor:
+def _total_correlation(operands: list[Gram | Matrix], alpha: float, precision: str) -> Tensor:
     marginals = [entropy_of(K, alpha, precision=precision) for K in operands]
     joint = joint_entropy_of(operands, alpha, precision)
     return sum(marginals[1:], marginals[0]) - joint
 
 
-def _dual_total_correlation(operands: list[Operand], joint: Tensor, alpha: float, precision: str) -> Tensor:
+def _dual_total_correlation(
+    operands: list[Gram | Matrix], joint: Tensor, alpha: float, precision: str
+) -> Tensor:
     m = len(operands)
     rests = [joint_entropy_of(operands[:i] + operands[i + 1 :], alpha, precision) for i in range(m)]
     return sum(rests[1:], rests[0]) - (m - 1) * joint
 
 
-def _at_least_two(Ks: tuple[Operand, ...], function: str) -> list[Operand]:
+def _at_least_two(Ks: tuple[Operand, ...], function: str) -> list[Gram | Matrix]:
     if len(Ks) < 2:
         raise ValueError(f"Expected at least two matrices, got {len(Ks)}: {function}(K1, K2, ...).")
     operands = as_operands(Ks, function)

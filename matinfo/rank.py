@@ -9,6 +9,7 @@ from matinfo._interface import quantity
 from matinfo._validation import check_features, check_order, check_trace
 from matinfo.entropy import entropy_of
 from matinfo.operands import Gram, Operand
+from matinfo.spectral.normalize import without_scale
 from matinfo.spectral.singular import singular_values
 from matinfo.spectrum import Spectrum, as_spectral, spectrum
 
@@ -158,7 +159,7 @@ def rankme(features: Tensor | Gram | Spectrum, *, offset: float = 0.0) -> Tensor
     if not isinstance(features, Gram | Spectrum):
         features = check_features(features, "features")
     if isinstance(features, Tensor) and features.dtype == torch.float64:
-        sigma = singular_values(features)
+        sigma = singular_values(without_scale(features, features.dtype)[0])
     else:  # of coarser features a float64 Gram matrix keeps all the digits
         sigma = spectrum(Gram(features) if isinstance(features, Tensor) else features).roots()
     check_trace(sigma.detach().sum(-1), "features")

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_order, check_same_samples, check_trace
-from matinfo.entropy import as_operands, entropy_of, in_unit, joint_entropy_of
-from matinfo.operands import Gram, Operand
-from matinfo.spectral.eigensystem import Noise
+from matinfo.entropy import entropy_of, in_unit, joint_entropy_of
+from matinfo.operands import Gram, Matrix, Operand, as_operands
 from matinfo.spectral.fractional_power import fractional_power
 from matinfo.spectral.traces import trace
 
@@ -81,11 +80,10 @@ def sandwiched_mutual_information(
     return in_unit(share * trace(M).log() - entropy_of(M, order, precision="float64"), unit)
 
 
-def _root(K: Operand, s: float) -> Tensor:
+def _root(K: Gram | Matrix, s: float) -> Tensor:
     """``(K/tr K)^s``, float64."""
-    dense = K.dense(torch.float64) if isinstance(K, Gram) else K.double()
-    given, side = (torch.float64, "samples") if isinstance(K, Gram) else (K.dtype, "matrix")
-    total = trace(dense)
-    check_trace(total.detach())
-    power = fractional_power(dense, s, Noise.of(dense.shape[-1], torch.float64, given), side=side)
-    return power / total[..., None, None] ** s
+    side = K.matrix(torch.float64).side(precision="float64")
+    check_trace(side.total)
+    name = "samples" if isinstance(K, Gram) else side.name
+    power = fractional_power(side.matrix, s, side.noise, side=name)
+    return power / trace(side.matrix)[..., None, None] ** s

@@ -16,7 +16,7 @@ from matinfo._validation import (
     check_floating,
     check_positive_semidefinite,
 )
-from matinfo.operands import Gram, Operand, as_operand, as_tensor, normalize_rows, smaller_side
+from matinfo.operands import Gram, Operand, as_operand, as_tensor, normalize_rows
 from matinfo.spectral import traces
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.precision import PRECISIONS
@@ -231,11 +231,13 @@ def spectrum(
         elif not isinstance(operand, Tensor | Gram):
             operand = _formed(operand)
         operand = as_operand(operand, "K", "spectrum")
-        given = operand.given_dtype if isinstance(operand, Gram) else operand.dtype
-        side = smaller_side(operand, precision=precision, sensitive=True)
+        side = operand.side(precision=precision, sensitive=True)
         values = traces.spectrum(side.matrix, side.noise, side=side.name)
+        if side.exponent is not None:
+            values = values * torch.exp2(side.exponent / 2)[..., None] * torch.exp2(side.exponent / 2)[..., None]
     width = operand.width if isinstance(operand, Gram) else None
-    return Spectrum.__new__(Spectrum)._set(values, side.order, width, side.noise, given, is_numpy)
+    fields = (values, side.order, width, side.noise, operand.given_dtype, is_numpy)
+    return Spectrum.__new__(Spectrum)._set(*fields)
 
 
 def as_spectral(K: Operand | Spectrum, name: str, function: str) -> Operand | Spectrum:

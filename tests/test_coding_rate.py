@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from tolerances import EPS32, approx, close, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
-from matinfo import Gram, coding_rate, explain, matrix_tcr, rate_reduction, tcr
-from matinfo.coding_rate import _float32_is_too_coarse
+from matinfo import Gram, coding_rate, explain, matrix_tcr, no_checks, rate_reduction, tcr
 
 MUS = (1e-3, 0.1, 1.0, 10.0, 1e3)
 SHAPES = ((3, 8), (8, 3), (6, 6), (1, 4), (4, 1))
@@ -253,8 +252,9 @@ def test_tcr_derivatives_are_exact(shape, normalize):
 @pytest.mark.parametrize("name", ["random", "flat", "triple", "gap_1e-10", "half_zero", "rank_one"])
 def test_matrix_tcr_derivatives_are_exact_at_any_spectrum(name):
     K = t(matrices.named(name, 4)).requires_grad_()
-    assert gradcheck(lambda A: matrix_tcr(sym(A), 0.7), (K,))
-    assert gradgradcheck(lambda A: matrix_tcr(sym(A), 0.7), (K,))
+    with no_checks():  # finite differences leave the cone at singular matrices
+        assert gradcheck(lambda A: matrix_tcr(sym(A), 0.7), (K,))
+        assert gradgradcheck(lambda A: matrix_tcr(sym(A), 0.7), (K,))
 
 
 def test_matrix_tcr_gradient_is_the_symmetric_inverse():
@@ -328,19 +328,6 @@ def test_matrix_tcr_leaves_float32_where_mu_drowns_in_the_rounding_of_the_trace(
         with explain() as log:
             matrix_tcr(K, factor * FLOAT32_EDGE * n)
         assert [step.dtype for step in log.steps] == [dtype]
-
-
-def test_the_trace_that_mu_is_compared_with_is_that_of_products_and_sums_of_grams():
-    A, B, C = (torch.full((3, 5, 2), value) for value in (1.0, 2.0, 3.0))  # squared rows 2, 8 and 18
-    for gram, total in ((Gram(A), 10), (Gram(A) * Gram(B), 80), (Gram(A) * Gram(B) * Gram(C), 1440)):
-        assert not _float32_is_too_coarse(gram, 1.01 * FLOAT32_EDGE * total)
-        assert _float32_is_too_coarse(gram, 0.99 * FLOAT32_EDGE * total)
-    both = Gram(A) * Gram(B) + Gram(C)
-    assert not _float32_is_too_coarse(both, 1.01 * FLOAT32_EDGE * 170)
-    assert _float32_is_too_coarse(both, 0.99 * FLOAT32_EDGE * 170)
-    assert not _float32_is_too_coarse(Gram(A.double()), 1e-300)  # nothing better is to be had
-    rows = torch.tensor([[1.0], [2.0], [3.0]])  # the sum of products is not the product of sums: 98, not 196
-    assert not _float32_is_too_coarse(Gram(rows) * Gram(rows), 1.01 * FLOAT32_EDGE * 98)
 
 
 def test_the_default_of_mu_is_one():

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_matrix, check_not_negative, check_same_samples, check_trace
+from matinfo._validation import check_not_negative, check_same_samples, check_trace
 from matinfo.bounds._elementwise import elementwise
+from matinfo.operands.matrix import check_matrix
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.traces import spectrum, trace
 

@@ -21,13 +21,13 @@ from torch import Tensor
 from matinfo._validation import (
     check_count,
     check_frobenius_norm,
-    check_matrix,
     check_positive,
     check_positive_semidefinite,
     check_same_samples,
     check_trace,
 )
 from matinfo.operands import Gram, as_tensor
+from matinfo.operands.matrix import check_matrix
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.frobenius import frobenius_squared

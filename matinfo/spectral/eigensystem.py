@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from matinfo._checking import checks_are_on
 from matinfo._validation import check_positive_semidefinite, is_transformed
 from matinfo.spectral import compiled
 from matinfo.spectral.eigensolver import eigh_psd
@@ -25,11 +26,11 @@ class Noise(NamedTuple):
     indefinite: float
 
     @classmethod
-    def of(cls, n: int, working: torch.dtype, given: torch.dtype) -> Noise:
-        """For a matrix of order n whose entries were rounded to ``given`` and that is solved in ``working``."""
+    def of(cls, n: int, working: torch.dtype, given: torch.dtype | float) -> Noise:
+        """For a matrix of order n solved in ``working``, with entries rounded to ``given`` (or by that much)."""
         solver = (16 if working == torch.float64 else 4) * torch.finfo(working).eps
-        entries = math.sqrt(n) * torch.finfo(given).eps
-        return cls(solver, entries, max(1e-6, n * torch.finfo(given).eps))
+        eps = given if isinstance(given, float) else torch.finfo(given).eps
+        return cls(solver, math.sqrt(n) * eps, max(1e-6, n * eps))
 
     def cut(self, x: Tensor) -> Tensor:
         """For non-negative ascending eigenvalues ``(..., n)`` in any scale: ``(..., 1)``."""
@@ -72,7 +73,8 @@ def eigensystem(K: Tensor, noise: Noise, *, vectors: bool, side: str) -> tuple[T
 
 def _solve_and_check(K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
     eigenvalues, Q = eigh_psd(K, vectors=vectors, side=side)
-    check_positive_semidefinite(eigenvalues, noise.indefinite)
+    if checks_are_on():
+        check_positive_semidefinite(eigenvalues, noise.indefinite)
     return eigenvalues, Q
 
 

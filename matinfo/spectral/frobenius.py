@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matinfo._record import record
-from matinfo._validation import check_frobenius_norm, values_are_readable
+from matinfo._validation import values_are_readable
 from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import derivatives_may_follow
 
@@ -26,7 +26,7 @@ def collision_entropy(K: Tensor, total: Tensor, *, side: str = "matrix") -> Tens
     """``2 log tr K - log |K|_F^2``, float64, differentiable to every order; NaN for non-finite input.
 
     Args:
-        K: Symmetric, ``(..., n, n)``.
+        K: Symmetric, ``(..., n, n)``, of a scale at which squares of its entries exist.
         total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same).
         side: For the explanation.
     """
@@ -34,15 +34,7 @@ def collision_entropy(K: Tensor, total: Tensor, *, side: str = "matrix") -> Tens
     if torch.compiler.is_compiling():
         return 2 * K.diagonal(dim1=-2, dim2=-1).double().sum(-1).log() - _sum_of_squares(K).log()
     squared = _sum_of_squares(K.detach())
-    if not (values_are_readable(K) and _is_representable(squared, K.dtype)):
-        # The entropy does not see the scale, so it may be taken out.
-        largest = K.detach().abs().amax((-2, -1), keepdim=True)
-        scale = torch.where(largest.isfinite() & (largest > 0), largest, 1.0)
-        K, total = K / scale, total / scale[..., 0, 0].double()
-        squared = _sum_of_squares(K.detach())
-        squared = torch.where(squared.isinf(), torch.nan, squared)
-    check_frobenius_norm(squared, total)
-    value: Tensor = _CollisionEntropy.apply(K, total, squared)
+    value: Tensor = _CollisionEntropy.apply(K, total, torch.where(squared.isinf(), torch.nan, squared))
     return value
 
 

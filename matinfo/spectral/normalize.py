@@ -1,6 +1,7 @@
-"""Rows divided by their length, with a backward of its own: normalisation is most of the cost of a small loss.
+"""Rows divided by their length, and powers of two taken out of a matrix.
 
-With ``u = z/|z|`` the gradient is ``(g - u (u . g))/|z|``.
+With ``u = z/|z|`` the gradient is ``(g - u (u . g))/|z|``; it has a backward of its own because normalisation is most
+of the cost of a small loss.
 """
 
 from __future__ import annotations
@@ -57,3 +58,55 @@ class _Normalize(SpectralOperation):
 
 def _project(x: Tensor, u: Tensor, length: Tensor) -> Tensor:
     return torch.addcmul(x, u, torch.linalg.vecdot(u, x)[..., None], value=-1) / length
+
+
+def without_scale(K: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``2^-e K`` with entries of size 1 or so, and e: ``(...)`` float64, even integers, constants of differentiation.
+
+    Zero and non-finite matrices keep their scale.
+    """
+    half = half_exponent(K)
+    return times_power_of_four(K, -half, dtype), 2 * half
+
+
+def half_exponent(K: Tensor) -> Tensor:
+    """Half the binary exponent of the largest entry, ``(...)``, a float64 integer."""
+    largest = K.detach().abs().amax((-2, -1)).double()
+    return torch.where((largest > 0) & largest.isfinite(), largest, 1.0).log2().div(2).round()
+
+
+def times_power_of_four(K: Tensor, half: Tensor, dtype: torch.dtype) -> Tensor:
+    """``4^half K`` in a dtype, half of shape ``(...)``."""
+    result: Tensor = _Scaled.apply(K, torch.exp2(half)[..., None, None], dtype)
+    return result
+
+
+class _Scaled(SpectralOperation):
+    """K, s -> K s^2 in a dtype: in two steps, because the inverse of a subnormal number does not exist.
+
+    The derivative of a scale-free quantity grows as the scale falls: where the dtype of K cannot hold it, its largest
+    number comes instead.
+    """
+
+    @staticmethod
+    def forward(K: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
+        result = K.double() * s * s
+        largest = torch.finfo(dtype).max
+        return torch.where(K.isfinite(), result.clamp(-largest, largest), result).to(dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        K, s, ctx.dtype = inputs
+        ctx.given = K.dtype
+        ctx.save_for_backward(s)
+        ctx.save_for_forward(s)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (s,) = ctx.saved_tensors
+        return _Scaled.apply(grad, s, ctx.given), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
+        (s,) = ctx.saved_tensors
+        return _Scaled.apply(dK, s, ctx.dtype)

@@ -36,6 +36,25 @@ def norms_are_safe(norms: torch.Tensor) -> bool:
     return smallest < low.item() and high.item() < largest
 
 
+_SAFE_TRACES = {torch.float32: (1e-12, 1e12), torch.float64: (1e-60, 1e130)}
+"""No entry of a positive semi-definite matrix exceeds the trace, and of up to 32,000 diagonal entries the largest is at
+least the trace over 32,000: inside this range squares of entries that matter, and sums of them, exist. The lower limit
+for float64 is that of products of float32 features, whose gradients have to exist in float32."""
+
+
+def trace_is_safe(total: torch.Tensor, dtype: torch.dtype, factors: int = 1) -> bool:
+    """Whether traces allow products of so many matrices of a dtype without over- or underflow; not so 0 and NaN."""
+    smallest, largest = _SAFE_TRACES[dtype]
+    if factors > 1:
+        smallest, largest = smallest ** (1 / factors), largest ** (1 / factors)
+    if total.ndim == 0:  # the common case, one look at the value
+        return smallest < total.item() < largest
+    if total.numel() == 0:
+        return True
+    low, high = total.aminmax()
+    return smallest < low.item() and high.item() < largest
+
+
 def working_dtype(
     given: torch.dtype, size: int, *, precision: str, sensitive: bool, dual: bool
 ) -> torch.dtype:

@@ -29,16 +29,23 @@ from matinfo.spectral.functions import Tsallis
 from matinfo.spectral.trace_function import THIRD_ORDER
 
 _FLOOR = 16 * torch.finfo(torch.float64).eps
-_TINY = 1e-300  # for the zero matrix
+_TINY = 1e-150
+"""For the zero matrix; products of two eigenvalues must exist."""
 _SUPPORT = torch.finfo(torch.float64).eps ** 0.5
-_NOISE = Noise(_FLOOR, 0.0, 1e-6)
 _LOG = Tsallis(1.0)  # its derivative is log x + 1
 
 
-def relative_entropy(A: Tensor, B: Tensor) -> Tensor:
-    """Bregman form of the relative entropy of float64 matrices ``(..., n, n)``; inf outside the support."""
+def relative_entropy(A: Tensor, B: Tensor, *noises: Noise) -> Tensor:
+    """Bregman form of the relative entropy of float64 matrices ``(..., n, n)``; inf outside the support.
+
+    The noises, of A and of B, say which negative eigenvalues are round-off.
+    """
     wanted = derivatives_are_wanted(A) or derivatives_are_wanted(B)
-    systems = [part for K in (A, B) for part in eigensystem(K, _NOISE, vectors=True, side="matrix")]
+    systems = [
+        part
+        for K, noise in zip((A, B), noises, strict=True)
+        for part in eigensystem(K, noise, vectors=True, side="matrix")
+    ]
     value = _bregman_value(*systems)
     if not wanted:
         return value

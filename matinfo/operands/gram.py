@@ -1,11 +1,9 @@
-"""Positive semi-definite operands: a matrix that is given, or a Gram matrix known by its factors."""
+"""A Gram matrix known by its factors."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import reduce
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,28 +11,19 @@ from torch import Tensor
 
 from matinfo._validation import (
     check_features,
-    check_matrix,
     check_positive,
     check_same_samples,
 )
+from matinfo.operands.matrix import Matrix, as_tensor
+from matinfo.operands.side import Side, is_readable
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment, moment
-from matinfo.spectral.normalize import normalize_rows as normalize_rows
-from matinfo.spectral.precision import at_least_float32, without_autocast, working_dtype
+from matinfo.spectral.normalize import half_exponent, normalize_rows, times_power_of_four
+from matinfo.spectral.precision import at_least_float32, trace_is_safe, without_autocast, working_dtype
+from matinfo.spectral.traces import trace
 
 _DUAL_SHARE = 0.8
 """The feature side is factored when it is at most this share of the number of samples."""
-
-
-def as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor of the array: floating point in float64, over its memory where that is possible without a warning."""
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError("Expected an array without a mask, got a masked array. Use array.filled(value).")
-    if array.dtype.kind not in "fiubc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
-        raise TypeError(f"Expected a numeric array, at most double precision, got dtype {array.dtype}.")
-    native = np.float64 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
-    contiguous = np.ascontiguousarray(array, dtype=native)
-    return torch.from_numpy(contiguous if contiguous.flags.writeable else contiguous.copy())
 
 
 class Gram:
@@ -180,52 +169,46 @@ class Gram:
         """Whether the feature side is the cheaper one to factor."""
         return self.width <= _DUAL_SHARE * self.shape[-1]
 
+    def side(self, *, precision: str = "auto", sensitive: bool = False) -> Side:
+        """The cheaper of the two matrices with this spectrum, in the precision that a quantity needs."""
+        order, dual = self.shape[-1], self.prefers_dual
+        size = self.width if dual else order
+        dtype = working_dtype(self.given_dtype, size, precision=precision, sensitive=sensitive, dual=True)
+        matrix, total, exponent = self._formed("dual" if dual else "dense", dtype)
+        name = "features" if dual else "samples"
+        return Side(matrix, dtype, name, Noise.of(size, dtype, dtype), order, total, exponent)
 
-Operand: TypeAlias = Tensor | Gram
-"""What a function means by a matrix: ``(..., n, n)`` or a Gram. (NumPy has been converted by then.)"""
+    def matrix(self, dtype: torch.dtype) -> Matrix:
+        """The n x n matrix, formed in a dtype."""
+        entries, total, exponent = self._formed("dense", dtype)
+        return Matrix(entries, self.given_dtype, torch.finfo(dtype).eps, total, exponent)
 
+    def _formed(self, form: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A matrix made of the features, its trace, and the exponent that was taken out so that both exist."""
+        readable = is_readable(self.terms[0][0])
+        certain = dtype == torch.float64 != self.given_dtype and all([len(term) == 1 for term in self.terms])
+        if readable or certain:  # fourth powers of float32 numbers and their inverses exist in float64
+            matrix = getattr(self, form)(dtype)
+            total = trace(matrix.detach())
+            if not readable or trace_is_safe(total, dtype):
+                return matrix, total, None
+        gram, exponent = self.without_scale()
+        matrix = getattr(gram, form)(dtype)
+        return matrix, trace(matrix.detach()), exponent
 
-@dataclass(frozen=True, slots=True)  # of a named tuple, torch 2.6 cannot compile the property
-class Side:
-    """The matrix to factor, in which precision, which side it is, and what is known of its errors."""
+    def without_scale(self) -> tuple[Gram, Tensor]:
+        """``2^-e`` times the matrix, with features of size 1 or so, and e: ``(...)``, a constant of differentiation."""
+        halves = [[self._half_exponent(Z) for Z in term] for term in self.terms]
+        sums = [reduce(torch.add, half) for half in halves]
+        largest = reduce(torch.maximum, sums)
+        terms = []
+        for term, (first, *others), total in zip(self.terms, halves, sums, strict=True):
+            # Each factor loses its own scale, and a term keeps how much smaller it is than the largest.
+            shifts = [first + largest - total, *others]
+            dtypes = [torch.float64 if is_readable(Z) else at_least_float32(Z.dtype) for Z in term]
+            factors = zip(term, shifts, dtypes, strict=True)
+            terms.append(tuple([times_power_of_four(Z, -h, dtype) for Z, h, dtype in factors]))
+        return type(self)._from_terms(tuple(terms), (self,)), 4 * largest
 
-    given: Tensor
-    dtype: torch.dtype
-    name: str
-    noise: Noise
-    order: int
-    """Order of the operand; the matrix is smaller when it is the dual."""
-
-    @property
-    def matrix(self) -> Tensor:
-        """The matrix in its working precision."""
-        return self.given.to(self.dtype)
-
-
-def as_operand(K: Operand, name: str, function: str) -> Operand:
-    """Check an argument that stands for a matrix."""
-    return K if isinstance(K, Gram) else check_matrix(K, name, function)
-
-
-def smaller_side(K: Operand, *, precision: str = "auto", sensitive: bool = False) -> Side:
-    """The cheaper of the two matrices with the spectrum of K, in the precision that the quantity needs."""
-    order = K.shape[-1]
-    if isinstance(K, Tensor):
-        dtype = working_dtype(K.dtype, order, precision=precision, sensitive=sensitive, dual=False)
-        return Side(K, dtype, "matrix", Noise.of(order, dtype, K.dtype), order)
-    dual = K.prefers_dual
-    size = K.width if dual else order
-    dtype = working_dtype(K.given_dtype, size, precision=precision, sensitive=sensitive, dual=True)
-    matrix = K.dual(dtype) if dual else K.dense(dtype)
-    return Side(matrix, dtype, "features" if dual else "samples", Noise.of(size, dtype, dtype), order)
-
-
-def hadamard(operands: list[Operand], *, precision: str = "auto", sensitive: bool = False) -> Operand:
-    """Hadamard product: a Gram if all operands are, else a matrix, multiplied in the working precision."""
-    check_same_samples([tuple(K.shape) for K in operands])
-    if all([isinstance(K, Gram) for K in operands]):
-        return reduce(lambda a, b: a * b, operands)  # type: ignore[operator]
-    given = reduce(torch.promote_types, [K.given_dtype if isinstance(K, Gram) else K.dtype for K in operands])
-    order = operands[0].shape[-1]
-    dtype = working_dtype(given, order, precision=precision, sensitive=sensitive, dual=False)
-    return reduce(torch.mul, [K.dense(dtype) if isinstance(K, Gram) else K.to(dtype) for K in operands])
+    def _half_exponent(self, Z: Tensor) -> Tensor:
+        return half_exponent(Z)

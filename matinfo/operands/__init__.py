@@ -1,0 +1,22 @@
+"""What a user hands in: a matrix, or a Gram matrix known by its factors; checked and brought to a safe scale here."""
+
+from matinfo.operands.family import Operand, as_operand, as_operands, hadamard, smaller_side
+from matinfo.operands.gram import Gram
+from matinfo.operands.matrix import Matrix, as_matrix, as_tensor
+from matinfo.operands.side import Side, is_readable
+from matinfo.spectral.normalize import normalize_rows
+
+__all__ = [
+    "Gram",
+    "Matrix",
+    "Operand",
+    "Side",
+    "as_matrix",
+    "as_operand",
+    "as_operands",
+    "as_tensor",
+    "hadamard",
+    "is_readable",
+    "normalize_rows",
+    "smaller_side",
+]

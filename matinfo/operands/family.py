@@ -1,0 +1,72 @@
+"""Any operand: accepted, multiplied with others, and reduced to the side to work on."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from matinfo._validation import check_same_samples
+from matinfo.operands.gram import Gram
+from matinfo.operands.matrix import Matrix, as_matrix
+from matinfo.operands.side import Side, is_readable
+from matinfo.spectral.normalize import without_scale
+from matinfo.spectral.precision import trace_is_safe, working_dtype
+
+Operand: TypeAlias = Tensor | Gram | Matrix
+"""What a function means by a matrix: ``(..., n, n)`` or a Gram. (NumPy has been converted by then.)"""
+
+
+def as_operand(K: object, name: str, function: str) -> Gram | Matrix:
+    """Check an argument that stands for a matrix."""
+    return K if isinstance(K, Gram | Matrix) else as_matrix(K, name, function)
+
+
+def as_operands(Ks: tuple[object, ...], function: str) -> list[Gram | Matrix]:
+    """Check several matrices over the same samples."""
+    if not Ks:
+        raise ValueError(f"Expected at least one matrix, got none: {function}(K1, K2, ...).")
+    return [as_operand(K, f"K{i}", function) for i, K in enumerate(Ks, 1)]
+
+
+def smaller_side(K: Operand, *, precision: str = "auto", sensitive: bool = False) -> Side:
+    """The cheaper of the two matrices with the spectrum of K, in the precision that the quantity needs."""
+    if isinstance(K, Tensor):  # made by a formula of ours
+        K = Matrix.trusted(K, K.dtype, torch.finfo(K.dtype).eps)
+    return K.side(precision=precision, sensitive=sensitive)
+
+
+def hadamard(
+    operands: list[Gram | Matrix], *, precision: str = "auto", sensitive: bool = False
+) -> Gram | Matrix:
+    """Hadamard product, multiplied in the working precision.
+
+    Its entries are as coarse as those of the coarsest factor. Rounding errors of m factors add up in quadrature, and
+    what :class:`~matinfo.spectral.eigensystem.Noise` allows for one is enough for four: errors of up to u/2 in the
+    entries of a symmetric matrix have a spectral norm of about ``u sqrt(n/3)`` times them.
+
+    Returns:
+        A Gram if all operands are, else a matrix.
+    """
+    check_same_samples([tuple(K.shape) for K in operands])
+    grams = [K for K in operands if isinstance(K, Gram)]
+    if len(grams) == len(operands):
+        return reduce(lambda a, b: a * b, grams)
+    given = reduce(torch.promote_types, [K.given_dtype for K in operands])
+    dtype = working_dtype(given, operands[0].shape[-1], precision=precision, sensitive=sensitive, dual=False)
+    factors = [K.matrix(dtype) for K in operands]
+    coarseness = [K.rounding for K in factors]
+    entries = [_moderate(K, dtype, len(factors)) for K in factors]
+    rounding = max(*coarseness, math.hypot(*coarseness) / 2)
+    return Matrix.trusted(reduce(torch.mul, entries), given, rounding)
+
+
+def _moderate(K: Matrix, dtype: torch.dtype, factors: int) -> Tensor:
+    """The entries of one of so many factors, of a scale at which their product exists."""
+    entries = K.entries.to(dtype)
+    if is_readable(entries) and trace_is_safe(K.total, dtype, factors):
+        return entries
+    return without_scale(entries, dtype)[0]

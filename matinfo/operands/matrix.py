@@ -1,0 +1,173 @@
+"""A matrix that is given: the one place where its symmetry, its definiteness and its scale are looked at.
+
+On the CPU what cannot be is refused. Where values cannot be read without waiting for a device, while compiling and
+under ``vmap``, it becomes NaN: never a number without meaning.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinfo._checking import checks_are_on
+from matinfo._validation import check_floating
+from matinfo.operands.side import SMALL, Side, is_readable
+from matinfo.spectral.definite import cached_signs
+from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.normalize import times_power_of_four, without_scale
+from matinfo.spectral.precision import at_least_float32, trace_is_safe, working_dtype
+from matinfo.spectral.traces import trace
+
+SYMMETRY_TOLERANCE = 1e-4
+"""Largest accepted ``max |K - K^T| / max |K|`` (float32 and float64; 1e-2 for half precision)."""
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor of the array: floating point in float64, over its memory where that is possible without a warning."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("Expected an array without a mask, got a masked array. Use array.filled(value).")
+    if array.dtype.kind not in "fiubc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
+        raise TypeError(f"Expected a numeric array, at most double precision, got dtype {array.dtype}.")
+    native = np.float64 if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+    contiguous = np.ascontiguousarray(array, dtype=native)
+    if not contiguous.flags.writeable or min(contiguous.strides, default=0) < 0:
+        contiguous = contiguous.copy()  # along a side of length 1 any stride counts as contiguous
+    return torch.from_numpy(contiguous)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A symmetric matrix, ``entries`` times ``2^exponent``, and what is known of it.
+
+    Attributes:
+        entries: ``(..., n, n)``, float32 or float64, of a size whose squares exist.
+        given_dtype: In which it was given, half precision too; it decides the working precision.
+        rounding: Relative rounding of the entries, the coarsest of all that went into them.
+        total: Trace of the entries ``(...)``, float64, a constant of differentiation.
+        exponent: ``(...)``, or None for 0. Entropies do not see it.
+        image: ``entries signs`` where symmetry was checked by that product.
+    """
+
+    entries: Tensor
+    given_dtype: torch.dtype
+    rounding: float
+    total: Tensor
+    exponent: Tensor | None = None
+    image: Tensor | None = None
+
+    @classmethod
+    def trusted(cls, entries: Tensor, given_dtype: torch.dtype, rounding: float) -> Matrix:
+        """A matrix that was made here, symmetric by construction."""
+        return cls(entries, given_dtype, rounding, trace(entries.detach()))
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape ``(..., n, n)``."""
+        return self.entries.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the entries."""
+        return self.entries.device
+
+    def side(self, *, precision: str = "auto", sensitive: bool = False) -> Side:
+        """The matrix in the precision that a quantity needs."""
+        order = self.entries.shape[-1]
+        dtype = working_dtype(self.given_dtype, order, precision=precision, sensitive=sensitive, dual=False)
+        noise = Noise.of(order, dtype, self.rounding)
+        return Side(self.entries, dtype, "matrix", noise, order, self.total, self.exponent, self.image)
+
+    def matrix(self, dtype: torch.dtype) -> Matrix:
+        """Itself, as other operands give theirs."""
+        return self
+
+    def reordered(self, order: Tensor) -> Matrix:
+        """``P K P^T``: over the samples in another order, ``order`` holding ``(n,)`` indices."""
+        entries = self.entries[..., order, :][..., order]
+        return Matrix(entries, self.given_dtype, self.rounding, self.total, self.exponent)
+
+
+def as_matrix(K: object, name: str, function: str) -> Matrix:
+    """Accept ``(..., n, n)``, n >= 1, symmetric and of any scale."""
+    K = check_floating(K, name)
+    if K.ndim < 2 or K.shape[-1] != K.shape[-2]:
+        raise ValueError(
+            f"Expected {name} to be square in its last two dimensions, got {tuple(K.shape)}. "
+            f"For features use {function}(Gram(features){'' if name == 'K' else ', ...'})."
+        )
+    if K.shape[-1] == 0:
+        raise ValueError(f"Expected {name} to have at least one row, got shape {tuple(K.shape)}.")
+    given, exponent, image = K.dtype, None, None
+    rounding = torch.finfo(given).eps
+    K = K.to(at_least_float32(given))
+    total = trace(K.detach())
+    readable = is_readable(K)
+    if not (readable and trace_is_safe(total, K.dtype)):
+        # In float64 where nothing but a rare case has to wait for it: no gradient overflows on the way to K.
+        K, exponent = without_scale(K, torch.float64 if readable else K.dtype)
+        total = trace(K.detach())
+    if not readable:
+        K = _symmetric_or_nan(K, _symmetry_tolerance(given))
+    elif checks_are_on():
+        K, image = _symmetric(K, name, _symmetry_tolerance(given))
+    return Matrix(K, given, rounding, total, exponent, image)
+
+
+def _symmetry_tolerance(given: torch.dtype) -> float:
+    return 1e-2 if given in (torch.float16, torch.bfloat16) else SYMMETRY_TOLERANCE
+
+
+def _symmetric(K: Tensor, name: str, tolerance: float) -> tuple[Tensor, Tensor | None]:
+    """K, symmetric beyond doubt.
+
+    Beyond small orders ``K s`` is compared with ``K^T s`` for signs s without a pattern: an asymmetric pair of entries
+    shows at its full size in two rows, unless it is hidden by others of just the opposite sum.
+
+    Returns:
+        K, and its product with the signs if that was taken.
+
+    Raises:
+        ValueError: If K is not symmetric.
+    """
+    x, image = K.detach(), None
+    n = x.shape[-1]
+    if n <= SMALL:
+        if torch.equal(x, x.mT):
+            return K, None
+    else:
+        s = cached_signs(n, x.dtype, x.device)
+        image = x @ s
+        gap = (image - x.mT @ s).abs().amax(-1)
+        # Rounding of a sum of n terms; matrices that are symmetric but for rounding stay as they are.
+        roundoff = 8 * math.sqrt(n) * torch.finfo(x.dtype).eps
+        if bool((gap <= min(roundoff, tolerance) * x.diagonal(dim1=-2, dim2=-1).amax(-1)).all()):
+            return K, image
+    gap = (x - x.mT).abs().amax((-2, -1))
+    asymmetric = gap > tolerance * x.abs().amax((-2, -1))
+    if bool(asymmetric.any()):
+        batch = f" (it was read as a batch of {n} x {n} matrices)" if x.ndim > 2 else ""
+        raise ValueError(
+            f"Expected {name} to be symmetric (to {tolerance:g} of its largest entry), "
+            f"got max |{name} - {name}^T| = {gap[asymmetric].max().item():.3g}. "
+            f"Symmetrise it with ({name} + {name}.mT) / 2, or use Gram(features) if these are features{batch}."
+        )
+    return K / 2 + K.mT / 2, None
+
+
+def _symmetric_or_nan(K: Tensor, tolerance: float) -> Tensor:
+    x = K.detach()
+    gap = (x - x.mT).abs().amax((-2, -1), keepdim=True)
+    asymmetric = gap > tolerance * x.abs().amax((-2, -1), keepdim=True)
+    return torch.where(asymmetric, torch.nan, K / 2 + K.mT / 2)
+
+
+def check_matrix(K: Tensor, name: str, function: str) -> Tensor:
+    """The same as a tensor, in the scale in which it was given."""
+    checked = as_matrix(K, name, function)
+    if checked.exponent is None:
+        return checked.entries
+    return times_power_of_four(checked.entries, checked.exponent / 2, at_least_float32(K.dtype))
