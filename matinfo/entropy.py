@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_positive, check_trace
-from matinfo.operands import Gram, Matrix, Operand, Side, as_operand, as_operands, hadamard, smaller_side
+from matinfo.operands import Gram, Matrix, Operand, Side, as_operands, hadamard, smaller_side
 from matinfo.spectral.entropy_function import entropy_function, entropy_of_eigenvalues
 from matinfo.spectral.frobenius import collision_entropy
 from matinfo.spectral.lanczos import SMALLEST_ORDER

@@ -234,7 +234,9 @@ def spectrum(
         side = operand.side(precision=precision, sensitive=True)
         values = traces.spectrum(side.matrix, side.noise, side=side.name)
         if side.exponent is not None:
-            values = values * torch.exp2(side.exponent / 2)[..., None] * torch.exp2(side.exponent / 2)[..., None]
+            values = (
+                values * torch.exp2(side.exponent / 2)[..., None] * torch.exp2(side.exponent / 2)[..., None]
+            )
     width = operand.width if isinstance(operand, Gram) else None
     fields = (values, side.order, width, side.noise, operand.given_dtype, is_numpy)
     return Spectrum.__new__(Spectrum)._set(*fields)

@@ -16,7 +16,7 @@ from torch import Tensor
 from matinfo._checking import checks_are_on
 from matinfo._validation import check_floating
 from matinfo.operands.side import SMALL, Side, is_readable
-from matinfo.spectral.definite import cached_signs
+from matinfo.spectral.definite import cached_probe
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.normalize import times_power_of_four, without_scale
 from matinfo.spectral.precision import at_least_float32, trace_is_safe, working_dtype
@@ -49,7 +49,7 @@ class Matrix:
         rounding: Relative rounding of the entries, the coarsest of all that went into them.
         total: Trace of the entries ``(...)``, float64, a constant of differentiation.
         exponent: ``(...)``, or None for 0. Entropies do not see it.
-        image: ``entries signs`` where symmetry was checked by that product.
+        image: ``entries probe`` where symmetry was checked by that product.
     """
 
     entries: Tensor
@@ -124,11 +124,11 @@ def _symmetry_tolerance(given: torch.dtype) -> float:
 def _symmetric(K: Tensor, name: str, tolerance: float) -> tuple[Tensor, Tensor | None]:
     """K, symmetric beyond doubt.
 
-    Beyond small orders ``K s`` is compared with ``K^T s`` for signs s without a pattern: an asymmetric pair of entries
-    shows at its full size in two rows, unless it is hidden by others of just the opposite sum.
+    Beyond small orders ``K s`` is compared with ``K^T s`` for one vector s without a pattern: an asymmetric pair of
+    entries shows in two rows, unless it is hidden by others of just the opposite sum.
 
     Returns:
-        K, and its product with the signs if that was taken.
+        K, and its product with the probe if that was taken.
 
     Raises:
         ValueError: If K is not symmetric.
@@ -139,7 +139,7 @@ def _symmetric(K: Tensor, name: str, tolerance: float) -> tuple[Tensor, Tensor |
         if torch.equal(x, x.mT):
             return K, None
     else:
-        s = cached_signs(n, x.dtype, x.device)
+        s = cached_probe(n, x.dtype, x.device)
         image = x @ s
         gap = (image - x.mT @ s).abs().amax(-1)
         # Rounding of a sum of n terms; matrices that are symmetric but for rounding stay as they are.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from matinfo._checking import checks_are_on
 from matinfo._validation import values_are_readable
-from matinfo.spectral.definite import has_cholesky_factor, krylov_is_semidefinite, signs
+from matinfo.spectral.definite import has_cholesky_factor, krylov_is_semidefinite, probe
 from matinfo.spectral.eigensystem import Noise, eigensystem
 
 SMALL = 64
@@ -34,7 +34,7 @@ class Side:
         order: Order of the operand; the matrix is smaller when it is the dual.
         total: Its trace, float64, a constant of differentiation.
         exponent: The operand is ``2^exponent`` times this; None for 0.
-        image: ``given signs`` where that is known, see :mod:`matinfo.spectral.definite`.
+        image: ``given probe`` where that is known, see :mod:`matinfo.spectral.definite`.
     """
 
     given: Tensor
@@ -80,7 +80,7 @@ class Side:
         else:
             image = self.image
             if image is None or image.dtype != x.dtype:
-                image = x @ signs(x.shape[-1], x.dtype, x.device)
+                image = x @ probe(x.shape[-1], x.dtype, x.device)
             fine = krylov_is_semidefinite(x, image, tolerance, single=readable and x.ndim == 2)
         if not readable:
             indefinite = ~fine & x.isfinite().all(-1).all(-1)

@@ -34,17 +34,19 @@ def has_cholesky_factor(K: Tensor, shift: Tensor) -> Tensor:
     return torch.linalg.cholesky_ex(A).info == 0
 
 
-def signs(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """N numbers +1 or -1 without a pattern, always the same: a random vector that needs no generator.
+def probe(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers from 1/2 to 3/2 in size, n of them without a pattern, always the same: chance without a generator.
 
-    From ``i^2 phi mod 1``, which is equidistributed for irrational phi (Weyl, 1916). With entries of size 1 the product
-    shows an error in a single entry of the matrix at its full size.
+    From ``i^2 phi mod 1``, which is equidistributed for irrational phi (Weyl, 1916). No entry is small, so that a
+    product shows an error in any single entry of the matrix; no two are equal in size, so that it has a part along the
+    difference of any two directions.
     """
     i = torch.arange(1, n + 1, dtype=torch.float64, device=device)
-    return torch.where((i * i * 0.6180339887498949).frac() < 0.5, 1.0, -1.0).to(dtype)
+    x = 2 * (i * i * 0.6180339887498949).frac()
+    return torch.where(x < 1, x + 0.5, 0.5 - x).to(dtype)
 
 
-cached_signs = functools.lru_cache(maxsize=64)(signs)
+cached_probe = functools.lru_cache(maxsize=64)(probe)
 
 
 def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single: bool) -> Any:
@@ -52,7 +54,7 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
 
     Args:
         K: Symmetric, ``(..., n, n)``, without a graph.
-        image: ``K signs``, ``(..., n)``: the first product.
+        image: ``K probe``, ``(..., n)``: the first product.
         tolerance: Relative size from which a negative eigenvalue is an error.
         single: Whether K is one matrix whose values may be read; then the result is a bool.
     """
@@ -61,9 +63,9 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
     def scalar(x: Tensor) -> Any:
         return x.item() if single else x[..., None]
 
-    start = cached_signs if single else signs
-    v = start(n, K.dtype, K.device) / n**0.5
-    w = image / n**0.5
+    v = (cached_probe if single else probe)(n, K.dtype, K.device)
+    length = torch.linalg.vector_norm(v)
+    v, w = v / length, image / length
     norm = scalar(torch.linalg.vector_norm(w, dim=-1))
     shift, pivot, positive = tolerance * norm + TINY, None, True
     previous, beta = v, 0.0

@@ -15,6 +15,9 @@ from matinfo._record import record
 from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import derivatives_may_follow
 
+_HIGHEST_IN_FLOAT32 = 8
+"""Half this power of 1/n is squared, which underflows in float32 at n = 32,000 for the next one."""
+
 
 def power_entropy(K: Tensor, total: Tensor, alpha: int, *, side: str = "matrix") -> Tensor:
     """``(alpha log tr K - log tr K^alpha)/(alpha - 1)``, float64, for an integer alpha >= 3.
@@ -25,6 +28,8 @@ def power_entropy(K: Tensor, total: Tensor, alpha: int, *, side: str = "matrix")
         alpha: The order.
         side: For the explanation.
     """
+    if alpha > _HIGHEST_IN_FLOAT32:
+        K = K.double()
     record("power", K, side=side)
     if torch.compiler.is_compiling():
         X = K / total[..., None, None].to(K.dtype)

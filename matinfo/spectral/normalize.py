@@ -77,21 +77,24 @@ def half_exponent(K: Tensor) -> Tensor:
 
 def times_power_of_four(K: Tensor, half: Tensor, dtype: torch.dtype) -> Tensor:
     """``4^half K`` in a dtype, half of shape ``(...)``."""
-    result: Tensor = _Scaled.apply(K, torch.exp2(half)[..., None, None], dtype)
+    s = torch.exp2(half)[..., None, None]
+    result: Tensor = (
+        _Scaled.forward(K, s, dtype) if torch.compiler.is_compiling() else _Scaled.apply(K, s, dtype)
+    )
     return result
 
 
 class _Scaled(SpectralOperation):
     """K, s -> K s^2 in a dtype: in two steps, because the inverse of a subnormal number does not exist.
 
-    The derivative of a scale-free quantity grows as the scale falls: where the dtype of K cannot hold it, its largest
-    number comes instead.
+    The derivative of a scale-free quantity grows as the scale falls: where the dtype of K cannot hold it, a thousandth
+    of its largest number comes instead, so that a thousand of them may be added.
     """
 
     @staticmethod
     def forward(K: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
         result = K.double() * s * s
-        largest = torch.finfo(dtype).max
+        largest = 2.0**-10 * torch.finfo(dtype).max
         return torch.where(K.isfinite(), result.clamp(-largest, largest), result).to(dtype)
 
     @staticmethod

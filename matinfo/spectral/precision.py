@@ -76,6 +76,8 @@ def working_dtype(
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """Autocast switched off, at no cost where it is not on."""
+    if device.type == "meta":
+        return _NOTHING
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return _NOTHING
