@@ -109,19 +109,40 @@ def test_no_loss_is_no_overlap(bound, form):
     assert bound(0.0, 1, form=form) == 0.0
 
 
-def test_spectral_contrastive_overlap_bound_is_its_formula():
-    L, n, w = 0.2, 50, 0.3
-    expected = L / w + 4 / math.sqrt(27) * L**1.5 / math.sqrt(w) + 0.75 * L**2
-    close(spectral_contrastive_overlap_bound(L, n, lambda_=w), expected, 1e-14)
-    close(spectral_contrastive_overlap_bound(L, n, lambda_=w, form="paper"), (2 / w + 98) * L, 1e-13)
+def worst_split(L, n, misalignment, lambda_):
+    """Both bounds of the overlap at every split of the loss on a fine grid: the least of the two maxima."""
+    share = np.sin(np.linspace(0, np.pi / 2, 200_001)) ** 2
+    r2, D = (1 - share) * L / lambda_, misalignment(share * L)
+    nearby = (np.sqrt(r2) + D / 2) ** 2 + D * (1 + np.sqrt(r2) + D / 4)
+    return min(nearby.max(), (r2 + (n - 1) * (D - D**2 / (4 * n))).max(), n * (n - 1))
 
 
-def test_barlow_twins_overlap_bound_is_its_formula():
-    L, n, w = 1e-3, 50, 0.3
-    top = np.linalg.eigvalsh([[1 / w, 2 * math.sqrt(n / w)], [2 * math.sqrt(n / w), 3 * n]])[-1]
-    close(barlow_twins_overlap_bound(L, n, lambda_=w), 2 * math.sqrt(n * L) + top * L, 1e-13)
-    expected = 2 * L / w + 4 * 49 * math.sqrt(n * L)
-    close(barlow_twins_overlap_bound(L, n, lambda_=w, form="paper"), expected, 1e-12)
+@pytest.mark.parametrize("n", [2, 50, 1000])
+@pytest.mark.parametrize("lambda_", [1e-3, 0.3, 1.0, 20.0])
+def test_overlap_bounds_of_a_loss_are_the_worst_split_of_it(n, lambda_):
+    for L in (1e-5, 1e-3, 0.2, 1.7, 30.0, 900.0):
+        expected = worst_split(L, n, lambda x: x, lambda_)
+        close(spectral_contrastive_overlap_bound(L, n, lambda_=lambda_), expected, 1e-6)
+        paper = (2 / lambda_ + 2 * (n - 1)) * L
+        close(spectral_contrastive_overlap_bound(L, n, lambda_=lambda_, form="paper"), paper, 1e-13)
+        expected = worst_split(L, n, lambda x: 2 * np.sqrt(n * x), lambda_)
+        close(barlow_twins_overlap_bound(L, n, lambda_=lambda_), expected, 1e-6)
+        paper = 2 * L / lambda_ + 4 * (n - 1) * math.sqrt(n * L)
+        close(barlow_twins_overlap_bound(L, n, lambda_=lambda_, form="paper"), paper, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bound", "n", "lambda_", "least"),
+    [
+        (spectral_contrastive_overlap_bound, 256, 0.004, 256 * (2 - 1 / (0.004 * 255))),
+        (spectral_contrastive_overlap_bound, 1024, 1 / 1023, 1024.0),
+        (spectral_contrastive_overlap_bound, 64, 1e-3, 64 * 63 * 1e-3),
+        (barlow_twins_overlap_bound, 64, 5.1e-3, 64 * 63 * 5.1e-3 / (1 + 63 * 5.1e-3)),
+    ],
+)
+def test_entropy_is_left_up_to_the_least_loss_of_collapsed_branches(bound, n, lambda_, least):
+    assert joint_entropy_lower_bound(bound(least * (1 - 1e-9), n, lambda_=lambda_), n) > 0
+    assert bound(least, n, lambda_=lambda_) == pytest.approx(n * (n - 1), rel=1e-12)
 
 
 @pytest.mark.parametrize("lambda_", [1e-3, 1.0, 1e3])

@@ -17,7 +17,7 @@ def entropy_continuity_bound(distance: Any, n: int, *, alpha: float = 1.0) -> An
     """Largest difference of the entropies of two matrices at a given trace distance.
 
     ``T log(n-1) - T log T - (1-T) log(1-T)`` at alpha = 1, ``log((1-T)^alpha + (n-1)^(1-alpha) T^alpha)/(1-alpha)``
-    below, and ``alpha/(alpha-1) log(1 + 2^(1/alpha) n^(1-1/alpha) T)`` above 1; log n where that is less, or where
+    below, and ``alpha/(alpha-1) log(1 + n^(1-1/alpha) T)`` above 1; log n where that is less, or where
     alpha <= 1 and ``T >= 1 - 1/n``.
 
     Args:
@@ -34,10 +34,10 @@ def entropy_continuity_bound(distance: Any, n: int, *, alpha: float = 1.0) -> An
         TypeError: If n is not an integer.
 
     Notes:
-        Attained for every T and n up to alpha = 1; above, of the right order in T and n, not sharp. In terms of the
-        Frobenius norm ``T <= sqrt(n)/2 |K1/tr K1 - K2/tr K2|_F``. At alpha = 0 no perturbation is harmless. A closed
-        form, O(1) an element. The gradient in a tensor T is exact for T > 0, to second order; at T = 0 it is infinite
-        up to alpha = 1.
+        Attained for every T and n up to alpha = 1 and at alpha = inf; in between attained in the limit of large
+        ``n^(1-1/alpha) T``, and of the right order where that is small. In terms of the Frobenius norm
+        ``T <= sqrt(n)/2 |K1/tr K1 - K2/tr K2|_F``. At alpha = 0 no perturbation is harmless. A closed form, O(1) an
+        element. The gradient in a tensor T is exact for T > 0, to second order; at T = 0 it is infinite up to alpha = 1.
 
     References:
         Audenaert (2007), A sharp continuity estimate for the von Neumann entropy (alpha <= 1).
@@ -45,13 +45,13 @@ def entropy_continuity_bound(distance: Any, n: int, *, alpha: float = 1.0) -> An
     Example:
         >>> from matinfo.bounds import entropy_continuity_bound
         >>> [f"{entropy_continuity_bound(1e-6, 1000, alpha=alpha):.1e}" for alpha in (0.5, 1, 2)]
-        ['6.2e-02', '2.2e-05', '8.9e-05']
+        ['6.2e-02', '2.2e-05', '6.3e-05']
     """
     n, order = check_count(n, "n"), check_order(alpha)
     T = check_not_negative(distance, "distance").clamp_max(1.0)
     if order > 1:
         exponent = 1.0 if order == math.inf else 1 - 1 / order
-        return (torch.log1p(2 ** (1 - exponent) * n**exponent * T) / exponent).clamp_max(math.log(n))
+        return (torch.log1p(n**exponent * T) / exponent).clamp_max(math.log(n))
     T = T.clamp_max(1 - 1 / n)
     if n == 1:
         return 0.0 * T

@@ -78,7 +78,7 @@ def _cross(*, alignment=1.0, curvature=1.0, antisymmetric=1.0):
         off = C - np.diag(np.diag(C))
         D, r = 2 * (1 - np.diag(C)).sum(), np.linalg.norm((off + off.T) / 2)
         q = ((off - off.T) ** 2).sum() / 4
-        bound = r**2 + alignment * D + curvature * (2 * D * r + 0.75 * D**2) - antisymmetric * q
+        bound = r**2 + alignment * D + curvature * (2 * D * r + 0.5 * D**2) - antisymmetric * q
         return min(bound, n * (n - 1)) - overlap(some.gram(A), some.gram(B))
 
     return slack
@@ -164,12 +164,12 @@ STATEMENTS = [
     ),
     Statement(
         "Theorem 4.3.1",
-        "the larger of 1/lambda and B - 1 serves instead of their sum",
+        "half the larger of 2/lambda and 2 (B - 1) serves instead of their sum",
         weighted_views,
-        _contrastive(lambda n, w, L: 1 + 2 / n * max(1 / w, n - 1) * L),
+        _contrastive(lambda n, w, L: 1 + 1 / n * max(1 / w, n - 1) * L),
         {
-            "the smaller of the two": _contrastive(lambda n, w, L: 1 + 2 / n * min(1 / w, n - 1) * L),
-            "a quarter of it": _contrastive(lambda n, w, L: 1 + 0.5 / n * max(1 / w, n - 1) * L),
+            "the smaller of the two": _contrastive(lambda n, w, L: 1 + 1 / n * min(1 / w, n - 1) * L),
+            "a quarter of it": _contrastive(lambda n, w, L: 1 + 0.25 / n * max(1 / w, n - 1) * L),
         },
     ),
     Statement(
