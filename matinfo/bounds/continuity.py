@@ -37,7 +37,7 @@ def entropy_continuity_bound(distance: Any, n: int, *, alpha: float = 1.0) -> An
         Attained for every T and n up to alpha = 1 and at alpha = inf; in between attained in the limit of large
         ``n^(1-1/alpha) T``, and of the right order where that is small. In terms of the Frobenius norm
         ``T <= sqrt(n)/2 |K1/tr K1 - K2/tr K2|_F``. At alpha = 0 no perturbation is harmless. A closed form, O(1) an
-        element. The gradient in a tensor T is exact for T > 0, to second order; at T = 0 it is infinite up to alpha = 1.
+        element. The gradient in a tensor T is exact for T > 0, to second order; infinite at T = 0 up to alpha = 1.
 
     References:
         Audenaert (2007), A sharp continuity estimate for the von Neumann entropy (alpha <= 1).
