@@ -17,7 +17,7 @@ import torch
 
 import matinfo
 from matinfo import Gram
-from matinfo.cli import main
+from matinfo.cli import load, main
 from matinfo.operands import normalize_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,9 +132,7 @@ def test_report_of_two_files_of_one_width_compares_second_moments(tmp_path, caps
     quantities = report(capsys, *files)["pair"]["quantities"]
     M1, M2 = (Z.mT @ Z / len(Z) for Z in map(rows_of, data))
     by_call = {q["call"]: q for q in quantities}
-    forward, backward = (
-        by_call[f"matrix_kl({a}/tr {a}, {b}/tr {b})"]["value"] for a, b in (("M1", "M2"), ("M2", "M1"))
-    )
+    forward, backward = (by_call[f"matrix_kl({a}, {b})"]["value"] for a, b in (("M1", "M2"), ("M2", "M1")))
     assert forward == pytest.approx(float(matinfo.matrix_kl(M1, M2)), rel=1e-9)
     assert backward == pytest.approx(float(matinfo.matrix_kl(M2, M1)), rel=1e-9)
     assert by_call["matrix_js(M1, M2)"]["value"] == pytest.approx(float(matinfo.matrix_js(M1, M2)), rel=1e-9)
@@ -165,10 +163,10 @@ def test_report_of_two_matrices_has_the_numbers_of_the_library(tmp_path, capsys)
 def test_report_infinite_divergence_is_null_with_a_reason_and_inf_in_text(tmp_path, capsys):
     files = [save(tmp_path, "full.npy", np.eye(3)), save(tmp_path, "part.npy", np.eye(3)[:2])]
     values = {q["call"]: q for q in report(capsys, *files)["pair"]["quantities"]}
-    forward = values["matrix_kl(M1/tr M1, M2/tr M2)"]
+    forward = values["matrix_kl(M1, M2)"]
     assert forward["value"] is None
     assert forward["reason"].startswith("infinite")
-    assert values["matrix_kl(M2/tr M2, M1/tr M1)"]["value"] == pytest.approx(math.log(1.5))
+    assert values["matrix_kl(M2, M1)"]["value"] == pytest.approx(math.log(1.5))
     assert main(["report", *files]) == 0
     assert re.search(r"KL divergence, 1 from 2 +inf", capsys.readouterr().out)
 
@@ -201,14 +199,159 @@ def test_report_of_equal_rows_has_no_centred_spectrum(tmp_path, capsys, columns,
     assert "positive trace, got 0" in capsys.readouterr().err
 
 
-def test_report_of_more_memory_than_allowed_gives_a_reason(tmp_path, capsys):
-    files = [save(tmp_path, f"{i}.npy", features(200, 20, seed=i)) for i in range(2)]
-    content = report(
-        capsys, *files, "--memory", "0.0001"
-    )  # 105 kB: holds 20 x 20, not 200 x 200 or 400 x 400
-    reasons = {q["name"]: q.get("reason", "") for q in content["pair"]["quantities"]}
-    assert "--memory" in reasons["mutual_information"]
-    assert reasons["matrix_js"] == ""
+def test_report_of_more_memory_than_allowed_is_of_a_sample_and_says_so(tmp_path, capsys):
+    data = [features(200, 20, seed=i) for i in range(2)]
+    files = [save(tmp_path, f"{i}.npy", Z) for i, Z in enumerate(data)]
+    small = report(capsys, *files, "--memory", "0.0001")  # 105 kB: holds 20 x 20, not four times 200 x 200
+    rows = small["pair"]["rows"]
+    assert 50 < rows < 60
+    assert [a["rows"] for a in small["arrays"]] == [200, 200]
+    assert any(f"the same {rows} rows of both files, drawn at random" in note for note in small["notes"])
+    assert (
+        small["pair"]["quantities"]
+        == report(capsys, *files, "--rows", str(rows))["pair"]["quantities"][:8]
+        + (small["pair"]["quantities"][8:])
+    )
+    wide = report(capsys, save(tmp_path, "wide.npy", features(30, 5000)), "--memory", "0.0005")
+    assert 10 < wide["arrays"][0]["rows"] < 14
+    assert wide["arrays"][0]["rows_in_file"] == 30
+    assert "drawn at random (--rows, --seed)" in wide["notes"][0]
+
+
+@pytest.mark.parametrize("batch", ["3", "1000"])
+def test_report_rows_draws_the_same_rows_whatever_the_batches_and_others_with_another_seed(
+    tmp_path, capsys, batch
+):
+    first, second = features(90, 3), features(90, 40, seed=1)
+    files = [save(tmp_path, "1.npy", first), save(tmp_path, "2.npy", second)]
+    Z1, Z2 = load(*files, rows=20, seed=5)
+    chosen = [np.flatnonzero((rows_of(first).numpy() == z).all(1)).item() for z in Z1]
+    assert chosen == sorted(set(chosen))
+    np.testing.assert_array_equal(Z2, rows_of(second)[chosen])
+    found = report(capsys, *files, "--rows", "20", "--seed", "5", "--batch-rows", batch)
+    information = numbers(found["pair"]["quantities"])["mutual_information", 1]
+    assert information == pytest.approx(float(matinfo.mutual_information(Gram(Z1), Gram(Z2))), abs=1e-12)
+    assert not np.array_equal(load(files[0], rows=20, seed=6), Z1)
+
+
+def test_report_information_stands_beside_its_chance_level(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(60, 3))
+    data = {"same": first + 0.1 * rng.normal(size=(60, 3)), "other": rng.normal(size=(60, 3))}
+    files = {name: save(tmp_path, f"{name}.npy", Z) for name, Z in {"first": first, **data}.items()}
+    found = {}
+    for name in data:
+        quantities = report(capsys, files["first"], files[name], "--alpha", "1,2")["pair"]["quantities"]
+        found[name] = [q for q in quantities if q["name"] == "mutual_information"]
+    for same, other in zip(found["same"], found["other"], strict=True):
+        assert same["chance"]["permutations"] == 99
+        assert same["chance"]["p_value"] == 0.01
+        assert same["value"] > same["chance"]["mean"] + 10 * same["chance"]["std"]
+        assert other["chance"]["p_value"] > 0.05
+        assert abs(other["value"] - other["chance"]["mean"]) < 4 * other["chance"]["std"]
+    assert main(["report", files["first"], files["other"], "--permutations", "9"]) == 0
+    assert re.search(
+        r"mutual information, order 1 .* by chance .* ± .*, p = .* of 9 permutations", capsys.readouterr().out
+    )
+
+
+SETTINGS = [
+    [],
+    ["--no-normalize", "--mu", "0.3"],
+    ["--center", "--base", "2"],
+    ["--rows", "31", "--seed", "2", "--alpha", "0,0.333333333333,inf"],
+    ["--nan", "skip"],
+    ["--kind", "matrix", "--mu", "2"],
+]
+
+
+@pytest.mark.parametrize("flags", SETTINGS, ids=" ".join)
+@pytest.mark.parametrize("shapes", [((50, 6), (50, 6)), ((50, 90), (50, 4))], ids=str)
+def test_report_calls_run_and_give_the_numbers(tmp_path, capsys, flags, shapes):
+    data = [features(*shape, seed=i) for i, shape in enumerate(shapes)]
+    if "matrix" in flags:
+        data = [Z @ Z.T for Z in data]
+    if "skip" in flags:
+        data[0][3, 1] = math.nan
+    files = [save(tmp_path, f"{i}.npy", Z) for i, Z in enumerate(data)]
+    content = report(capsys, *files, *flags)
+    checked = 0
+    for part in [*content["arrays"], content["pair"]]:
+        names = {}
+        exec("\n".join(part["setup"]), names)
+        for quantity in part["quantities"]:
+            if quantity["value"] is not None:
+                again = float(eval(quantity["call"], names))
+                assert quantity["value"] == pytest.approx(again, rel=1e-7, abs=1e-9), quantity["call"]
+                checked += 1
+    assert checked >= 12
+
+
+def test_report_of_what_cannot_be_compared_is_one_line(tmp_path, capsys):
+    files = [save(tmp_path, "1.npy", features(30, 3)), save(tmp_path, "2.npy", features(40, 5))]
+    assert main(["report", *files]) == 0
+    out = capsys.readouterr().out
+    assert out.count("needs the same samples in both files, got 30 and 40 rows") == 1
+    assert re.search(r"mutual information, joint entropy +-  needs", out)
+
+
+def test_report_says_in_words_what_each_number_is(tmp_path, capsys):
+    assert main(["report", save(tmp_path, "a.npy", features())]) == 0
+    out = capsys.readouterr().out
+    for term in (
+        "entropy",
+        "effective rank",
+        "Vendi score",
+        "RankMe",
+        "participation ratio",
+        "total coding rate",
+    ):
+        assert f"\n{term}: " in out
+    assert "rows of Z divided by their length, not centred" in out
+    assert "mutual information" not in out
+
+
+def test_report_leaves_out_one_bad_array_among_many(tmp_path, capsys):
+    bad = features()
+    bad[2, 3] = math.inf
+    np.savez(tmp_path / "a.npz", good=features(), bad=bad, zero=np.zeros((5, 3)), other=features(seed=1))
+    content = report(capsys, str(tmp_path / "a.npz"))
+    assert [a["key"] for a in content["arrays"]] == ["good", "other"]
+    assert [note.split(":")[2] for note in content["notes"]] == ["bad", "zero"]
+    assert main(["report", str(tmp_path / "a.npz"), "--key", "bad"]) == 2
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_report_never_writes_onto_an_input(tmp_path, capsys, link):
+    file = tmp_path / "a.npy"
+    np.save(file, features())
+    before = file.read_bytes()
+    for option, name in (("--json", "out.json"), ("--html", "out.html"), ("--plot", "out.png")):
+        getattr(tmp_path / name, link)(file)
+        assert main(["report", str(file), option, str(tmp_path / name)]) == 2
+        assert "is the input" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_report_outputs_replace_what_a_link_leads_to_and_leave_nothing_beside(tmp_path, capsys):
+    (tmp_path / "site").mkdir()
+    old, out = tmp_path / "site" / "old.json", tmp_path / "out.json"
+    old.write_text("{}", encoding="utf-8")
+    out.symlink_to(old)
+    assert main(["report", save(tmp_path, "a.npy", features()), "--json", str(out)]) == 0
+    assert out.is_symlink()
+    assert json.loads(old.read_text(encoding="utf-8"))["schema"] == "matinfo-report"
+    assert [path.name for path in (tmp_path / "site").iterdir()] == ["old.json"]
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 1] * 25, list(range(50)), list(range(49, -1, -1))], ids=["label", "range", "down"]
+)
+def test_report_warns_of_a_column_that_looks_like_an_index_or_a_label(tmp_path, capsys, labels):
+    Z = np.column_stack([features(), labels])
+    (note,) = report(capsys, save(tmp_path, "a.npy", Z))["notes"]
+    assert "column 6 holds whole numbers, others hold fractions" in note
+    assert report(capsys, save(tmp_path, "b.npy", np.round(Z)))["notes"] == []
 
 
 def test_report_nan_skip_leaves_out_samples_of_both_files(tmp_path, capsys):
@@ -263,7 +406,7 @@ def test_report_of_layers_is_a_table_with_a_row_each(tmp_path, capsys):
     np.savez(tmp_path / "layers.npz", block1=features(), block2=features(columns=3), labels=np.arange(50))
     assert main(["report", str(tmp_path / "layers.npz"), "--alpha", "1"]) == 0
     captured = capsys.readouterr()
-    heading, first, second = captured.out.splitlines()[2:]
+    heading, first, second, *_ = captured.out.splitlines()[2:]
     assert heading.split()[:3] == ["array", "rows", "columns"]
     assert first.split()[:4] == [
         "block1",
@@ -283,7 +426,7 @@ def test_report_of_three_files_is_a_table_and_two_of_one_name_show_their_folders
         save(tmp_path, "b.npy", features()),
     ]
     assert main(["report", *files]) == 0
-    lines = capsys.readouterr().out.splitlines()[3:]
+    lines = capsys.readouterr().out.splitlines()[3:6]
     assert [line.split()[0] for line in lines] == files
 
 
@@ -296,7 +439,7 @@ def test_report_json_file_equals_standard_output_and_text_stays(tmp_path, capsys
     assert main(["report", file, "--json", str(out)]) == 0
     assert capsys.readouterr().out.startswith("a.npy: 50 rows")
     assert json.loads(out.read_text(encoding="utf-8")) == content
-    assert (content["schema"], content["schema_version"]) == ("matinfo-report", 1)
+    assert (content["schema"], content["schema_version"]) == ("matinfo-report", 2)
     assert content["matinfo"] == matinfo.__version__
     assert content["settings"]["alphas"] == [0.5, 1, 2, "inf"]
     assert content["pair"] is None
@@ -356,7 +499,8 @@ def test_report_html_of_a_pair_holds_the_numbers_of_the_text(tmp_path, capsys):
     files = [save(tmp_path, f"{i}.npy", features(seed=i, columns=3)) for i in range(2)]
     out = tmp_path / "out.html"
     assert main(["report", *files, "--html", str(out)]) == 0
-    lines = [line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    text, _, _ = capsys.readouterr().out.partition("\nentropy: ")
+    lines = [line.rsplit("  ", 1) for line in text.splitlines() if line.startswith("  ")]
     texts = Page(out.read_text(encoding="utf-8")).texts
     shown = [value.split()[0] for title, value in lines if "eigenvalues" not in title]
     assert len(shown) > 20

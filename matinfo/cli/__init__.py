@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from matinfo.cli.arguments import Options, parse
 from matinfo.cli.errors import InputError
-from matinfo.cli.report import make_report
-from matinfo.cli.write import write_report
+from matinfo.cli.report import load, make_report
+from matinfo.cli.write import check_outputs, write_report
 
-__all__ = ["main"]
+__all__ = ["load", "main"]
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(options: Options) -> int:
+    check_outputs(options)
     write_report(make_report(options), options)
     sys.stdout.flush()
     return 0

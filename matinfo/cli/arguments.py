@@ -40,6 +40,9 @@ class Options:
     normalize: bool = True
     center: bool = False
     base: float | None = None
+    rows: int | None = None
+    seed: int = 0
+    permutations: int | None = None
     batch_rows: int | None = None
     nan: str = "error"
     memory: float = 2.0 * 2**30
@@ -79,6 +82,9 @@ def parse(argv: Sequence[str] | None) -> Options | int:
         normalize=given.normalize,
         center=given.center,
         base=given.base,
+        rows=given.rows,
+        seed=given.seed,
+        permutations=given.permutations,
         batch_rows=given.batch_rows,
         nan=given.nan,
         memory=given.memory * 2**30,
@@ -111,8 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         help="which array of a file of several; once for all files, or once for each",
     )  # fmt: skip
     what.add_argument(
-        "--drop", action="append", default=[], metavar="COLUMN",
-        help="leave out this column of a .csv, .tsv or .parquet file; may be repeated",
+        "--drop", action="append", default=[], metavar="A,B,...",
+        help="leave out these columns of a table; may be repeated",
     )  # fmt: skip
     what.add_argument(
         "--nan", choices=("error", "skip"), default="error",
@@ -132,9 +138,20 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--base", type=_base, metavar="B", help="base of the logarithm: 2 for bits (default: nats)"
     )
+    how.add_argument(
+        "--rows", type=_whole(1), metavar="N",
+        help="draw this many rows at random, the same of all files (default: all that --memory allows)",
+    )  # fmt: skip
+    how.add_argument(
+        "--seed", type=_whole(0), default=0, metavar="S", help="of --rows and of the chance level (0)"
+    )
+    how.add_argument(
+        "--permutations", type=_whole(0), metavar="P",
+        help="random pairings for the chance level of information (default: 19 to 99, by cost; 0: none)",
+    )  # fmt: skip
     run = report.add_argument_group("running")
     run.add_argument(
-        "--batch-rows", type=_count, metavar="N", help="rows in memory at a time (default: by width)"
+        "--batch-rows", type=_whole(1), metavar="N", help="rows in memory at a time (default: by width)"
     )
     run.add_argument(
         "--memory", type=_positive("memory"), default=2.0, metavar="GIB",
@@ -204,7 +221,10 @@ def _base(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text!r}")
-    return int(text)
+def _whole(least: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number >= {least}, got {text!r}")
+        return int(text)
+
+    return convert

@@ -13,8 +13,11 @@ from matinfo.cli.as_text import (
     describe_pair,
     describe_shape,
     describe_spectrum,
+    grouped,
     number,
+    shown,
     table_rows,
+    terms,
 )
 from matinfo.cli.errors import printable
 from matinfo.cli.picture import picture_bytes
@@ -36,6 +39,7 @@ th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.9rem 0.25rem 0
 td.number, th.number { font-variant-numeric: tabular-nums; text-align: right; }
 code { font-family: ui-monospace, monospace; font-size: 0.875em; }
 img { height: auto; max-width: 100%; }
+dt { font-weight: 600; } dd { color: var(--muted); margin: 0 0 0.5rem 1.2rem; }
 footer { border-top: 1px solid var(--line); font-size: 0.875rem; margin-top: 2rem; }
 """
 
@@ -63,9 +67,13 @@ def html_page(report: Report, options: Options) -> str:
     if report.pair is not None:
         parts += [
             f"<h2>1: {escape(names[0])}, 2: {escape(names[1])}</h2>",
-            f'<p class="what">{escape(describe_pair(options))}</p>',
-            _values(report.pair, []),
+            f'<p class="what">{escape(describe_pair(report, options))}</p>',
+            _values(report.pair.values, []),
         ]
+    words = "".join(
+        f"<dt>{escape(term)}</dt><dd>{escape(what)}.</dd>" for term, what in terms(report).items()
+    )
+    parts.append(f"<h2>Terms</h2><dl>{words}</dl>")
     if report.notes:
         notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
         parts.append(f"<h2>Notes</h2><ul>{notes}</ul>")
@@ -74,8 +82,8 @@ def html_page(report: Report, options: Options) -> str:
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n"
-        f"<footer>matinfo {escape(matinfo.__version__)}. Where a call has a <code>Z</code>, these are the rows; "
-        "<code>K</code> is the matrix over samples.</footer>\n</body>\n</html>\n"
+        f"<footer>matinfo {escape(matinfo.__version__)}. The report in JSON (--json) holds the lines of Python after "
+        "which the calls give the numbers.</footer>\n</body>\n</html>\n"
     )
 
 
@@ -91,15 +99,16 @@ def _picture(report: Report, options: Options) -> str:
 
 
 def _values(values: list[Value], more: list[tuple[str, str]]) -> str:
-    rows = [
-        f'<tr><td>{escape(v.title)}</td><td class="number">{escape(number(v))}</td>'
-        f"<td>{escape(v.unit if v.value is not None else v.reason)}</td>"
-        f'<td class="call"><code>{escape(v.call)}</code></td></tr>'
-        for v in values
-    ]
-    rows += [
-        f'<tr><td>{escape(title)}</td><td colspan="3">{escape(shown)}</td></tr>' for title, shown in more
-    ]
+    def row(title: str, value: Value) -> str:
+        _, _, rest = shown(value).partition(" ")
+        call = "" if title != value.title else f"<code>{escape(value.call)}</code>"
+        return (
+            f'<tr><td>{escape(title)}</td><td class="number">{escape(number(value))}</td>'
+            f'<td>{escape(rest)}</td><td class="call">{call}</td></tr>'
+        )
+
+    rows = [row(title, value) for title, value in grouped(values)]
+    rows += [f'<tr><td>{escape(title)}</td><td colspan="3">{escape(text)}</td></tr>' for title, text in more]
     head = '<tr><th>quantity</th><th class="number">value</th><th>unit</th><th>call</th></tr>'
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import matinfo
 from matinfo.cli.arguments import Options
-from matinfo.cli.as_text import describe, describe_pair
-from matinfo.cli.report import ArrayReport, Report
+from matinfo.cli.as_text import describe, describe_pair, terms
+from matinfo.cli.report import ArrayReport, Report, setup_of, setup_of_pair
 from matinfo.cli.value import Value, order_name
 
-SCHEMA, VERSION = "matinfo-report", 1
+SCHEMA, VERSION = "matinfo-report", 2
 """The version changes when a reader of the old one would go wrong."""
 
 
@@ -24,8 +24,10 @@ def json_text(report: Report, options: Options) -> str:
         pair = {
             "first": first,
             "second": second,
-            "operands": describe_pair(options),
-            "quantities": _values(report.pair),
+            "operands": describe_pair(report, options),
+            "rows": report.pair.rows,
+            "setup": setup_of_pair(report, options),
+            "quantities": _values(report.pair.values),
         }
     content = {
         "schema": SCHEMA,
@@ -34,6 +36,7 @@ def json_text(report: Report, options: Options) -> str:
         "settings": _settings(options),
         "arrays": [_array(array) for array in report.arrays],
         "pair": pair,
+        "terms": terms(report),
         "notes": report.notes,
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -51,6 +54,8 @@ def _settings(options: Options) -> dict[str, Any]:
         "base": options.base,
         "nan": options.nan,
         "drop": list(options.drop),
+        "rows": options.rows,
+        "seed": options.seed,
     }
 
 
@@ -62,10 +67,12 @@ def _array(array: ArrayReport) -> dict[str, Any]:
         "key": m.source.key,
         "rows": m.rows,
         "skipped_rows": m.skipped,
+        "rows_in_file": m.total,
         "columns": m.source.columns,
         "dtype": m.source.dtype,
+        "setup": setup_of(m),
         "quantities": _values(array.values),
-        "eigenvalues": [_finite(value) for value in m.spectrum.eigenvalues.tolist()],
+        "eigenvalues": [_finite(value) for value in m.S.eigenvalues.tolist()],
     }
 
 
@@ -77,6 +84,7 @@ def _values(values: list[Value]) -> list[dict[str, Any]]:
             "value": _finite(v.value),
             "unit": v.unit,
             "call": v.call,
+            **({} if v.chance is None else {"chance": vars(v.chance)}),
             **({"reason": v.reason} if v.reason else {}),
         }
         for v in values

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import printable
 from matinfo.cli.report import ArrayReport, Report
-from matinfo.cli.value import Value
+from matinfo.cli.value import Value, terms_of
 
 _FIRST = 5
 
@@ -22,9 +24,19 @@ def text(report: Report, options: Options) -> str:
     else:
         parts = [_lines(a, name, options) for a, name in zip(report.arrays, names, strict=True)]
     if report.pair is not None:
-        lines = "\n".join(_value_lines(report.pair))
-        parts.append(f"1: {names[0]}  2: {names[1]}\n{describe_pair(options)}\n{lines}")
+        lines = "\n".join(_value_lines(report.pair.values))
+        parts.append(f"1: {names[0]}  2: {names[1]}\n{describe_pair(report, options)}\n{lines}")
+    words = [
+        textwrap.fill(f"{term}: {words}.", 110, subsequent_indent="  ")
+        for term, words in terms(report).items()
+    ]
+    parts.append("\n".join(words))
     return "\n\n".join(parts) + "\n"
+
+
+def terms(report: Report) -> dict[str, str]:
+    """What the numbers of a report mean."""
+    return terms_of([*report.arrays[0].values, *(report.pair.values if report.pair else [])])
 
 
 def array_names(report: Report) -> list[str]:
@@ -41,28 +53,32 @@ def describe(options: Options) -> str:
     """What K is."""
     if options.kind == "matrix":
         return "K is the matrix in the file"
-    steps = ["divided by their length"] * options.normalize + ["less their mean"] * options.center
-    return f"K = Z Z^T, rows of Z {', '.join(steps) or 'as they are'}"
+    steps = "divided by their length" if options.normalize else "as they are"
+    return f"K = Z Z^T, rows of Z {steps}, {'less their mean' if options.center else 'not centred'}"
 
 
-def describe_pair(options: Options) -> str:
+def describe_pair(report: Report, options: Options) -> str:
     """What the operands of the pair are."""
+    rows = report.pair.rows if report.pair else None
+    sample = "" if rows is None else f" of {rows} rows, the same of both"
     if options.kind == "matrix":
-        return "K1, K2 are the matrices in the files"
-    return "K1, K2 are over samples (Z Z^T), M1, M2 over columns (Z^T Z)"
+        return f"K1, K2 are the matrices in the files{sample and f', information {sample}'}"
+    return f"K1, K2 are over samples (Z Z^T){sample}; M1, M2 over columns (Z^T Z), of trace 1"
 
 
 def describe_shape(array: ArrayReport) -> str:
     """Rows and columns that were read."""
     m = array.measured
     left_out = f" ({m.skipped} more left out)" if m.skipped else ""
+    if m.rows + m.skipped < m.total:
+        left_out += f" drawn from {m.total}"
     rows, columns = f"row{'s' * (m.rows != 1)}", f"column{'s' * (m.source.columns != 1)}"
     return f"{m.rows} {rows}{left_out}, {m.source.columns} {columns}, {m.source.dtype}"
 
 
 def describe_spectrum(array: ArrayReport) -> list[tuple[str, str]]:
     """The largest eigenvalues, and how many hold most of the trace."""
-    shares = np.asarray(array.measured.spectrum.probabilities)
+    shares = np.asarray(array.measured.S.probabilities)
     largest = " ".join(f"{share:.4g}" for share in shares[:_FIRST])
     total = np.cumsum(shares)
     counts = [int(np.searchsorted(total, part * (1 - 1e-12))) + 1 for part in (0.9, 0.99)]
@@ -84,14 +100,35 @@ def _lines(array: ArrayReport, name: str, options: Options) -> str:
     return "\n".join([*head, *_value_lines(array.values, describe_spectrum(array))])
 
 
+def shown(value: Value) -> str:
+    """A number with its unit and chance level, or the reason why there is none."""
+    if value.value is None:
+        return f"{number(value)}  {value.reason}"
+    text = f"{number(value)} {value.unit}"
+    if value.chance is None:
+        return text
+    c = value.chance
+    return (
+        f"{text}; by chance {c.mean:.4g} ± {c.std:.2g}, p = {c.p_value:.2g} of {c.permutations} permutations"
+    )
+
+
+def grouped(values: Sequence[Value]) -> list[tuple[str, Value]]:
+    """Titles and values; those that there are not for one and the same reason as one."""
+    result: dict[tuple[str, str], tuple[list[str], Value]] = {}
+    for value in values:
+        refused = value.value is None and not value.reason.startswith("infinite")
+        title = value.title.partition(",")[0] if refused else value.title
+        titles, _ = result.setdefault(("", value.reason) if refused else (title, ""), ([], value))
+        if title not in titles:
+            titles.append(title)
+    return [(", ".join(titles), value) for titles, value in result.values()]
+
+
 def _value_lines(values: list[Value], more: list[tuple[str, str]] | None = None) -> list[str]:
-    rows = [
-        (v.title, f"{number(v)} {v.unit}" if v.value is not None else f"{number(v)}  {v.reason}")
-        for v in values
-    ]
-    rows += more or []
+    rows = [(title, shown(value)) for title, value in grouped(values)] + (more or [])
     width = max(len(title) for title, _ in rows)
-    return [f"  {title.ljust(width)}  {shown}" for title, shown in rows]
+    return [f"  {title.ljust(width)}  {text}" for title, text in rows]
 
 
 def table_rows(report: Report, names: list[str]) -> list[list[str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """A file or an argument cannot be used; the message names it and says what to do."""
 
     def __init__(self, message: str) -> None:

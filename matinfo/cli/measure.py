@@ -1,102 +1,144 @@
-"""One pass over the rows of an array, and the operand that they leave."""
+"""One pass over the rows of an array, and the spectrum that they leave."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo._streams import constant_column
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about
-from matinfo.cli.progress import batches
+from matinfo.cli.progress import batches, say
 from matinfo.cli.source import Source, check_shape
-from matinfo.coding_rate import matrix_tcr, tcr
-from matinfo.operands import Gram, Operand, normalize_rows
-from matinfo.plot.operands import spectrum_of
-from matinfo.rank import rankme
-from matinfo.spectrum import Spectrum
+from matinfo.operands import Gram, Operand
+from matinfo.spectrum import Spectrum, prepared_rows, spectrum
 from matinfo.streaming import CovarianceAccumulator
 
-Moment = Callable[[], "Tensor | str"]
+SLOW_ORDER = 3000
+"""Order of a matrix whose decomposition takes some ten seconds: worth a word to whoever waits."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An array that has been read: its operand K, what K does not tell, and the spectrum of K."""
+    """An array that has been read."""
 
     source: Source
+    options: Options
+    """Those that it was read with: above the memory limit they ask for a sample of the rows."""
     K: Operand
+    S: Spectrum
+    Z: Tensor | None
+    """The rows, where all of them are in memory."""
     rows: int
     skipped: int
-    spectrum: Spectrum
-    coding_rate: float
-    rankme: float | None
-    moment: Moment
+    total: int
+    """Rows of the file, drawn or not."""
+    moment: Callable[[], Tensor | str]
     """The second moment ``(d, d)`` of the rows, or why there is none."""
     notes: list[str] = field(default_factory=list)
 
 
+class _TooLarge(Exception):
+    """The array needs more memory than is allowed; ``rows`` of it would fit."""
+
+    def __init__(self, rows: int, size: float) -> None:
+        self.rows, self.size = rows, size
+
+
 def measure(source: Source, options: Options) -> Measured:
-    """Read an array as what ``--kind`` says it is."""
+    """Read an array as what ``--kind`` says it is; a sample of its rows where memory does not allow for all."""
+    read = _matrix if options.kind == "matrix" else _features
     with about(source.path):
-        return _matrix(source, options) if options.kind == "matrix" else _features(source, options)
+        try:
+            return read(source, options)
+        except _TooLarge as error:
+            fits = error.rows
+            limit = f"{error.size / 2**30:.1f} GiB, more than --memory {options.memory / 2**30:g}"
+        if options.rows is not None or fits < 2:
+            raise InputError(
+                f"{source.path}: needs {limit}. Project the features to fewer columns, or raise --memory."
+            )
+        measured = read(source, replace(options, rows=fits))
+        drawn = f"{measured.rows} of them were drawn at random (--rows, --seed)"
+        measured.notes.append(f"{source.name}: all rows would take {limit}: {drawn}.")
+        return measured
 
 
 def _matrix(source: Source, options: Options) -> Measured:
     if source.rows is not None:
         check_shape(source.path, (source.rows, source.columns), matrix=True)
-    _check_memory(source, source.columns, source.columns, options)
-    K = torch.from_numpy(load(source, options))
-    check_shape(source.path, tuple(K.shape), matrix=True)
-    S = spectrum_of(K, "renyi_entropy")
-    rate = float(matrix_tcr(K, options.mu))
-    return Measured(source, K, len(K), 0, S, rate, None, lambda: "is a matrix over samples")
+    K = matrix(source, options)
+    if len(K) > SLOW_ORDER:
+        say(f"decomposing a matrix of order {len(K)}", options)
+    return Measured(
+        source, options, K, spectrum(K), None, len(K), 0, source.columns, lambda: "is a matrix over samples"
+    )
+
+
+def matrix(source: Source, options: Options) -> Tensor:
+    """A matrix over samples, or its part over a sample of them."""
+    order = source.columns
+    count = min(order, options.rows or order)
+    if 8 * count**2 > options.memory:
+        raise _TooLarge(math.isqrt(int(options.memory / 8)), 8 * count**2)
+    chosen = _smallest(np.random.default_rng(options.seed).random(order), count)
+    parts, start = [], 0
+    for rows in Rows(source, options):
+        here = chosen[(chosen >= start) & (chosen < start + len(rows))]
+        parts.append(rows[np.ix_(here - start, chosen)])
+        start += len(rows)
+    check_shape(source.path, (start, order), matrix=True)
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def _features(source: Source, options: Options) -> Measured:
-    few = source.rows is not None and source.rows <= source.columns
-    measured = _in_memory(source, options) if few else _streamed(source, options)
-    if source.rows == source.columns and _looks_like_a_kernel(measured.source, options):
-        measured.notes.append(
-            f"{source.name} is square, symmetric and positive semi-definite: if it is a kernel or Gram matrix, use "
-            "--kind matrix."
-        )
-    return measured
-
-
-def _streamed(source: Source, options: Options) -> Measured:
-    _check_memory(source, source.columns, source.columns, options)
-    stream = CovarianceAccumulator(
-        source.columns, center=options.center, normalize=options.normalize, nan=options.nan
-    )
-    for rows in checked_rows(source, options):
+    width, count, head = source.columns, 0, []
+    read = Rows(source, options)
+    batches_left = iter(read)
+    for rows in batches_left:
+        head.append(rows)
+        count += len(rows)
+        if 8 * min(count, width) * width > options.memory:
+            raise _TooLarge(int(options.memory / 8 / width), 8 * min(source.rows or width, width) * width)
+        if count > width:
+            break
+    if not head:
+        raise InputError(f"{source.path}: expected rows of numbers, but there is none.")
+    notes = _odd_columns(source, head[0])
+    if count <= width:
+        return _in_memory(source, options, np.concatenate(head), read.total, notes)
+    stream = CovarianceAccumulator(width, center=options.center, normalize=options.normalize, nan=options.nan)
+    for rows in chain(head, batches_left):
         stream.update(torch.from_numpy(rows))
     _check_rows_left(source, stream.count, stream.skipped)
+    if width > SLOW_ORDER:
+        say(f"decomposing a matrix of order {width}", options)
     K = stream.gram()
     return Measured(
         source,
+        options,
         K,
+        spectrum(K),
+        None,
         stream.count,
         stream.skipped,
-        spectrum_of(K, ""),
-        float(stream.tcr(options.mu)),
-        float(stream.rankme()),
+        read.total,
         stream.second_moment,
+        notes,
     )
 
 
-def _in_memory(source: Source, options: Options) -> Measured:
-    assert source.rows is not None
-    _check_memory(source, source.rows, source.columns, options)
-    given = load(source, options)
+def _in_memory(source: Source, options: Options, given: np.ndarray, total: int, notes: list[str]) -> Measured:
     good = np.isfinite(given).all(1)
     _check_rows_left(source, int(good.sum()), int((~good).sum()))
-    Z = prepared(given[good], options)
-    K = Gram(Z)
+    Z = prepared_rows(torch.from_numpy(given[good]), options.center, options.normalize)
+    if len(Z) > SLOW_ORDER:
+        say(f"decomposing a matrix of order {len(Z)}", options)
 
     def moment() -> Tensor | str:
         size = 8 * source.columns**2
@@ -104,59 +146,60 @@ def _in_memory(source: Source, options: Options) -> Measured:
             return f"its {source.columns} columns need a matrix of {size / 2**30:.1f} GiB, more than --memory"
         return Z.mT @ Z
 
-    S = spectrum_of(K, "")
-    return Measured(
-        source,
-        K,
-        len(Z),
-        int((~good).sum()),
-        S,
-        float(tcr(Z, options.mu)),
-        float(rankme(Z)),
-        moment,
-    )
+    if len(given) == source.columns and options.rows is None and _looks_like_a_kernel(given):
+        notes.append(
+            f"{source.name} is square, symmetric and positive semi-definite: if it is a kernel or Gram matrix, use "
+            "--kind matrix."
+        )
+    K = Gram(Z)
+    return Measured(source, options, K, spectrum(K), Z, len(Z), len(given) - len(Z), total, moment, notes)
 
 
-def load(source: Source, options: Options) -> np.ndarray:
-    """All rows in one array, not finite ones included where those are to be left out later."""
-    parts = list(checked_rows(source, options))
-    return np.concatenate(parts) if len(parts) != 1 else parts[0]
+class Rows:
+    """Batches of the rows of a source, or one of ``options.rows`` of them; and how many there are, once they are read.
+
+    Drawn are the rows with the smallest random numbers: one pass, whatever the number of rows, and the same rows of two
+    files of one length. A row that is not finite is an error that says where, unless such rows are to be skipped.
+    """
+
+    def __init__(self, source: Source, options: Options) -> None:
+        self.source, self.options, self.total = source, options, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        count = self.options.rows
+        if count is None:
+            yield from self._checked()
+            return
+        random = np.random.default_rng(self.options.seed)
+        keys, kept = np.empty(0), np.empty((0, self.source.columns))
+        for rows in self._checked():
+            drawn = random.random(len(rows))
+            new = drawn < (keys.max() if len(keys) == count else 1.0)
+            if new.any():
+                keys, kept = np.concatenate([keys, drawn[new]]), np.concatenate([kept, rows[new]])
+                chosen = _smallest(keys, count)
+                keys, kept = keys[chosen], kept[chosen]
+        if len(kept):
+            yield kept
+
+    def _checked(self) -> Iterator[np.ndarray]:
+        for batch in batches(self.source, self.options):
+            if self.options.nan == "error" and not np.isfinite(batch.rows).all():
+                bad = np.flatnonzero(~np.isfinite(batch.rows).all(1))
+                features = self.options.kind == "features"
+                remedy = "Use --nan skip to leave such rows out." if features else "Repair the matrix."
+                more = f" (and {len(bad) - 1} more soon after)" if len(bad) > 1 else ""
+                raise InputError(
+                    f"{self.source.path}: row {self.total + int(bad[0])}, counted from 0, holds NaN or infinity{more}. "
+                    f"{remedy}"
+                )
+            self.total += len(batch.rows)
+            yield batch.rows
 
 
-def prepared(rows: np.ndarray, options: Options) -> Tensor:
-    """Rows of unit length, then without their mean, as far as asked for."""
-    Z = torch.from_numpy(rows)
-    if options.normalize:
-        Z = normalize_rows(Z)
-    return _centered(Z) if options.center else Z
-
-
-def _centered(Z: Tensor) -> Tensor:
-    """Rows less their mean, columns that are constant up to round-off zero: as CovarianceAccumulator has them."""
-    mean = Z.mean(0)
-    mean = mean + (Z - mean).mean(0)  # what the first mean was rounded by
-    Z = Z - mean
-    roundoff = constant_column(len(Z), mean, torch.finfo(Z.dtype).eps)
-    return torch.where(Z.square().sum(0) <= roundoff, 0.0, Z)
-
-
-def checked_rows(source: Source, options: Options) -> Iterator[np.ndarray]:
-    """Batches of rows; one that is not finite is an error that says where, unless they are to be skipped."""
-    start = 0
-    for batch in batches(source, options):
-        if options.nan == "error" and not np.isfinite(batch.rows).all():
-            bad = np.flatnonzero(~np.isfinite(batch.rows).all(1))
-            remedy = (
-                "Use --nan skip to leave such rows out."
-                if options.kind == "features"
-                else "Repair the matrix."
-            )
-            more = f" (and {len(bad) - 1} more soon after)" if len(bad) > 1 else ""
-            raise InputError(
-                f"{source.path}: row {start + int(bad[0])}, counted from 0, holds NaN or infinity{more}. {remedy}"
-            )
-        start += len(batch.rows)
-        yield batch.rows
+def _smallest(keys: np.ndarray, count: int) -> np.ndarray:
+    """Where the smallest are, in their order in the file."""
+    return np.sort(np.argsort(keys, kind="stable")[:count])
 
 
 def _check_rows_left(source: Source, rows: int, skipped: int) -> None:
@@ -165,22 +208,25 @@ def _check_rows_left(source: Source, rows: int, skipped: int) -> None:
         raise InputError(f"{source.path}: expected rows of numbers, but {reason}.")
 
 
-def _check_memory(source: Source, rows: int, columns: int, options: Options) -> None:
-    size = 8 * rows * columns
-    if size > options.memory:
-        raise InputError(
-            f"{source.path}: needs an array of {rows} x {columns} in memory, {size / 2**30:.1f} GiB, more than "
-            f"--memory {options.memory / 2**30:g}. Project the features to fewer columns, or raise --memory."
-        )
+def _odd_columns(source: Source, rows: np.ndarray) -> list[str]:
+    """A note on columns of whole numbers beside ones with fractions: an index or a label may be among the features."""
+    some = rows[np.isfinite(rows).all(1)][:1000]
+    varies = (some != some[:1]).any(0)
+    whole = varies & (some % 1 == 0).all(0)
+    if len(some) < 8 or not 0 < whole.sum() <= 3 or whole.sum() * 2 > varies.sum():
+        return []
+    names = ", ".join(source.names[i] if source.names else str(i) for i in np.flatnonzero(whole))
+    remedy = f"leave it out with --drop {names}" if source.names else "leave it out before saving"
+    what = f"column {names} holds whole numbers, others hold fractions"
+    return [f"{source.name}: {what}. If it is an index or a label, {remedy}."]
 
 
-def _looks_like_a_kernel(source: Source, options: Options) -> bool:
-    Z = np.concatenate([batch.rows for batch in source.read(source.batch_rows(options.batch_rows))])
+def _looks_like_a_kernel(Z: np.ndarray) -> bool:
     scale = np.abs(Z).max()
     if not np.isfinite(scale) or np.abs(Z - Z.T).max() > 1e-6 * scale or (Z.diagonal() <= 0).any():
         return False
     try:
-        spectrum_of(Z, "")
+        spectrum(Z)
     except ValueError:
         return False
     return True

@@ -1,9 +1,10 @@
-"""What two files share, as far as it is defined for them."""
+"""What two files share, and what they would share by chance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,151 +13,166 @@ from torch import Tensor
 
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about
-from matinfo.cli.measure import Measured, checked_rows, load, prepared
-from matinfo.cli.value import Value, order_name
-from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
-from matinfo.entropy import joint_entropy
-from matinfo.information import mutual_information
-from matinfo.operands import Gram
-from matinfo.plot.profile import unit_name
-from matinfo.streaming import JointAccumulator
+from matinfo.cli.measure import Measured, Rows, matrix
+from matinfo.cli.progress import steps
+from matinfo.cli.source import Source
+from matinfo.cli.value import Chance, Value, value_of
+from matinfo.entropy import renyi_entropy
+from matinfo.operands import Gram, Operand
+from matinfo.spectrum import prepared_rows, spectrum
+
+MOST_ROWS = 2048
+"""Rows of a sample: the decomposition of a matrix over them takes about a second."""
+
+_MOST_FLOPS = 2e10
+"""Of one product and its decomposition, above which a sample is taken: the chance level takes dozens of them."""
+
+_FLOPS_OF_CHANCE = 2e11
+"""Of all permutations together: some twenty seconds. There are between 19 (p-values from 0.05 on) and 99 of them."""
 
 
-def pair_values(first: Measured, second: Measured, options: Options) -> list[Value]:
-    """Mutual information and joint entropy at each order, and the divergences."""
+@dataclass(frozen=True)
+class Pair:
+    """The numbers of two files."""
+
+    values: list[Value]
+    rows: int | None
+    """Rows that the informations are of, if a sample of all."""
+    notes: list[str] = field(default_factory=list)
+
+
+def measure_pair(first: Measured, second: Measured, options: Options) -> Pair:
+    """Mutual information and joint entropy at each order with their chance level, and the divergences."""
     with about(f"{first.source.path} and {second.source.path}"):
-        return [*_shared(first, second, options), *_divergences(first, second, options)]
-
-
-def _shared(first: Measured, second: Measured, options: Options) -> list[Value]:
-    Ks = _aligned(first, second, options)
-    unit, suffix = unit_name(options.base), "" if options.base is None else f", base={options.base:g}"
-    values = []
-    for function in (mutual_information, joint_entropy):
-        for alpha in options.alphas:
-            call = f"{function.__name__}(K1, K2, alpha={order_name(alpha)}{suffix})"
-            number, reason = (
-                (None, Ks) if isinstance(Ks, str) else _number(function(*Ks, alpha=alpha, base=options.base))
+        rows, reason = _rows_to_compare(first, second, options)
+        Ks: dict[str, Any] | str = reason
+        if not reason:
+            chosen = replace(options, rows=rows)
+            K1, K2 = operands([first.source, second.source], chosen)
+            Ks = {"K1": K1, "K2": K2}
+        informations = [
+            value_of("mutual_information", Ks, "K1, K2", options, alpha=a) for a in options.alphas
+        ]
+        if not isinstance(Ks, str) and options.permutations != 0:
+            informations = _with_chance(informations, Ks["K1"], Ks["K2"], options)
+        joint = [value_of("joint_entropy", Ks, "K1, K2", options, alpha=a) for a in options.alphas]
+        notes = []
+        if rows is not None and options.rows is None and not reason:
+            notes.append(
+                f"Information and joint entropy are of the same {rows} rows of both files, drawn at random (--rows, "
+                "--seed): all rows would take too long or too much memory. They rise with the number of rows."
             )
-            values.append(Value(function.__name__, number, unit, call, alpha, reason))
-    return values
+        if not options.normalize and options.kind == "features":
+            notes.append(
+                "Rows are not of one length (--no-normalize), so that mutual information may be negative."
+            )
+        return Pair([*informations, *joint, *_divergences(first, second, options)], rows, notes)
+
+
+def _rows_to_compare(first: Measured, second: Measured, options: Options) -> tuple[int | None, str]:
+    """How many rows of both to compare, None for all, or why they cannot be compared."""
+    totals = [m.total for m in (first, second)]
+    if totals[0] != totals[1]:
+        if options.kind == "matrix":
+            return None, f"needs matrices of one order, got {totals[0]} and {totals[1]}"
+        return None, f"needs the same samples in both files, got {totals[0]} and {totals[1]} rows"
+    if options.center:
+        return None, "needs rows of one length, which --center undoes"
+    asked = [m.options.rows for m in (first, second) if m.options.rows is not None]
+    n = min([*totals, *asked])
+    widths = [n if options.kind == "matrix" else m.source.columns for m in (first, second)]
+    if options.rows is None and (
+        _flops(n, *widths) > _MOST_FLOPS or 32 * n * max(min(n, math.prod(widths)), *widths) > options.memory
+    ):
+        fits = min(math.isqrt(int(options.memory / 32)), int(options.memory / 32 / max(widths)))
+        n = min(n, MOST_ROWS, n if options.kind == "matrix" else fits)
+    if n < 2:
+        return None, "needs more memory than --memory allows for even two rows"
+    return (n if asked or n < min(totals) else None), ""
+
+
+def _flops(n: int, d1: int, d2: int) -> float:
+    """To form a product of matrices over n samples on its smaller side, and to decompose it."""
+    m = min(n, d1 * d2)
+    return float(n * m**2 + m**3)
+
+
+def operands(sources: Sequence[Source], options: Options) -> list[Operand]:
+    """Matrices over the same samples of each source."""
+    if options.kind == "matrix":
+        return [matrix(source, options) for source in sources]
+    return [Gram(Z) for Z in aligned_rows(sources, options)]
+
+
+def aligned_rows(sources: Sequence[Source], options: Options) -> list[Tensor]:
+    """Rows of each source, prepared; those that are not finite in one of them are left out of all."""
+    given = [np.concatenate([*Rows(source, options), np.empty((0, source.columns))]) for source in sources]
+    good = np.logical_and.reduce([np.isfinite(rows).all(1) for rows in given])
+    if not good.any():
+        raise InputError(
+            f"{' and '.join(source.path for source in sources)}: no row is finite in all of them."
+        )
+    return [prepared_rows(torch.from_numpy(rows[good]), options.center, options.normalize) for rows in given]
+
+
+def _with_chance(values: list[Value], K1: Any, K2: Any, options: Options) -> list[Value]:
+    """The same with mean, spread and p-value under random pairings of the rows."""
+    alphas, n = options.alphas, K1.shape[-1]
+    widths = [K.width if isinstance(K, Gram) else n for K in (K1, K2)]
+    count = options.permutations or int(np.clip(_FLOPS_OF_CHANCE / _flops(n, *widths), 19, 99))
+    random = np.random.default_rng(options.seed)
+    alone = np.array([[float(renyi_entropy(S, a)) for a in alphas] for S in map(spectrum, (K1, K2))]).sum(0)
+    null = np.empty((count, len(alphas)))
+    for i in steps(count, "chance level", options):
+        S = spectrum(K1 * _permuted(K2, random.permutation(n)))
+        null[i] = (alone - [float(renyi_entropy(S, a)) for a in alphas]) / options.unit
+    return [
+        replace(
+            value,
+            chance=Chance(
+                float(column.mean()),
+                float(column.std(ddof=1)),
+                float((1 + (column >= value.value - 1e-12).sum()) / (count + 1)),
+                count,
+            ),
+        )
+        if value.value is not None
+        else value
+        for value, column in zip(values, null.T, strict=True)
+    ]
+
+
+def _permuted(K: Any, order: np.ndarray) -> Any:
+    return Gram(K.terms[0][0][order]) if isinstance(K, Gram) else K[order][:, order]
 
 
 def _divergences(first: Measured, second: Measured, options: Options) -> list[Value]:
-    unit = unit_name(options.base)
-    divided = "" if options.base is None else f" / log({options.base:g})"
-    operands = _comparable(first, second, options)
-    values = []
     names = [m.source.name for m in (first, second)]
     if names[0] == names[1]:
         names = [m.source.path for m in (first, second)]
-    for call, function in _calls(options).items():
-        if isinstance(operands, str):
-            number, reason = None, operands
-        else:
-            more, fewer = names if "1" in call.split(",")[0] else names[::-1]
-            number, reason = _number(
-                function(*operands) / options.unit, f"{more} has directions that {fewer} lacks"
-            )
-        values.append(Value(call.split("(")[0], number, unit, call + divided, reason=reason))
-    number, _ = _number(spectrum_js(first.K, second.K) / options.unit)
-    return [*values, Value("spectrum_js", number, unit, f"spectrum_js(K1, K2){divided}")]
+    both = "K1, K2" if options.kind == "matrix" else "M1, M2"
+    comparable = _comparable(first, second, options)
+    values = []
+    for order in (both, ", ".join(both.split(", ")[::-1])):
+        more, fewer = names if order == both else names[::-1]
+        values.append(
+            value_of("matrix_kl", comparable, order, options, f"{more} has directions that {fewer} lacks")
+        )
+    values.append(value_of("matrix_js", comparable, both, options))
+    Ks = {"K1": first.K, "K2": second.K, "Gram(Z1)": first.K, "Gram(Z2)": second.K}
+    whole = "K1, K2" if options.kind == "matrix" else "Gram(Z1), Gram(Z2)"
+    return [*values, value_of("spectrum_js", Ks, whole, options)]
 
 
-def _calls(options: Options) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """The divergence of matrices as given, and of features by second moments: of unit trace, where that matters."""
+def _comparable(first: Measured, second: Measured, options: Options) -> dict[str, Any] | str:
+    """Two matrices of one order: those given, or second moments of features, of unit trace."""
     if options.kind == "matrix":
-        return {
-            "matrix_kl(K1, K2)": matrix_kl,
-            "matrix_kl(K2, K1)": lambda K1, K2: matrix_kl(K2, K1),
-            "matrix_js(K1, K2)": matrix_js,
-        }
-    return {
-        "matrix_kl(M1/tr M1, M2/tr M2)": lambda M1, M2: matrix_kl(M1 / M1.trace(), M2 / M2.trace()),
-        "matrix_kl(M2/tr M2, M1/tr M1)": lambda M1, M2: matrix_kl(M2 / M2.trace(), M1 / M1.trace()),
-        "matrix_js(M1, M2)": matrix_js,
-    }
-
-
-def _number(value: Any, why: str = "the numbers overflow") -> tuple[float | None, str]:
-    number = float(value)
-    if math.isfinite(number):
-        return number, ""
-    return None, f"infinite: {why}" if number == math.inf else "not a number: the numbers overflow"
-
-
-def _comparable(first: Measured, second: Measured, options: Options) -> tuple[Tensor, Tensor] | str:
-    """Two matrices of one order: those given, or second moments of features."""
-    if options.kind == "matrix":
-        assert isinstance(first.K, Tensor)
-        assert isinstance(second.K, Tensor)
         if first.K.shape != second.K.shape:
-            return f"needs matrices of one order, got {len(first.K)} and {len(second.K)}"
-        return first.K, second.K
+            return f"needs matrices of one order, got {first.K.shape[-1]} and {second.K.shape[-1]}"
+        return {"K1": first.K, "K2": second.K}
     if first.source.columns != second.source.columns:
         return f"needs the same columns in both files, got {first.source.columns} and {second.source.columns}"
     M1, M2 = first.moment(), second.moment()
     if isinstance(M1, str) or isinstance(M2, str):
         return M1 if isinstance(M1, str) else str(M2)
-    return M1, M2
-
-
-def _aligned(first: Measured, second: Measured, options: Options) -> tuple[Any, Any] | str:
-    """Two matrices over the same samples, or why there are none."""
-    if options.kind == "matrix":
-        return _comparable(first, second, options)
-    totals = [m.rows + m.skipped for m in (first, second)]
-    if totals[0] != totals[1]:
-        return f"needs the same samples in both files, got {totals[0]} and {totals[1]} rows"
-    if options.center:
-        return "needs rows of one length, which --center undoes"
-    n, d1, d2 = totals[0], first.source.columns, second.source.columns
-    if d1 * d2 <= 0.8 * n and 8 * (d1 * d2) ** 2 <= options.memory:
-        return _streamed(first, second, options)
-    if 8 * n * max(n, d1, d2) <= options.memory:
-        return _in_memory(first, second, options)
-    order = min(n, d1 * d2)
-    return (
-        f"needs a matrix of order {order}, {8 * order**2 / 2**30:.1f} GiB, more than --memory "
-        f"{options.memory / 2**30:g}; project the features to fewer columns, take fewer rows, or raise --memory"
-    )
-
-
-def _streamed(first: Measured, second: Measured, options: Options) -> tuple[Any, Any]:
-    stream = JointAccumulator(
-        first.source.columns,
-        second.source.columns,
-        normalize=options.normalize,
-        nan=options.nan,
-        max_memory=options.memory,
-    )
-    for Z1, Z2 in _side_by_side(first, second, options):
-        stream.update(torch.from_numpy(Z1), torch.from_numpy(Z2))
-    return stream.grams()
-
-
-def _side_by_side(
-    first: Measured, second: Measured, options: Options
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of the same rows of both files, whatever batches each is read in."""
-    streams = [checked_rows(m.source, options) for m in (first, second)]
-    rest = [np.empty((0, m.source.columns)) for m in (first, second)]
-    while True:
-        for i, stream in enumerate(streams):
-            while (
-                len(rest[i]) == 0 and (rows := next(stream, None)) is not None
-            ):  # a batch may be blank lines
-                rest[i] = rows
-        count = min(len(rows) for rows in rest)
-        if count == 0:
-            return
-        yield rest[0][:count], rest[1][:count]
-        rest = [rows[count:] for rows in rest]
-
-
-def _in_memory(first: Measured, second: Measured, options: Options) -> tuple[Any, Any]:
-    Z1, Z2 = (load(m.source, options) for m in (first, second))
-    good = np.isfinite(Z1).all(1) & np.isfinite(Z2).all(1)
-    if not good.any():
-        raise InputError(f"{first.source.path} and {second.source.path}: no row is finite in both.")
-    return Gram(prepared(Z1[good], options)), Gram(prepared(Z2[good], options))
+    return {"M1": M1 / M1.trace(), "M2": M2 / M2.trace()}

@@ -43,7 +43,7 @@ def _draw(report: Report, options: Options) -> Figure:
     parts = list(figure.subfigures(rows, 1, squeeze=False)[:, 0])
     if curves:
         left, right = parts.pop(0).subplots(1, 2)
-        drawn = {name: array.measured.spectrum for name, array in zip(names, report.arrays, strict=True)}
+        drawn = {name: array.measured.S for name, array in zip(names, report.arrays, strict=True)}
         single = next(iter(drawn.values())) if len(drawn) == 1 else drawn
         for ax in (left, right):
             tidy(ax)

@@ -1,44 +1,64 @@
-"""A progress bar on standard error, for whoever watches a long file."""
+"""Progress on standard error, for whoever watches."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import optional
 from matinfo.cli.source import Batch, Source
 
 _DELAY = 1.0
-"""Seconds before a bar appears: a file that takes less has none."""
+"""Seconds before a bar appears: what takes less has none."""
 
 
 def batches(source: Source, options: Options) -> Iterator[Batch]:
-    """The batches of a source, with a bar if there is someone to see it."""
-    read = source.read(source.batch_rows(options.batch_rows))
+    """The batches of a source."""
+    bar = _bar(options, total=source.total, desc=source.name, unit=source.unit, unit_scale=True)
+    try:
+        for batch in source.read(source.batch_rows(options.batch_rows)):
+            yield batch
+            if bar is not None:
+                bar.update(batch.progress)
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def steps(count: int, what: str, options: Options) -> Iterator[int]:
+    """0 to count - 1."""
+    bar = _bar(options, total=count, desc=what)
+    for i in range(count):
+        yield i
+        if bar is not None:
+            bar.update()
+    if bar is not None:
+        bar.close()
+
+
+def say(what: str, options: Options) -> None:
+    """A line about a step that takes long and cannot be counted."""
+    if _watched(options):
+        sys.stderr.write(f"matinfo: {what} ...\n")
+
+
+def _watched(options: Options) -> bool:
+    return options.progress or (not options.quiet and sys.stderr.isatty())
+
+
+def _bar(options: Options, **arguments: Any) -> Any:
+    """A bar of tqdm, or None where nobody watches or tqdm is not there."""
+    if not _watched(options):
+        return None
     if options.progress:
         tqdm = optional("tqdm", "--progress", "cli").tqdm
-    elif options.quiet or not sys.stderr.isatty():
-        tqdm = None
     else:
         try:
             tqdm = importlib.import_module("tqdm").tqdm
         except ModuleNotFoundError:
-            tqdm = None
-    if tqdm is None:
-        yield from read
-        return
+            return None
     delay = 0.0 if options.progress else _DELAY
-    with tqdm(
-        total=source.total,
-        desc=source.name,
-        unit=source.unit,
-        unit_scale=True,
-        delay=delay,
-        file=sys.stderr,
-        leave=False,
-    ) as bar:
-        for batch in read:
-            yield batch
-            bar.update(batch.progress)
+    return tqdm(delay=delay, file=sys.stderr, leave=False, **arguments)

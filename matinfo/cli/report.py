@@ -1,16 +1,21 @@
-"""The numbers of a report, with the call of the library that gives each."""
+"""The numbers of a report, each the value of a call of the library, and how to make the call."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from matinfo import effective_rank, participation_ratio, renyi_entropy
+import numpy as np
+
 from matinfo.cli.arguments import Options
+from matinfo.cli.errors import InputError, about
 from matinfo.cli.files import open_files
-from matinfo.cli.measure import Measured, measure
-from matinfo.cli.pair import pair_values
-from matinfo.cli.value import Value, order_name
-from matinfo.plot.profile import unit_name
+from matinfo.cli.measure import Measured, matrix, measure
+from matinfo.cli.pair import Pair, aligned_rows, measure_pair
+from matinfo.cli.source import Source
+from matinfo.cli.value import Value, value_of
 
 
 @dataclass(frozen=True)
@@ -26,28 +31,36 @@ class Report:
     """All arrays, the pair if there are two files, and what the reader should know."""
 
     arrays: list[ArrayReport]
-    pair: list[Value] | None = None
+    pair: Pair | None = None
     notes: list[str] = field(default_factory=list)
 
 
 def make_report(options: Options) -> Report:
     """Read the files and compute."""
     files, notes = open_files(options)
-    arrays = [_array_report(measure(source, options), options) for sources in files for source in sources]
-    notes = notes + [note for array in arrays for note in _notes(array.measured)]
+    arrays = []
+    for sources in files:
+        refused: list[InputError] = []
+        for source in sources:
+            try:
+                arrays.append(_array_report(measure(source, options), options))
+            except InputError as error:
+                if len(sources) == 1:
+                    raise
+                refused.append(error)
+        if len(refused) == len(sources):
+            raise refused[0]
+        notes += [f"Left out: {error}" for error in refused]
+    notes += [note for array in arrays for note in _notes(array.measured)]
     if len(files) != 2:
         return Report(arrays, None, notes)
-    if any(len(sources) > 1 for sources in files):
+    if len(arrays) != 2:
         notes.append(
             "No report of the pair: a file holds several arrays. Choose one of each with --key, twice."
         )
         return Report(arrays, None, notes)
-    pair = pair_values(arrays[0].measured, arrays[1].measured, options)
-    if not options.normalize and options.kind == "features":
-        notes.append(
-            "Rows are not of one length (--no-normalize), so that mutual information may be negative."
-        )
-    return Report(arrays, pair, notes)
+    pair = measure_pair(arrays[0].measured, arrays[1].measured, options)
+    return Report(arrays, pair, notes + pair.notes)
 
 
 def _notes(measured: Measured) -> list[str]:
@@ -61,20 +74,131 @@ def _notes(measured: Measured) -> list[str]:
 
 
 def _array_report(measured: Measured, options: Options) -> ArrayReport:
-    unit, name = options.unit, unit_name(options.base)
-    S = measured.spectrum
-    suffix = "" if unit == 1 else f", base={options.base:g}"
-    values = []
-    for a in options.alphas:
-        call = f"renyi_entropy(K, {order_name(a)}{suffix})"
-        values.append(Value("renyi_entropy", float(renyi_entropy(S, a)) / unit, name, call, alpha=a))
-    values.append(Value("effective_rank", float(effective_rank(S)), "dimensions", "effective_rank(K)"))
-    values.append(
-        Value("participation_ratio", float(participation_ratio(S)), "dimensions", "participation_ratio(K)")
-    )
-    reason = "" if measured.rankme is not None else "is defined for features only"
-    values.append(Value("rankme", measured.rankme, "dimensions", "rankme(Z)", reason=reason))
-    divided = "" if unit == 1 else f" / log({options.base:g})"
-    call = f"tcr(Z, {options.mu:g})" if options.kind == "features" else f"matrix_tcr(K, {options.mu:g})"
-    values.append(Value(call.split("(")[0], measured.coding_rate / unit, name, call + divided))
+    known: dict[str, Any] = {"S": measured.S, "Z": measured.Z}
+    # The singular values of rows in memory are exact; those of a stream are roots, with half of the digits.
+    rows = "S" if measured.Z is None else "Z"
+    features = options.kind == "features"
+    with about(measured.source.path):
+        values = [
+            *(value_of("renyi_entropy", known, "S", options, alpha=alpha) for alpha in options.alphas),
+            value_of("effective_rank", known, "S", options),
+            value_of("vendi_score", known, "S", options),
+            value_of("participation_ratio", known, "S", options),
+            value_of("rankme", known if features else "is defined for features only", rows, options),
+            value_of("tcr" if features else "matrix_tcr", known, rows, options, mu=options.mu),
+        ]
     return ArrayReport(measured, values)
+
+
+def load(
+    *files: str | Path,
+    kind: str = "features",
+    key: str | Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    rows: int | None = None,
+    seed: int = 0,
+    normalize: bool = True,
+    center: bool = False,
+    nan: str = "error",
+) -> Any:
+    """The rows, or the matrix, that ``matinfo report`` measures of a file.
+
+    ``Z``, with rows divided by their length (``normalize``), then less their mean (``center``); or ``K``.
+
+    Args:
+        *files: One file or more, of any kind that the command reads.
+        kind: ``"features"`` or ``"matrix"``.
+        key: Which array of a file of several: one for all files, or one each.
+        drop: Columns of a table to leave out.
+        rows: How many rows to draw at random, the same of all files; None for all.
+        seed: Of the draw.
+        normalize: Whether to divide each row by its l2 norm.
+        center: Whether to subtract the mean row after that.
+        nan: ``"error"`` refuses rows with NaN or infinity, ``"skip"`` leaves them out, of all files.
+
+    Returns:
+        A float64 array ``(n, d)`` or ``(n, n)``; of several files a list of them.
+
+    Raises:
+        InputError: A ``ValueError`` in one line, if a file cannot be read, or holds several arrays and no key is given.
+
+    Notes:
+        The array is in memory as a whole, which that of the command need not be.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from matinfo.cli import load
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "features.npy"
+        >>> np.save(file, np.array([[3.0, 4.0], [0.0, 2.0]]))
+        >>> load(file)
+        array([[0.6, 0.8],
+               [0. , 1. ]])
+    """
+    keys = () if key is None else (key,) if isinstance(key, str) else tuple(key)
+    options = Options(
+        tuple(map(Path, files)), kind, keys, tuple(drop), normalize=normalize, center=center, nan=nan, rows=rows,
+        seed=seed, quiet=True, memory=np.inf,
+    )  # fmt: skip
+    sources: list[Source] = []
+    for found in open_files(options)[0]:
+        if len(found) > 1:
+            present = ", ".join(str(source.key) for source in found)
+            raise InputError(f"{found[0].file}: expected key= to choose one of the arrays {present}.")
+        sources += found
+    if kind == "matrix":
+        arrays = [matrix(source, options).numpy() for source in sources]
+    else:
+        arrays = [Z.numpy() for Z in aligned_rows(sources, options)]
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+_IMPORTS = ["from math import inf, log", "from matinfo import *", "from matinfo.cli import load"]
+
+
+def setup_of(measured: Measured) -> list[str]:
+    """Lines of Python after which the calls of an array give its numbers."""
+    name = "K" if measured.options.kind == "matrix" else "Z"
+    S = "spectrum(K)" if name == "K" else "spectrum(Gram(Z))"
+    return [*_IMPORTS, f"{name} = {_loading([measured], measured.options)}", f"S = {S}"]
+
+
+def setup_of_pair(report: Report, options: Options) -> list[str]:
+    """Lines of Python after which the calls of the pair give its numbers."""
+    assert report.pair is not None
+    both = [array.measured for array in report.arrays]
+    together = _loading(both, replace(options, rows=report.pair.rows))
+    if options.kind == "matrix":
+        return [*_IMPORTS, f"K1, K2 = {together}"]
+    lines = [f"Z{i} = {_loading([m], m.options)}" for i, m in enumerate(both, 1)]
+    return [
+        *_IMPORTS,
+        *lines,
+        "M1, M2 = (Z.T @ Z / (Z * Z).sum() for Z in (Z1, Z2))",
+        *(
+            [f"K1, K2 = map(Gram, {together})"]
+            if any(v.value is not None for v in report.pair.values[:1])
+            else []
+        ),
+    ]
+
+
+def _loading(measured: Sequence[Measured], options: Options) -> str:
+    keys = [m.source.key for m in measured]
+    tables = [m.source.key for m in measured if options.keys or m.source.key is not None]
+    arguments = {
+        "kind": options.kind,
+        "key": (keys[0] if len(keys) == 1 else keys) if tables else None,
+        "drop": options.drop,
+        "rows": options.rows,
+        "seed": options.seed if options.rows is not None else 0,
+        "normalize": options.normalize,
+        "center": options.center,
+        "nan": options.nan,
+    }
+    default = Options(())
+    given = [repr(str(m.source.file)) for m in measured]
+    given += [
+        f"{k}={v!r}" for k, v in arguments.items() if v != (None if k == "key" else getattr(default, k))
+    ]
+    return f"load({', '.join(given)})"

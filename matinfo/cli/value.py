@@ -1,9 +1,27 @@
-"""One number of a report."""
+"""One number of a report: the call of the library that gives it, made."""
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import matinfo
+from matinfo.cli.arguments import Options
+from matinfo.plot.profile import unit_name
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What pairs of rows in random order give."""
+
+    mean: float
+    std: float
+    p_value: float
+    """Share of the permutations, the given order among them, with at least this value."""
+    permutations: int
 
 
 @dataclass(frozen=True)
@@ -16,18 +34,20 @@ class Value:
     call: str
     alpha: float | None = None
     reason: str = ""
+    chance: Chance | None = None
 
     @property
     def title(self) -> str:
         """What it is, for a reader."""
-        words = _TITLES.get(self.name, self.name.replace("_", " "))
+        words = TITLES.get(self.name, self.name.replace("_", " "))
         if self.name == "matrix_kl":
             words = words.format(*("12" if "1" in self.call.split(",")[0] else "21"))
         return words if self.alpha is None else f"{words}, order {order_name(self.alpha)}"
 
 
-_TITLES = {
+TITLES = {
     "renyi_entropy": "entropy",
+    "vendi_score": "Vendi score",
     "rankme": "RankMe",
     "tcr": "total coding rate",
     "matrix_tcr": "total coding rate",
@@ -37,6 +57,70 @@ _TITLES = {
 }
 
 
+TERMS = {
+    "renyi_entropy": "how evenly the trace of K is spread over its eigenvalues: 0 for one direction, log min(n, d) for "
+    "equal ones. Small orders count all directions, large ones the dominant",
+    "effective_rank": "exp of the entropy of order 1: the number of directions that carry the rows",
+    "vendi_score": "effective number of distinct rows; of rows of length one the same number as the effective rank",
+    "participation_ratio": "exp of the entropy of order 2: an effective rank in which large eigenvalues count more",
+    "rankme": "effective rank of the singular values, not their squares: small directions count more",
+    "tcr": "log det(mu I + Z^T Z), a log-volume: grows with the number of rows and with their spread",
+    "matrix_tcr": "log det(mu I + K), a log-volume: grows with the number of rows and with their spread",
+    "mutual_information": "how much the similarities between rows in one file tell about those in the other. Only "
+    "what exceeds the chance level says anything",
+    "chance": "mean and standard deviation of the same number with the rows of one file in random order; p is the "
+    "share of such orders that reach the number",
+    "joint_entropy": "entropy of the elementwise product of K1 and K2: of both files together",
+    "matrix_kl": "how far the second moment of one file is from that of the other; infinite where it lacks directions",
+    "matrix_js": "a distance between the second moments, from 0 to log 2",
+    "spectrum_js": "a distance between the eigenvalues alone, whatever their directions, from 0 to log 2",
+}
+"""What the numbers mean, in words."""
+
+
+def terms_of(values: Sequence[Value]) -> dict[str, str]:
+    """The words for each kind of number that is there."""
+    names = dict.fromkeys(value.name for value in values if value.value is not None)
+    result = {TITLES.get(name, name.replace("_", " ")).partition(",")[0]: TERMS[name] for name in names}
+    return result | ({"chance": TERMS["chance"]} if any(value.chance for value in values) else {})
+
+
+def value_of(
+    name: str,
+    operands: Mapping[str, Any] | str,
+    names: str,
+    options: Options,
+    why: str = "",
+    **keywords: float,
+) -> Value:
+    """The value of ``matinfo.<name>`` of operands by name, or the reason why they cannot be had."""
+    function = getattr(matinfo, name)
+    dimensions = name in {"effective_rank", "participation_ratio", "rankme", "vendi_score"}
+    unit = "dimensions" if dimensions else unit_name(options.base)
+    divisor = 1.0
+    written: dict[str, Any] = {key: order_name(value) for key, value in keywords.items()}
+    suffix = ""
+    if options.base is not None and not dimensions:
+        if "base" in inspect.signature(function).parameters:
+            keywords["base"] = options.base
+            written["base"] = f"{options.base!r}"
+        else:
+            divisor, suffix = options.unit, f" / log({options.base!r})"
+    call = f"{name}({', '.join([names, *(f'{key}={value}' for key, value in written.items())])}){suffix}"
+    alpha = keywords.get("alpha")
+    if isinstance(operands, str):
+        return Value(name, None, unit, call, alpha, operands)
+    number = float(function(*(operands[key] for key in names.split(", ")), **keywords)) / divisor + 0.0
+    if math.isfinite(number):
+        return Value(name, number, unit, call, alpha)
+    reason = (
+        f"infinite: {why or 'the numbers overflow'}"
+        if number == math.inf
+        else "not a number: the numbers overflow"
+    )
+    return Value(name, None, unit, call, alpha, reason)
+
+
 def order_name(alpha: float) -> str:
-    """An order as Python and as a reader writes it."""
-    return "inf" if alpha == math.inf else f"{alpha:g}"
+    """A number as Python and as a reader writes it."""
+    return "inf" if alpha == math.inf else f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(alpha)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,8 +36,31 @@ def write_report(report: Report, options: Options) -> None:
             sys.stderr.write(f"matinfo: note: {note}\n")
 
 
+def check_outputs(options: Options) -> None:
+    """Refuse to write onto an input, whatever name or link leads to it."""
+    for path, option in ((options.plot, "--plot"), (options.html, "--html"), (options.json, "--json")):
+        if path is None or path == "-":
+            continue
+        for file in options.files:
+            with contextlib.suppress(OSError):
+                if Path(path).samefile(file):
+                    raise InputError(
+                        f"{option} {path} is the input {file}, under another name. Name another file."
+                    )
+
+
 def _write(path: Path, content: bytes) -> None:
+    """Write beside the file and rename: what is there stays whole until all is written, and a link stays a link."""
+    target = path.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        path.write_bytes(content)
+        if target.exists() and not target.is_file():  # a pipe or a device has no name to take
+            path.write_bytes(content)
+            return
+        beside.write_bytes(content)
+        if target.exists():
+            shutil.copymode(target, beside)
+        beside.replace(target)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from None
