@@ -162,8 +162,13 @@ class Lane:
                 self.step()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-            self.step()
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+                self.step()
+        except RuntimeError as error:  # something in the step waits for the device: it runs, only slower
+            say(f"the step of {method.method} is not captured ({str(error).splitlines()[0]})")
+            torch.cuda.synchronize()
+            return
         self.pool = graph.pool()
         self.graphs[method] = graph
 
