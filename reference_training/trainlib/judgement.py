@@ -9,12 +9,23 @@ A verdict is one of three, given the ``margin``, the smallest difference that wo
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
+
+from matinfo import Spectrum, effective_rank, participation_ratio
+from trainlib.environment import environments
+from trainlib.errors import UsageError
+from trainlib.files import read_json, write_json
+from trainlib.fleet import SPECTRA
+from trainlib.logs import read_metrics
+from trainlib.run import SUMMARY
+from trainlib.tables import aligned
 
 LEVEL = 0.05
 POWER = 0.8
@@ -113,3 +124,197 @@ def agreement(
 
 def _agreement(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(stats.kendalltau(x, y).statistic), float(y.max() - y[np.argmax(x)])
+
+
+# Numbers that need no labels, from a run's eigenvalues: name -> (which second moment of the features, function).
+# Row-normalised moments are those of matinfo's Gram; RankMe is of the raw one's square roots.
+LABEL_FREE: dict[str, tuple[str, Callable[[np.ndarray], float]]] = {
+    "effective rank, order 1": ("rows", lambda v: float(effective_rank(Spectrum(v), 1))),
+    "effective rank, order 2": ("rows", lambda v: float(effective_rank(Spectrum(v), 2))),
+    "effective rank, order inf": ("rows", lambda v: float(effective_rank(Spectrum(v), math.inf))),
+    "effective rank, centred": ("rows_centred", lambda v: float(effective_rank(Spectrum(v), 1))),
+    "RankMe": ("raw", lambda v: float(effective_rank(Spectrum(np.sqrt(v)), 1))),
+    "participation ratio, centred": ("centred", lambda v: float(participation_ratio(Spectrum(v)))),
+    "decay exponent, negative": ("centred", lambda v: -decay_exponent(v)),
+}
+
+
+def decay_exponent(values: np.ndarray) -> float:
+    """The slope a of ``lambda_i ~ i^-a`` over ranks 3 to a half of the spectrum, on logarithmic axes (alpha-ReQ)."""
+    ordered = np.sort(values)[::-1]
+    ranks = np.arange(1, len(ordered) + 1)
+    part = slice(2, max(5, len(ordered) // 2))
+    return -float(np.polyfit(np.log(ranks[part]), np.log(np.maximum(ordered[part], 1e-30)), 1)[0])
+
+
+def judge(arguments: argparse.Namespace) -> str:
+    """Carry out the command line of ``judge_runs.py``: the tables as Markdown."""
+    runs = _read(arguments.runs)
+    texts, content = [], {"runs": runs, "margin": arguments.margin}
+    if arguments.above:
+        rows = _claims(runs, arguments)
+        content["claims"] = rows
+        texts.append(_claims_table(rows))
+        if arguments.picture is not None:
+            _draw(rows, arguments.picture)
+    if arguments.predict:
+        content["predictions"] = _predictions(arguments.runs)
+        texts.append(_predictions_table(content["predictions"]))
+    if arguments.json is not None:
+        write_json(arguments.json, content | {"environments": environments(arguments.runs)})
+    return "\n\n".join(texts)
+
+
+def _read(paths: list[Path]) -> list[dict[str, Any]]:
+    """Label, seed and features of all finished runs."""
+    found = []
+    for path in paths:
+        file = path / SUMMARY if path.is_dir() else path
+        if not file.is_file():
+            raise UsageError("PATH", f"{path} holds no finished run", "finish it, or leave it out")
+        value = read_json(file)
+        found += value.get("runs", [value])
+    return [{key: run[key] for key in ("label", "seed", "epochs", "features")} for run in found]
+
+
+def _claims(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    def values(label: str, feature: str, quantity: str) -> dict[int, float]:
+        chosen = {r["seed"]: r["features"][feature][quantity] for r in runs if r["label"] == label}
+        if len(chosen) < 2:
+            known = ", ".join(sorted({r["label"] for r in runs}))
+            raise UsageError("--above", f"fewer than two seeds of {label!r}", f"name two of: {known}")
+        return chosen
+
+    rows = []
+    for first, second in arguments.above:
+        for feature in runs[0]["features"]:
+            for quantity in arguments.quantities:
+                a, b = values(first, feature, quantity), values(second, feature, quantity)
+                pairs = {str(s): a[s] - b[s] for s in sorted(a.keys() & b.keys())}
+                rows.append({"first": first, "second": second, "feature": feature, "quantity": quantity,
+                             "pairs": pairs, **paired(a, b)._asdict()})  # fmt: skip
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["corrected_p"] = p
+        names = Paired._fields
+        row["verdict"] = verdict(Paired(*(row[n] for n in names)), p, arguments.margin)
+    return rows
+
+
+def _claims_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        [
+            "claim",
+            "feature",
+            "quantity",
+            "seeds",
+            "difference [95 %]",
+            "p",
+            "corrected",
+            "detectable",
+            "verdict",
+        ]
+    ]
+    for r in rows:
+        interval = f"{r['difference']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
+        lines.append([
+            f"{r['first']} above {r['second']}", r["feature"], r["quantity"].removesuffix("_accuracy"), str(r["seeds"]),
+            interval, f"{r['p']:.3f}", f"{r['corrected_p']:.3f}", f"{r['detectable']:.1f}", r["verdict"],
+        ])  # fmt: skip
+    return aligned(lines)
+
+
+def _draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """A line for each claim: the paired differences of single seeds, their mean and its 95 % interval."""
+    from trainlib.pictures import COLOURS, Figure, save
+
+    figure = Figure(figsize=(8, 0.8 + 0.36 * len(rows)))
+    axes = figure.subplots()
+    for place, row in enumerate(reversed(rows)):
+        axes.plot(list(row["pairs"].values()), [place] * len(row["pairs"]), ".", color=COLOURS[0], alpha=0.7)
+        axes.errorbar(
+            row["difference"], place - 0.22, xerr=[[row["difference"] - row["low"]], [row["high"] - row["difference"]]],
+            fmt="o", color=COLOURS[2], capsize=3, markersize=4,
+        )  # fmt: skip
+    names = [
+        f"{r['first']} - {r['second']}: {r['quantity'].removesuffix('_accuracy')}, {r['feature']}"
+        for r in rows
+    ]
+    axes.set_yticks(range(len(rows)), list(reversed(names)), fontsize=8)
+    axes.axvline(0, color="0.6", linewidth=0.8)
+    axes.set_xlabel("difference in points: single seeds, mean, 95 % interval")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    save(figure, path)
+
+
+def _predictions(folders: list[Path]) -> list[dict[str, Any]]:
+    """By feature, label-free number and target: agreement over the last checkpoints, and over all of them."""
+    points: dict[str, list[dict[str, Any]]] = {}
+    for folder in folders:
+        if not (folder / SPECTRA).is_file():
+            raise UsageError("--predict", f"{folder} has no {SPECTRA}", "give runs of --scale cifar-medium")
+        label = read_json(folder / SUMMARY)["label"]
+        measured = [r for r in read_metrics(folder) if r["kind"] == "eval"]
+        with np.load(folder / SPECTRA) as spectra:
+            for record in measured:
+                for feature in ("cls", "pooled"):
+                    values = {
+                        name: of(np.maximum(spectra[f"{feature}/{kind}/{round(record['epoch'])}"], 0))
+                        for name, (kind, of) in LABEL_FREE.items()
+                    }
+                    points.setdefault(feature, []).append({
+                        "run": str(folder), "label": label, "last": record is measured[-1], "numbers": values,
+                        "probe": record[f"{feature}_quick_probe_accuracy"],
+                        "kNN": record[f"{feature}_quick_knn_accuracy"],
+                    })  # fmt: skip
+    rows = []
+    for feature, own in points.items():
+        last = [p for p in own if p["last"]]
+        for name in LABEL_FREE:
+            rows += [
+                {
+                    "feature": feature, "number": name, "target": target,
+                    "last": _agree(last, name, target)._asdict(), "all": _agree(own, name, target)._asdict(),
+                    "within_arms": _within(own, name, target),
+                }
+                for target in ("probe", "kNN")
+            ]  # fmt: skip
+    return rows
+
+
+def _agree(points: list[dict[str, Any]], name: str, target: str) -> Agreement:
+    return agreement(
+        [p["numbers"][name] for p in points], [p[target] for p in points], [p["run"] for p in points]
+    )
+
+
+def _within(points: list[dict[str, Any]], name: str, target: str) -> float:
+    """Mean over the arms of tau among each arm's own checkpoints."""
+    labels = sorted({p["label"] for p in points})
+    return float(np.mean([
+        _agreement(*(np.array(v) for v in zip(*((p["numbers"][name], p[target]) for p in points if p["label"] == label),
+                                              strict=True)))[0]
+        for label in labels
+    ]))  # fmt: skip
+
+
+def _predictions_table(rows: list[dict[str, Any]]) -> str:
+    def tau(found: dict[str, float]) -> str:
+        return f"{found['tau']:+.2f} [{found['tau_low']:+.2f}, {found['tau_high']:+.2f}]"
+
+    lines = [
+        [
+            "feature",
+            "number",
+            "target",
+            "tau, last checkpoints",
+            "regret, points",
+            "tau, all",
+            "tau within arms",
+        ]
+    ]
+    for r in rows:
+        regret = f"{r['last']['regret']:.1f} [{r['last']['regret_low']:.1f}, {r['last']['regret_high']:.1f}]"
+        lines.append([r["feature"], r["number"], r["target"], tau(r["last"]), regret, tau(r["all"]),
+                      f"{r['within_arms']:+.2f}"])  # fmt: skip
+    return aligned(lines)

@@ -216,7 +216,7 @@ class _Planner:
                 (f"M-MAE, lambda / {PROCESSES}", f"mmae-lambda{divided}", "mmae", ("--lambda", divided)),
             )
         ]
-        return What("M-MAE against U-MAE at equal second-order strength", tuple(rows), (4,), "masked")
+        return What("M-MAE against U-MAE at equal second-order strength", tuple(rows), (4,), "strength")
 
     def defects(self) -> What:
         divided = f"{0.01 / PROCESSES:g}"

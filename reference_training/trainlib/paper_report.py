@@ -86,6 +86,18 @@ TIME = (Column("seconds", "run", "", "seconds", 0), Column("CPU s", "run", "", "
 COLUMNS = {
     "siamese": (*_of_siamese(), *TIME),
     "masked": (*_of_masked(), *TIME),
+    "strength": (
+        *(
+            Column(f"{title}, {feature}", "run", feature, key)
+            for feature in ("cls", "pooled")
+            for key, title in (
+                ("effective_rank", "eff. rank"),
+                ("knn_accuracy", "kNN %"),
+                ("probe_accuracy", "probe %"),
+            )
+        ),
+        *TIME,
+    ),
     "protocols": (*_of_masked()[:2], *_of_protocols(), *TIME),
 }
 # Published values, top-1 %: linear probe and fine-tuning. Shown beside runs of the same recipe and data only.

@@ -38,7 +38,8 @@ def run_paper(arguments: argparse.Namespace) -> int:
         return 0
     worst = 0
     if arguments.scale in paper.TOGETHER:
-        todo = {what: _together(arguments, what) for what in plans}
+        for what in plans:
+            plans[what], todo[what] = _together(arguments, what)
     with deadline.stop_after(arguments.minutes):
         for what, plan in plans.items():
             paused, diverged, code = False, [], 0
@@ -57,30 +58,32 @@ def run_paper(arguments: argparse.Namespace) -> int:
     return worst
 
 
-def _together(arguments: argparse.Namespace, what: str) -> list[Command]:
+def _together(arguments: argparse.Namespace, what: str) -> tuple[paper.What, list[Command]]:
     """Train the masked runs of a figure or table in one process; all commands of it, of which those are finished.
 
     Without ``--epochs`` they train for as many epochs as fit into the minutes.
     """
     chosen = _chosen(arguments, what)
-    todo = commands(paper.plan(what, arguments.scale, arguments.epochs), chosen)
+    plan = paper.plan(what, arguments.scale, arguments.epochs)
+    todo = commands(plan, chosen)
     configs = [command.config for command in todo if command.program == paper.MASKED]
     if not configs or all(command.state() == "finished" for command in todo if command.pretrains):
-        return todo
+        return plan, todo
     prepare_device(configs[0])
     dataset = load_dataset(configs[0]).to(make_fabric(configs[0]).device)
     fleet = Fleet(configs, dataset, arguments.lanes)
     fitted, record = arguments.epochs is None and arguments.minutes is not None, None
     if fitted:
         epochs, record = fitted_epochs(fleet, arguments.minutes)
-        todo = commands(paper.plan(what, arguments.scale, epochs), chosen)
+        plan = paper.plan(what, arguments.scale, epochs)
+        todo = commands(plan, chosen)
     with deadline.stop_after(None if fitted else arguments.minutes):
         masked = [command for command in todo if command.program == paper.MASKED]
         train_fleet(
             fleet, [command.config for command in masked], [command.folder for command in masked], record=record,
             checkpoints=arguments.checkpoints,
         )  # fmt: skip
-    return todo
+    return plan, todo
 
 
 def dry_run(todo: list[Command], scale: str) -> str:

@@ -1,0 +1,86 @@
+"""Verdicts on synthetic arms whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import judge_runs
+import numpy as np
+import pytest
+from scipy import stats
+from trainlib.judgement import Paired, agreement, decay_exponent, detectable_effect, holm, paired, verdict
+
+
+def test_paired_is_the_t_test_of_equal_seeds():
+    first, second = {0: 3.0, 1: 5.0, 2: 4.5, 9: 100.0}, {2: 3.0, 0: 2.5, 1: 3.5}
+    found = paired(first, second)
+    reference = stats.ttest_rel([3.0, 5.0, 4.5], [2.5, 3.5, 3.0])
+    interval = reference.confidence_interval()
+    assert found.seeds == 3
+    assert found.p == pytest.approx(reference.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize("pairs", [3, 5, 10])
+def test_detectable_effect_is_detected_four_times_in_five(pairs):
+    source = np.random.default_rng(pairs)
+    samples = source.normal(detectable_effect(pairs), 1.0, (20_000, pairs))
+    share = float((stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05).mean())
+    assert share == pytest.approx(0.8, abs=0.012)  # four standard errors
+
+
+def test_holm_equals_the_hand_computation():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "p", "expected"),
+    [
+        (2.0, 1.0, 3.0, 0.001, "yes"),
+        (0.2, -0.4, 0.8, 0.5, "no"),
+        (-2.0, -3.0, -1.0, 0.001, "no"),
+        (1.0, -1.0, 3.0, 0.3, "underpowered"),
+    ],
+)
+def test_verdict_follows_the_plan(difference, low, high, p, expected):
+    assert verdict(Paired(5, difference, low, high, p, 1.0), p, 1.0) == expected
+
+
+def test_agreement_of_a_perfect_and_of_a_reversed_order():
+    target = [1.0, 2.0, 3.0, 4.0]
+    assert agreement(target, target, range(4))[:1] == (1.0,)
+    reversed_order = agreement([-t for t in target], target, range(4))
+    assert (reversed_order.tau, reversed_order.regret) == (-1.0, 3.0)
+
+
+def test_agreement_interval_covers_the_truth_as_often_as_promised():
+    """Of Gaussian pairs with correlation r, tau is 2/pi asin(r)."""
+    source, r, hits = np.random.default_rng(0), 0.6, 0
+    for trial in range(60):
+        x = source.normal(size=40)
+        y = r * x + math.sqrt(1 - r * r) * source.normal(size=40)
+        found = agreement(x, y, range(40), draws=200, seed=trial)
+        hits += found.tau_low <= 2 / math.pi * math.asin(r) <= found.tau_high
+    assert hits >= 51  # 95 % of 60 less three standard deviations
+
+
+def test_decay_exponent_of_a_power_law():
+    assert decay_exponent(np.arange(1.0, 101.0) ** -1.3) == pytest.approx(1.3)
+
+
+def test_program_judges_a_summary_and_names_unknown_labels(tmp_path, capsys):
+    runs = [
+        {"label": label, "seed": seed, "epochs": 1, "features": {"cls": {"knn_accuracy": base + 0.01 * seed}}}
+        for label, base in (("A", 60.0), ("B", 50.0))
+        for seed in range(3)
+    ]
+    (tmp_path / "summary.json").write_text(json.dumps({"runs": runs}))
+    options = ["--above", "A", "B", "--quantities", "knn_accuracy", "--picture", str(tmp_path / "p.png")]
+    assert judge_runs.main([str(tmp_path / "summary.json"), *options]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "+10.00" in line
+    assert line.rstrip(" |").endswith("yes")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    assert judge_runs.main([str(tmp_path / "summary.json"), "--above", "A", "C"]) == 2
+    assert "name two of: A, B" in capsys.readouterr().err
