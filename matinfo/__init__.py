@@ -7,7 +7,7 @@ features or kernel -> operand -> spectral engine -> quantity -> loss, metric, mo
 import importlib
 from typing import Any
 
-from matinfo import bounds, distributed, estimate, kernels, layers, losses, monitor, streaming
+from matinfo import bounds, distributed, estimate, kernels, layers, losses, measures, monitor, streaming
 from matinfo._checking import no_checks
 from matinfo._record import Explanation, Step, explain
 from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
@@ -68,6 +68,7 @@ __all__ = [
     "rate_reduction",
     # models, training, theory and introspection
     "layers",
+    "measures",
     "monitor",
     "losses",
     "bounds",

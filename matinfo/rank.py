@@ -154,8 +154,6 @@ def rankme(features: Tensor | Gram | Spectrum, *, offset: float = 0.0) -> Tensor
         >>> round(float(rankme(torch.diag(torch.tensor([2.0, 1.0, 0.0])))), 4)
         1.8899
     """
-    if not offset >= 0:
-        raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
     if not isinstance(features, Gram | Spectrum):
         features = check_features(features, "features")
     if isinstance(features, Tensor) and features.dtype == torch.float64:
@@ -163,5 +161,12 @@ def rankme(features: Tensor | Gram | Spectrum, *, offset: float = 0.0) -> Tensor
     else:  # of coarser features a float64 Gram matrix keeps all the digits
         sigma = spectrum(Gram(features) if isinstance(features, Tensor) else features).roots()
     check_trace(sigma.detach().sum(-1), "features")
-    p = sigma / sigma.sum(-1, keepdim=True) + offset
-    return torch.special.entr(torch.where(p > 0, p, 1.0) + 0.0 * sigma).sum(-1).exp()
+    return rank_of_shares(sigma, offset)
+
+
+def rank_of_shares(x: Tensor, offset: float) -> Tensor:
+    """``exp(-sum_k p_k log p_k)`` with ``p_k = x_k / sum x + offset`` of ``x >= 0``; zeros have a zero derivative."""
+    if not offset >= 0:
+        raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
+    p = x / x.sum(-1, keepdim=True) + offset
+    return torch.special.entr(torch.where(p > 0, p, 1.0) + 0.0 * x).sum(-1).exp()

@@ -100,22 +100,22 @@ class Spectrum:
     @property
     def values(self) -> Tensor:
         """Eigenvalues ``(..., m)``, descending, float64; m is at least min(rows, width), the others are zero."""
-        return self._out(self.eigenvalues)
+        return self.out(self.eigenvalues)
 
     @property
     def trace(self) -> Tensor:
         """Their sum ``(...)``, float64."""
-        return self._out(self.eigenvalues.sum(-1))
+        return self.out(self.eigenvalues.sum(-1))
 
     @property
     def probabilities(self) -> Tensor:
         """Eigenvalues over their sum, ``(..., m)``, float64: NaN for the zero matrix."""
-        return self._out(self.eigenvalues / self.eigenvalues.sum(-1, keepdim=True))
+        return self.out(self.eigenvalues / self.eigenvalues.sum(-1, keepdim=True))
 
     @property
     def rank(self) -> Tensor:
         """Number of eigenvalues above round-off, ``(...)``, float64."""
-        return self._out(self.noise.rank(self.eigenvalues.detach()))
+        return self.out(self.noise.rank(self.eigenvalues.detach()))
 
     @property
     def singular_values(self) -> Tensor:
@@ -124,7 +124,7 @@ class Spectrum:
         Those in the round-off are zero with zero derivative. The square root halves the digits: singular values below
         about 1e-8 of the largest are round-off, where a singular value decomposition of the features would keep them.
         """
-        return self._out(self.roots())
+        return self.out(self.roots())
 
     @property
     def shape(self) -> torch.Size:
@@ -157,7 +157,8 @@ class Spectrum:
         fields = (values, self.rows, self.width, self.noise, self.given_dtype, self.is_numpy)
         return Spectrum.__new__(Spectrum)._set(*fields)
 
-    def _out(self, x: Tensor) -> Any:
+    def out(self, x: Tensor) -> Any:
+        """A result as the user has it: NumPy for NumPy."""
         return x.detach().cpu().numpy()[()] if self.is_numpy else x
 
     def __repr__(self) -> str:

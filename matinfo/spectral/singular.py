@@ -23,14 +23,19 @@ def singular_values(Z: Tensor) -> Tensor:
     return torch.where(sigma > cut, sigma, 0.0 * sigma)
 
 
+def singular_system(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin singular value decomposition (sigma, U, V^T), without derivatives; sigma is NaN where Z is not finite."""
+    finite = Z.isfinite().all(-1).all(-1)
+    U, sigma, Vh = torch.linalg.svd(torch.where(finite[..., None, None], Z, 0.0), full_matrices=False)
+    return torch.where(finite[..., None], sigma, torch.nan), U, Vh
+
+
 class _SingularValues(SpectralOperation):
     """Z -> (sigma, U, V^T) with d sigma_i = u_i^T dZ v_i; non-finite batch elements give NaN."""
 
     @staticmethod
     def forward(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        finite = Z.isfinite().all(-1).all(-1)
-        U, sigma, Vh = torch.linalg.svd(torch.where(finite[..., None, None], Z, 0.0), full_matrices=False)
-        return torch.where(finite[..., None], sigma, torch.nan), U, Vh
+        return singular_system(Z)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:

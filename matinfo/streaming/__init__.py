@@ -7,7 +7,8 @@ Chan, Golub and LeVeque (1983), which loses no digits to a large mean.
 
 from matinfo.streaming.covariance import CovarianceAccumulator
 from matinfo.streaming.joint import JointAccumulator
+from matinfo.streaming.lidar import LidarAccumulator
 from matinfo.streaming.loader import accumulate
 from matinfo.streaming.pair import PairAccumulator
 
-__all__ = ["CovarianceAccumulator", "JointAccumulator", "PairAccumulator", "accumulate"]
+__all__ = ["CovarianceAccumulator", "JointAccumulator", "LidarAccumulator", "PairAccumulator", "accumulate"]

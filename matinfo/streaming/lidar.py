@@ -1,0 +1,126 @@
+"""LiDAR of a stream of samples and their augmentations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matinfo._streams import Stream, check_not_empty, good_rows
+from matinfo._validation import check_views
+from matinfo.measures.discriminant import lidar_of
+from matinfo.operands import as_tensor
+from matinfo.streaming.covariance import CovarianceAccumulator
+
+
+class LidarAccumulator(Stream):
+    """The two covariances of :func:`matinfo.measures.lidar`, of samples that come in batches.
+
+    Args:
+        width: d, the number of columns of every view.
+        nan: What to do with a sample one of whose views holds NaN or infinity: ``"error"``, ``"skip"`` or
+            ``"propagate"``, as for :class:`CovarianceAccumulator`.
+
+    Raises:
+        ValueError: If ``width`` < 1 or ``nan`` is unknown.
+        TypeError: If ``width`` is not an integer.
+
+    Notes:
+        Two accumulators of d^2 + d float64 numbers, mergeable in any order and over ranks. No gradient. All views of a
+        sample are in one batch; their number may differ between batches.
+
+    References:
+        Thilak et al. (2024), LiDAR.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.measures import lidar
+        >>> from matinfo.streaming import LidarAccumulator
+        >>> views = torch.randn(2, 50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        >>> stream = LidarAccumulator(4)
+        >>> for batch in views.split(20, dim=1):
+        ...     stream.update(batch)
+        >>> stream.count, abs(float(stream.lidar()) - float(lidar(views))) < 1e-12
+        (50, True)
+    """
+
+    def __init__(self, width: int, *, nan: str = "error") -> None:
+        super().__init__(normalize=False, nan=nan)
+        self._means = CovarianceAccumulator(width, center=True, nan="propagate")
+        self._within = CovarianceAccumulator(width, nan="propagate")
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self._means.width
+
+    @property
+    def count(self) -> int:
+        """Number of samples added."""
+        return self._means.count
+
+    def update(self, views: Tensor | np.ndarray) -> None:
+        """Add the samples of a batch.
+
+        Args:
+            views: ``(V, n, d)``, V >= 2 views of n samples.
+
+        Raises:
+            ValueError: If the shape does not fit, or a sample is not finite under ``nan="error"``.
+            TypeError: If ``views`` is not real floating point.
+        """
+        Z = check_views(as_tensor(views) if isinstance(views, np.ndarray) else views, "views", least=2)
+        if Z.ndim != 3 or Z.shape[-1] != self.width:
+            raise ValueError(f"Expected views of shape (V, n, {self.width}), got {tuple(Z.shape)}.")
+        (rows,), skipped = good_rows([Z.detach().double().movedim(0, 1).flatten(1)], self._nan)
+        Z = rows.unflatten(1, (Z.shape[0], self.width))
+        means = Z.mean(1)
+        self._means.update(means)
+        self._within.update((Z - means[:, None]).flatten(0, 1))
+        self._note(skipped, isinstance(views, np.ndarray))
+
+    def merge(self, other: LidarAccumulator) -> None:
+        """Add the samples of another accumulator, which stays as it is; ``a + b`` makes a new one.
+
+        Args:
+            other: Made with the same arguments.
+
+        Raises:
+            ValueError: If its arguments differ.
+            TypeError: If it is not of the same class.
+        """
+        self._check_mergeable(other)
+        self._means.merge(other._means)
+        self._within.merge(other._within)
+        self._note(other._skipped, other._numpy)
+
+    def lidar(self, *, delta: float = 1e-4, offset: float = 0.0) -> Tensor:
+        """LiDAR of all samples so far, as :func:`matinfo.measures.lidar`.
+
+        Args:
+            delta: Ridge, > 0.
+            offset: Added to every p_k.
+
+        Returns:
+            A scalar, a number of dimensions, float64.
+
+        Raises:
+            ValueError: If no sample has been added, they do not differ, or delta <= 0.
+        """
+        check_not_empty(self.count, self._skipped)
+        return self._out(lidar_of(self._means.covariance(), self._within.covariance(), delta, offset))
+
+    def __repr__(self) -> str:
+        return f"LidarAccumulator(width={self.width}, count={self.count}, skipped={self._skipped})"
+
+    def _settings(self) -> dict[str, object]:
+        return {"width": self.width, "nan": self._nan}
+
+    def _summed(self, total: Callable[[Tensor], Tensor]) -> LidarAccumulator:
+        result = copy.copy(self)
+        result._means, result._within = self._means._summed(total), self._within._summed(total)
+        result._skipped = int(total(torch.tensor([self._skipped])))
+        return result
