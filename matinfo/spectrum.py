@@ -16,7 +16,7 @@ from matinfo._validation import (
     check_floating,
     check_positive_semidefinite,
 )
-from matinfo.operands import Gram, Operand, as_operand, as_tensor, normalize_rows
+from matinfo.operands import Gram, Matrix, Operand, as_operand, as_tensor, normalize_rows
 from matinfo.spectral import traces
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.precision import PRECISIONS
@@ -220,24 +220,22 @@ def spectrum(
     check_choice(precision, "precision", PRECISIONS)
     if isinstance(K, Spectrum):
         return K
-    is_numpy = K.is_numpy if isinstance(K, Gram) else not isinstance(K, Tensor)
+    is_numpy = K.is_numpy if isinstance(K, Gram) else not isinstance(K, Tensor | Matrix)
     operand = as_tensor(K) if isinstance(K, np.ndarray) else K
     with context("spectrum", [operand] if isinstance(operand, Tensor | Gram) else []):
         if center is not None or normalize is not None:
-            operand = Gram(
-                prepared_rows(
-                    check_features(cast(Tensor, operand), "features"), bool(center), bool(normalize)
-                )
-            )
-        elif not isinstance(operand, Tensor | Gram):
+            Z = check_features(cast(Tensor, operand), "features")
+            operand = Gram(prepared_rows(Z, bool(center), bool(normalize)))
+        elif not isinstance(operand, Tensor | Gram | Matrix):
             operand = _formed(operand)
         operand = as_operand(operand, "K", "spectrum")
         side = operand.side(precision=precision, sensitive=True)
         values = traces.spectrum(side.matrix, side.noise, side=side.name)
         if side.exponent is not None:
-            values = (
-                values * torch.exp2(side.exponent / 2)[..., None] * torch.exp2(side.exponent / 2)[..., None]
-            )
+            half = torch.exp2(side.exponent / 2)[
+                ..., None
+            ]  # the power itself may overflow where values are small
+            values = values * half * half
     width = operand.width if isinstance(operand, Gram) else None
     fields = (values, side.order, width, side.noise, operand.given_dtype, is_numpy)
     return Spectrum.__new__(Spectrum)._set(*fields)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_count, check_matrix, check_positive
+from matinfo._validation import check_choice, check_count, check_positive
 from matinfo.entropy import entropy_of
-from matinfo.operands import Gram, Operand, as_operand
+from matinfo.operands import Gram, Operand
+from matinfo.operands.matrix import check_matrix
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.entropy_function import entropy_of_eigenvalues
 from matinfo.spectrum import Spectrum, as_spectral, spectrum
@@ -95,7 +98,7 @@ def representation_js(K: Operand, count: int, *, keep: int | None = None) -> Ten
         >>> round(float(representation_js(Gram(torch.cat([same, other])), 2)), 4)  # log 2
         0.6931
     """
-    K = as_operand(K, "K", "representation_js")
+    K = K if isinstance(K, Gram) else check_matrix(cast(Tensor, K), "K", "representation_js")
     n, total = check_count(count, "count"), K.shape[-1]
     if n >= total:
         raise ValueError(f"Expected count below the {total} samples, got {n}.")
@@ -107,7 +110,7 @@ def representation_js(K: Operand, count: int, *, keep: int | None = None) -> Ten
     return entropies[0] - (entropies[1] + entropies[2]) / 2
 
 
-def _weighted(K: Operand, weight: Tensor, rows: slice) -> Operand:
+def _weighted(K: Tensor | Gram, weight: Tensor, rows: slice) -> Operand:
     """``w_i K_ij w_j`` over some of the samples."""
     if isinstance(K, Gram):
         return Gram(K.features(torch.float64)[..., rows, :] * weight[rows, None])

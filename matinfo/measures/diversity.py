@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_count, check_features, check_order, check_positive
-from matinfo.entropy import as_operands, entropy_of, joint_entropy_of
+from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.kernels import random_features
-from matinfo.operands import Gram, Operand, as_operand, as_tensor
+from matinfo.operands import Gram, Matrix, Operand, as_operand, as_operands, as_tensor
+from matinfo.operands.matrix import check_matrix
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectrum import spectrum
 
@@ -183,7 +184,7 @@ def ken(K: Operand, count: int, *, eta: float = 1.0) -> Tensor:
         >>> round(float(ken(Gram(torch.cat([samples, reference])), 4)), 4)  # log 2
         0.6931
     """
-    K = as_operand(K, "K", "ken")
+    K = K if isinstance(K, Gram) else check_matrix(cast(Tensor, K), "K", "ken")
     n, total = check_count(count, "count"), K.shape[-1]
     if n >= total:
         raise ValueError(f"Expected count below the {total} samples and references, got {n}.")
@@ -200,7 +201,7 @@ def ken(K: Operand, count: int, *, eta: float = 1.0) -> Tensor:
     return x.sum(-1) * torch.special.entr(share).sum(-1)
 
 
-def _root(K: Operand) -> Tensor:
+def _root(K: Tensor | Gram) -> Tensor:
     """R with ``R R^T = K``, float64, off the graph."""
     if isinstance(K, Gram):
         return K.features(torch.float64).detach()
@@ -314,9 +315,11 @@ def vendi_interval(
         return _interval(score, repeats)
 
 
-def _part(K: Operand, rows: Tensor) -> Operand:
-    """The matrix over some of the samples."""
-    return K.reordered(rows) if isinstance(K, Gram) else K[..., rows, :][..., rows]
+def _part(K: Gram | Matrix, rows: Tensor) -> Gram | Matrix:
+    """The matrix over some of the samples, up to scale."""
+    if isinstance(K, Gram):
+        return K.reordered(rows)
+    return Matrix.trusted(K.entries[..., rows, :][..., rows], K.given_dtype, K.rounding)
 
 
 def _interval(score: Callable[[], Tensor], repeats: int) -> Interval:
