@@ -11,8 +11,16 @@ from torch import Tensor
 
 
 def values_are_readable(x: Tensor) -> bool:
-    """Whether a Python branch may depend on the values of ``x`` (not while compiling or under ``vmap``)."""
-    return not (torch.compiler.is_compiling() or x.is_meta or is_transformed(x))
+    """Whether a Python branch may depend on the values of ``x``.
+
+    Not so while compiling, under ``vmap``, while a CUDA graph is captured, and where ``torch.cuda.set_sync_debug_mode``
+    makes waiting for the device an error.
+    """
+    if torch.compiler.is_compiling() or x.is_meta or is_transformed(x):
+        return False
+    return not x.is_cuda or not (
+        torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode() == 2
+    )
 
 
 def is_transformed(x: Tensor) -> bool:

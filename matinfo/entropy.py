@@ -47,8 +47,10 @@ def entropy_of(
     if route == "power":
         return power_entropy(side.definite(thorough=True), side.total, int(alpha), side=side.name)
     if route == "quadrature":
-        matrix = side.definite(thorough=True)
-        return quadrature_entropy(matrix, trace(matrix), alpha, rtol or 1e-3, side=side.name)
+        matrix, strict = side.given, method != "auto"  # the factorisations are its own check of definiteness
+        return quadrature_entropy(
+            matrix, trace(matrix), alpha, rtol or 1e-3, side.noise, strict=strict, side=side.name
+        )
     if alpha == 0:
         return numerical_rank(side.matrix, side.noise, side=side.name).log()
     if alpha == math.inf:
@@ -61,12 +63,12 @@ def entropy_of(
 def _route(method: str, alpha: float, side: Side, rtol: float | None) -> str:
     """The algorithm: the one asked for if it applies to the order, else the cheapest exact one."""
     check_choice(method, "method", METHODS)
+    if rtol is not None:
+        check_positive(rtol, "rtol")
     if method != "auto":
         if not _APPLIES[method](alpha):
             raise ValueError(f"Expected an order that method={method!r} applies to, got alpha = {alpha:g}.")
         return method
-    if rtol is not None:
-        check_positive(rtol, "rtol")
     size = side.given.shape[-1]
     if alpha == 2:
         return "frobenius"

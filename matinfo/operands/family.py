@@ -56,7 +56,14 @@ def hadamard(
     if len(grams) == len(operands):
         return reduce(lambda a, b: a * b, grams)
     given = reduce(torch.promote_types, [K.given_dtype for K in operands])
-    dtype = working_dtype(given, operands[0].shape[-1], precision=precision, sensitive=sensitive, dual=False)
+    dtype = working_dtype(
+        given,
+        operands[0].shape[-1],
+        precision=precision,
+        sensitive=sensitive,
+        dual=False,
+        device=operands[0].device,
+    )
     factors = [K.matrix(dtype) for K in operands]
     coarseness = [K.rounding for K in factors]
     entries = [_moderate(K, dtype, len(factors)) for K in factors]

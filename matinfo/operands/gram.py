@@ -173,7 +173,9 @@ class Gram:
         """The cheaper of the two matrices with this spectrum, in the precision that a quantity needs."""
         order, dual = self.shape[-1], self.prefers_dual
         size = self.width if dual else order
-        dtype = working_dtype(self.given_dtype, size, precision=precision, sensitive=sensitive, dual=True)
+        dtype = working_dtype(
+            self.given_dtype, size, precision=precision, sensitive=sensitive, dual=True, device=self.device
+        )
         matrix, total, exponent = self._formed("dual" if dual else "dense", dtype)
         name = "features" if dual else "samples"
         return Side(matrix, dtype, name, Noise.of(size, dtype, dtype), order, total, exponent)

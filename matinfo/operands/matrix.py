@@ -77,7 +77,9 @@ class Matrix:
     def side(self, *, precision: str = "auto", sensitive: bool = False) -> Side:
         """The matrix in the precision that a quantity needs."""
         order = self.entries.shape[-1]
-        dtype = working_dtype(self.given_dtype, order, precision=precision, sensitive=sensitive, dual=False)
+        dtype = working_dtype(
+            self.given_dtype, order, precision=precision, sensitive=sensitive, dual=False, device=self.device
+        )
         noise = Noise.of(order, dtype, self.rounding)
         return Side(self.entries, dtype, "matrix", noise, order, self.total, self.exponent, self.image)
 

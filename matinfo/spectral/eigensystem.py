@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from matinfo._checking import checks_are_on
-from matinfo._validation import check_positive_semidefinite, is_transformed
+from matinfo._validation import check_positive_semidefinite, is_transformed, values_are_readable
 from matinfo.spectral import compiled
 from matinfo.spectral.eigensolver import eigh_psd
 
@@ -73,7 +73,10 @@ def eigensystem(K: Tensor, noise: Noise, *, vectors: bool, side: str) -> tuple[T
 
 def _solve_and_check(K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
     eigenvalues, Q = eigh_psd(K, vectors=vectors, side=side)
-    if checks_are_on():
+    if not values_are_readable(K):
+        negative = eigenvalues[..., :1] < -noise.indefinite * eigenvalues[..., -1:].abs()
+        eigenvalues = torch.where(negative, torch.nan, eigenvalues)
+    elif checks_are_on():
         check_positive_semidefinite(eigenvalues, noise.indefinite)
     return eigenvalues, Q
 

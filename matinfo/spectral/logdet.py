@@ -43,6 +43,12 @@ def logdet_of_sum(K: Tensor, mu: float) -> Tensor:
     return result
 
 
+def inverse_of_sum(K: Tensor, mu: float) -> Tensor:
+    """``(mu I + K)^{-1}``, differentiable to every order."""
+    result: Tensor = _Inverse.apply(K, _LogDet.forward(K.detach(), mu)[1])
+    return result
+
+
 class _LogDet(SpectralOperation):
     """K -> (log det (mu I + K), its Cholesky factor)."""
 
