@@ -17,7 +17,6 @@ import matinfo
 from matinfo import Gram, explain, joint_entropy, mutual_information, renyi_entropy
 from matinfo.spectral import khatri_rao
 from matinfo.spectral.lanczos import top_pair
-from matinfo.spectral.quadrature import NODES, fitted_rule
 
 UNNORMALISED = 7.3
 
@@ -122,62 +121,6 @@ def test_lanczos_route_gives_nan_for_nan():
     K = matrix(300)
     K[3, 3] = math.nan
     assert renyi_entropy(K, math.inf, method="lanczos").isnan()
-
-
-# ---------------------------------------------------------------- quadrature
-
-
-@pytest.mark.parametrize("alpha", [0.5, 0.75, 1.0, 1.5, 2.0])
-@pytest.mark.parametrize("bandwidth", [0.7, 2.0, 6.0])
-def test_quadrature_route_keeps_its_promise(alpha, bandwidth):
-    K = UNNORMALISED * t(matrices.rbf_gram(96, d=4, bandwidth=bandwidth, seed=1))
-    exact = float(renyi_entropy(K, alpha, method="eigh"))
-    for rtol in (3e-2, 1e-2):
-        value = float(renyi_entropy(K, alpha, method="quadrature", rtol=rtol))
-        assert abs(value - exact) <= rtol * exact
-
-
-@pytest.mark.parametrize("spectrum", ["uniform", "one", "two_scales", "geometric"])
-@pytest.mark.parametrize("count", NODES)
-def test_quadrature_rule_bounds_its_error_on_every_spectrum(spectrum, count):
-    n = 256
-    lam = {
-        "uniform": np.full(n, 1 / n),
-        "one": np.r_[1.0, np.zeros(n - 1)],
-        "two_scales": np.r_[0.5, np.full(n - 1, 0.5 / (n - 1))],
-        "geometric": np.geomspace(1e-12, 1, n),
-    }[spectrum]
-    lam = lam / lam.sum()
-    rule = fitted_rule(1.0, n, count, 1e-9)
-    logs = np.log1p(lam[:, None] / rule.nodes) @ rule.weights
-    estimate = rule.linear * lam.sum() + logs.sum()
-    exact = sum(x * math.log(x) for x in lam if x > 0)
-    assert abs(estimate - exact) <= rule.bound
-
-
-def test_quadrature_bounds_fall_with_the_number_of_nodes():
-    bounds = [fitted_rule(1.0, 1024, count, 1e-9).bound for count in NODES]
-    assert bounds == sorted(bounds, reverse=True)
-    assert bounds[-1] < 2e-4
-
-
-def test_quadrature_route_is_differentiable_twice():
-    K = matrix(4).requires_grad_()
-    f = lambda K: renyi_entropy(sym(K), 1.0, method="quadrature", rtol=1e-2)  # noqa: E731
-    assert torch.autograd.gradcheck(f, K)
-    assert torch.autograd.gradgradcheck(f, K)
-
-
-def test_quadrature_route_says_what_it_reached():
-    with pytest.raises(ValueError, match="it reached .* with 16 nodes"):
-        renyi_entropy(matrix(), 1.0, method="quadrature", rtol=1e-9)
-
-
-def test_quadrature_is_not_taken_unasked():
-    with explain() as log:
-        renyi_entropy(matrix(), 1.0)
-        renyi_entropy(matrix(), 1.0, rtol=1e-2)
-    assert {step.route for step in log.steps} == {"eigvalsh"}
 
 
 # ---------------------------------------------------------------- factors

@@ -38,7 +38,7 @@ from matinfo.spectral.entropy_function import entropy_function
 from matinfo.spectral.logdet import inverse_of_sum
 from matinfo.spectral.triangular import weighted_inverse_sum
 
-NODES = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+NODES = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20)
 
 _ROUNDOFF = 2.0**-53
 
@@ -253,47 +253,33 @@ def _on_device(P: Tensor, rule: Rule, rtol: float, wanted: bool) -> tuple[Tensor
 
 @functools.cache
 def fitted_rule(alpha: float, n: int, count: int, smallest: float) -> Rule:
-    """The best rule of ``count`` geometric nodes from ``smallest`` on, for matrices of order at most n.
+    """The best rule of ``count`` nodes from ``smallest`` on, for matrices of order at most n.
 
-    The ends of the interval, in steps of a quarter of a decade, are found by walking downhill: with more nodes it is wider.
+    The ends of their interval, in steps of a quarter of a decade, are found by walking downhill.
     """
 
-    def ends(low: int, high: int) -> tuple[float, float]:
-        return max(smallest, 10.0 ** (low / 4) / n), 10.0 ** (high / 4)
+    def nodes(low: int, high: int) -> np.ndarray:
+        return _nodes(max(smallest, 10.0 ** (low / 4) / n), 10.0 ** (high / 4), count)
 
     @functools.cache
-    def bound(low: int, high: int) -> float:
-        first, last = ends(low, high)
-        if 4 * first > last or low > 4 or high > 4:
-            return math.inf
-        rule = _fit(alpha, n, _nodes(first, last, count), points=100)
+    def fit(low: int, high: int) -> Rule | None:
+        first, *_, last = nodes(low, high)
+        return None if 4 * first > last or max(low, high) > 4 else _fit(alpha, n, nodes(low, high), points=60)
+
+    def bound(ends: tuple[int, int]) -> float:
+        rule = fit(*ends)
         return math.inf if rule is None else rule.delta * (1 + rule.floor) + rule.rounding
 
-    low, high = (-2 * count, 0) if alpha <= 1 else (-2 * count // 3, 2)
-    while True:
-        steps = [
-            (low + i, high + j)
-            for i, j in (
-                (0, 0),
-                (-1, 0),
-                (1, 0),
-                (-3, 0),
-                (3, 0),
-                (0, -1),
-                (0, 1),
-                (0, -2),
-                (0, 2),
-                (1, -1),
-                (-1, 1),
-            )
-        ]
-        best = min(steps, key=lambda step: bound(*step))
-        if best == (low, high):
-            break
-        low, high = best
-    rule = _fit(alpha, n, _nodes(*ends(low, high), count), points=300)
+    here, best = None, (-2 * count, 0) if alpha <= 1 else (-2 * count // 3, 2)
+    while best != here:
+        here = best
+        best = min([(here[0] + i, here[1] + j) for i, j in _STEPS], key=bound)
+    rule = _fit(alpha, n, nodes(*best), points=200) or fit(*best)  # the solver may fail on the finer grid
     assert rule is not None
     return rule
+
+
+_STEPS = ((0, 0), (-1, 0), (1, 0), (-3, 0), (3, 0), (0, -1), (0, 1), (0, -2), (0, 2), (1, -1), (-1, 1))
 
 
 def _nodes(first: float, last: float, count: int) -> np.ndarray:

@@ -87,14 +87,17 @@ def _diagonal_blocks(X: Tensor, size: int) -> Tensor:
 
 
 def product(A: Tensor, B: Tensor) -> Tensor:
-    """``A B``; of large float32 matrices on a CUDA device by float16 tensor cores, to 21 bits."""
-    if not (A.is_cuda and A.dtype == torch.float32 and min(A.shape[-2:] + B.shape[-1:]) >= _WORTH_SPLITTING):
-        return A @ B
-    batch = A.shape[:-2]
+    """``A B``; of large float32 matrices on a CUDA device by :func:`split_product`."""
+    large = min(*A.shape[-2:], B.shape[-1]) >= _WORTH_SPLITTING
+    return split_product(A, B) if large and A.is_cuda and A.dtype == torch.float32 else A @ B
+
+
+def split_product(A: Tensor, B: Tensor) -> Tensor:
+    """``A B`` of float32 matrices in three float16 products, to 21 bits of the largest entries."""
     (high, low, scale), (other_high, other_low, other_scale) = _split(A), _split(B)
     cross = _half_product(high, other_low) + _half_product(low, other_high)
     result = _half_product(high, other_high).add_(cross, alpha=1 / _LOWER_HALF)
-    return (result * (scale * other_scale)).reshape(*batch, A.shape[-2], B.shape[-1])
+    return (result * (scale * other_scale)).reshape(*A.shape[:-1], B.shape[-1])
 
 
 def _split(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
