@@ -70,9 +70,8 @@ def dime(
     joint = joint_entropy_of([first, second], order, precision)
     n = second.shape[-1]
     device = torch.device("cpu") if generator is None else generator.device
-    total = torch.zeros_like(joint)
+    lost = []
     for _ in range(count):
         permutation = torch.randperm(n, generator=generator, device=device).to(second.device)
-        permuted = joint_entropy_of([first, second.reordered(permutation)], order, precision)
-        total = total + (permuted - joint)
-    return total / count
+        lost.append(joint_entropy_of([first, second.reordered(permutation)], order, precision) - joint)
+    return sum(lost[1:], lost[0]) / count

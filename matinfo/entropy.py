@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor
 
+from matinfo._deferred import Deferred
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_positive, check_trace
 from matinfo.operands import Gram, Matrix, Operand, Side, as_operands, hadamard, smaller_side
@@ -26,7 +28,7 @@ _SMALLEST_FOR_POWERS = 48
 
 
 def entropy_of(
-    K: Operand | Spectrum,
+    K: Operand | Spectrum | Deferred,
     alpha: float,
     *,
     method: str = "auto",
@@ -35,6 +37,8 @@ def entropy_of(
 ) -> Tensor:
     """Rényi entropy in nats, float64: what every other quantity is made of."""
     check_choice(precision, "precision", PRECISIONS)
+    if isinstance(K, Deferred):
+        return cast(Tensor, K.entropy())  # formulas add it up as they do numbers
     if isinstance(K, Spectrum):
         check_decomposed(method, precision)
         check_trace(K.eigenvalues.detach().sum(-1))

@@ -357,8 +357,8 @@ def test_median_bandwidth_is_that_of_the_kernel():
 def test_estimate_interval_is_students_plus_the_bias():
     estimate = Estimate(value=1.0, standard_error=0.1, bias_bound=0.05, probes=11, degree=4)
     assert estimate.error() == pytest.approx(
-        2.306004 * 0.1 + 0.05, rel=1e-6
-    )  # Student's t, 11 - 3 degrees of freedom
+        2.776445 * 0.1 + 0.05, rel=1e-6
+    )  # Student's t, (11 - 3)/2 degrees of freedom
     assert estimate.interval(0.95) == pytest.approx((1 - estimate.error(), 1 + estimate.error()))
     with pytest.raises(ValueError, match=r"Expected confidence in \(0, 1\)"):
         estimate.interval(1.0)

@@ -2,6 +2,7 @@
 
 from matinfo.estimate.entropy import estimate_entropy
 from matinfo.estimate.gradient import DifferentiableEstimate, stochastic_entropy
+from matinfo.estimate.information import estimate_information
 from matinfo.estimate.result import Estimate
 from matinfo.estimate.tail import tail_corrected_entropy
 from matinfo.estimate.traces import estimate_tcr, estimate_trace_power
@@ -12,6 +13,7 @@ __all__ = [
     "Estimate",
     "KernelOperator",
     "estimate_entropy",
+    "estimate_information",
     "estimate_tcr",
     "estimate_trace_power",
     "stochastic_entropy",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -44,9 +44,6 @@ _NEAR_ONE = 0.25
 _LARGEST_EXPONENT = 700.0
 """Where ``tr (P/scale)^alpha`` is lost in its scatter its inverse may be larger than ``exp`` of this."""
 
-_CAPTURED = 1e-8
-"""Relative error of the quadrature on the sketch where no tolerance is given."""
-
 
 class Reading(NamedTuple):
     """What the probes say of a term: all in its unit."""
@@ -62,6 +59,8 @@ class Trace:
     """``tr f(P)`` for P = K over its trace, and the degree that it takes."""
 
     weight = 1.0
+    captured = 1e-8
+    """Relative error of the quadrature on the sketch where no tolerance is given."""
 
     def __init__(
         self, operator: SymmetricOperator, f: ScalarFunction, *, power: int | None = None, iterations: int = 2
@@ -92,6 +91,8 @@ class Trace:
 
 class Entropy(Trace):
     """``weight * H_alpha(K)`` by ``tr (P/scale)^alpha``: that of P itself underflows at high orders."""
+
+    captured = 1e-5
 
     def __init__(self, operator: SymmetricOperator, alpha: float, weight: float = 1.0) -> None:
         self.alpha, self.weight = alpha, weight
@@ -175,11 +176,11 @@ class Sampler(Protocol):
 
 
 class Quadrature:
-    """Lanczos quadrature of the sum of terms, all from the same probes so that their errors cancel; Hutch++ of one."""
+    """Lanczos quadrature of a sum of terms, all from the same probes so that errors cancel; with or without sketch."""
 
     def __init__(
         self,
-        terms: list[Trace],
+        terms: Sequence[Trace],
         generator: torch.Generator | None,
         *,
         degree: int | None = None,
@@ -191,14 +192,13 @@ class Quadrature:
         self.degree, self.highest = degree, degree or highest
 
     def open(self, count: int, goal: Goal | None) -> None:
-        (term, *_), width = self.terms, count // 2 if self.sketch else 0
+        width = count // 2 if self.sketch else 0
         if width:
-            term.trace.widen(gaussian(term.operator, width - term.trace.width, self.generator))
-            term.trace.capture(
-                term.f,
-                term.steps or max(term.least, self.highest),
-                _CAPTURED if goal is None else goal(1.0) / 8,
-            )
+            start = gaussian(self.terms[0].operator, width - self.terms[0].trace.width, self.generator)
+            for term in self.terms:
+                rtol = term.captured if goal is None else goal(1.0) / 8 / len(self.terms)
+                term.trace.widen(start)
+                term.trace.capture(term.f, term.steps or max(term.least, self.highest), rtol)
         first = min(count - width, BATCH if goal is None else _FIRST)
         signs = self._signs(first)
         for term in self.terms:
@@ -287,7 +287,7 @@ class Exchangeable:
 
 
 def solve(
-    sampler: Sampler, terms: list[Trace], probes: int | None, goal: Goal | None, least: int
+    sampler: Sampler, terms: Sequence[Trace], probes: int | None, goal: Goal | None, least: int
 ) -> Estimate:
     """An estimate with ``probes`` vectors or, for a goal, with at most so many.
 
@@ -315,7 +315,7 @@ def solve(
     return found
 
 
-def _exact(terms: list[Trace]) -> Estimate:
+def _exact(terms: Sequence[Trace]) -> Estimate:
     values, biases = zip(*[term.exact() for term in terms], strict=True)
     return Estimate(sum(values), 0.0, sum(biases), 0, 0)
 

@@ -17,7 +17,7 @@ class Estimate:
 
     Attributes:
         value: The estimate, in nats.
-        standard_error: Standard error of the mean over the probes, with three degrees of freedom fewer than probes.
+        standard_error: Standard error of the mean over the probes, with ``(probes - 3)/2`` degrees of freedom.
         bias_bound: Bound on the error that more probes would not remove: the truncated quadrature and round-off.
         probes: Number of random vectors, 0 where the value is exact.
         degree: Number of Lanczos steps for each, 0 where the value is exact.

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from matinfo._deferred import Deferred
 from matinfo._validation import check_same_samples
 from matinfo.operands.gram import Gram
 from matinfo.operands.matrix import Matrix, as_matrix
@@ -22,7 +23,7 @@ Operand: TypeAlias = Tensor | Gram | Matrix
 
 def as_operand(K: object, name: str, function: str) -> Gram | Matrix:
     """Check an argument that stands for a matrix."""
-    return K if isinstance(K, Gram | Matrix) else as_matrix(K, name, function)
+    return K if isinstance(K, Gram | Matrix | Deferred) else as_matrix(K, name, function)
 
 
 def as_operands(Ks: tuple[object, ...], function: str) -> list[Gram | Matrix]:
@@ -52,7 +53,7 @@ def hadamard(
         A Gram if all operands are, else a matrix.
     """
     check_same_samples([tuple(K.shape) for K in operands])
-    grams = [K for K in operands if isinstance(K, Gram)]
+    grams = [K for K in operands if isinstance(K, Gram | Deferred)]
     if len(grams) == len(operands):
         return reduce(lambda a, b: a * b, grams)
     given = reduce(torch.promote_types, [K.given_dtype for K in operands])

@@ -74,14 +74,19 @@ class TiledOperator:
         """One block of the matrix, float64 or, where its entries are known to no more, float32."""
         raise NotImplementedError
 
-    def tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Row range, column range and entries of blocks that make up the matrix; ranges of rows ascend."""
+    def tiles(self, *, half: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Row range, column range and entries of blocks that make up the matrix; ranges of rows ascend.
+
+        Half of them are the square blocks on the diagonal and those above: all that a symmetric matrix has to tell.
+        """
         n, on_cpu = self.shape[0], self.device.type == "cpu"
         height, width = (min(self.tile, _BLOCK[0]), _BLOCK[1]) if on_cpu else (self.tile, n)
         for start in range(0, n, height):
             rows = slice(start, min(start + height, n))
-            for first in range(0, n, width):
-                columns = slice(first, min(first + width, n))
+            ranges = [
+                slice(first, min(first + width, n)) for first in range(rows.stop if half else 0, n, width)
+            ]
+            for columns in [rows, *ranges] if half else ranges:
                 block = self.entries(rows, columns)
                 yield rows, columns, block if on_cpu else block.double()
 
@@ -89,10 +94,11 @@ class TiledOperator:
         """``K V``."""
         product = torch.zeros_like(V)
         converted = {V.dtype: V}
-        for rows, columns, block in self.tiles():
-            if block.dtype not in converted:
-                converted[block.dtype] = V.to(block.dtype)
-            product[rows] += block @ converted[block.dtype][columns]
+        for rows, columns, block in self.tiles(half=self.is_trusted):
+            W = converted.setdefault(block.dtype, V if block.dtype == V.dtype else V.to(block.dtype))
+            product[rows] += block @ W[columns]
+            if self.is_trusted and rows != columns:
+                product[columns] += block.mT @ W[rows]
         return product
 
     def trace(self) -> float:
@@ -107,9 +113,10 @@ class TiledOperator:
         """Trace and squared norm in one pass over the tiles."""
         if self._moments is None:
             total, squared = 0.0, 0.0
-            for rows, columns, block in self.tiles():
+            for rows, columns, block in self.tiles(half=self.is_trusted):
                 total += float(block.diagonal(rows.start - columns.start).double().sum())
-                squared += float(frobenius_squared(block))
+                twice = 2 if self.is_trusted and rows != columns else 1
+                squared += twice * float(frobenius_squared(block))
             self._moments = total, squared
         return self._moments
 

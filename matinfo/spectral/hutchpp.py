@@ -37,6 +37,10 @@ _ROUNDOFF = 16 * torch.finfo(torch.float64).eps
 _FITTED = 3
 """Coefficients of the control variates, that many fewer degrees of freedom: else 20 probes cover less than stated."""
 
+_TAILS = 2
+"""Quadratic forms that a few eigenvalues dominate have heavier tails than normal numbers; an excess kurtosis of 2
+halves the degrees of freedom of their variance. Without this 91 to 93 of 100 intervals held on decaying spectra."""
+
 
 class SymmetricOperator(Protocol):
     """What an estimate needs to know of a symmetric positive semi-definite matrix; all in float64."""
@@ -122,7 +126,7 @@ class SketchedTrace:
                 if lanczos.degree < 2 or self.is_power:  # P^2 has to be exact
                     continue
                 gauss, radau = self._forms(lanczos.rules(self.total), f)
-                if float((radau - gauss).abs().sum()) / 2 <= rtol * float(radau.sum()):
+                if float((radau - gauss).abs().sum()) / 2 <= rtol * abs(float(radau.sum())):
                     break
             parts.append(lanczos.rules(self.total))
         self.captured = Rules.joined(parts)
@@ -237,9 +241,9 @@ def displacement(top: float, n: int, squared: float | None, noise: float) -> flo
     return _ROUNDOFF * top + noise * math.sqrt((squared or 1.0) / n)
 
 
-def degrees_of_freedom(probes: int) -> int:
-    """What the fitted coefficients leave."""
-    return max(1, probes - _FITTED)
+def degrees_of_freedom(probes: int) -> float:
+    """Of the standard error of so many probes, for Student's quantile."""
+    return max(1.0, (probes - _FITTED) / _TAILS)
 
 
 def standard_error(samples: Tensor) -> float:
@@ -250,7 +254,7 @@ def standard_error(samples: Tensor) -> float:
     deviations = samples - samples.mean()
     size = float(deviations.abs().max()) or 1.0
     spread = float((deviations / size).square().sum())
-    return size * math.sqrt(spread / degrees_of_freedom(len(samples)) / len(samples))
+    return size * math.sqrt(spread / max(1, len(samples) - _FITTED) / len(samples))
 
 
 def rademacher(operator: SymmetricOperator, count: int, generator: torch.Generator | None) -> Tensor:
