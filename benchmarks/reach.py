@@ -104,7 +104,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
 def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
     """Steps until truncation is below the tolerance times the trace function; None if more than ``most``."""
     from matinfo.estimate import KernelOperator
-    from matinfo.operators import as_operator
+    from matinfo.operands.operator import as_operator
     from matinfo.spectral.functions import Power, Tsallis
     from matinfo.spectral.hutchpp import SketchedTrace, rademacher
 

@@ -29,7 +29,7 @@ from matinfo.estimate import (
     estimate_trace_power,
     tail_corrected_entropy,
 )
-from matinfo.operators.operator import TiledOperator
+from matinfo.operands.operator import TiledOperator
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.xtrace import exchangeable_trace
 

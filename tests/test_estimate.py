@@ -12,7 +12,7 @@ from matrices import decays, features, from_spectrum, low_rank_features, rbf_gra
 
 from matinfo import Gram, kernels, renyi_entropy
 from matinfo.estimate import Estimate, KernelOperator, estimate_entropy
-from matinfo.operators import as_operator
+from matinfo.operands.operator import as_operator
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
 from matinfo.spectral.hutchpp import SketchedTrace, rademacher
 

@@ -7,7 +7,7 @@ from helpers import seeded
 from matrices import decays, from_spectrum
 
 from matinfo.estimate import KernelOperator, estimate_entropy
-from matinfo.operators import as_operator
+from matinfo.operands.operator import as_operator
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.hutchpp import rademacher
 

@@ -11,7 +11,7 @@ from matrices import features, from_spectrum, rbf_gram
 from matinfo import Gram, matrix_tcr, renyi_entropy
 from matinfo.estimate import KernelOperator, estimate_tcr, estimate_trace_power
 from matinfo.estimate.traces import _chosen
-from matinfo.operators import as_operator
+from matinfo.operands.operator import as_operator
 
 N = 200
 SPECTRA = {

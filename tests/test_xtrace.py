@@ -7,7 +7,7 @@ from helpers import seeded
 from matrices import from_spectrum
 from tolerances import relative_error
 
-from matinfo.operators import as_operator
+from matinfo.operands.operator import as_operator
 from matinfo.spectral.functions import Power
 from matinfo.spectral.hutchpp import SketchedTrace, gaussian, rademacher, standard_error
 from matinfo.spectral.xtrace import exchangeable_trace, leave_one_out, power_images

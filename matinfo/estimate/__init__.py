@@ -6,7 +6,7 @@ from matinfo.estimate.information import estimate_information
 from matinfo.estimate.result import Estimate
 from matinfo.estimate.tail import tail_corrected_entropy
 from matinfo.estimate.traces import estimate_tcr, estimate_trace_power
-from matinfo.operators import KernelOperator
+from matinfo.operands.kernel_operator import KernelOperator
 
 __all__ = [
     "DifferentiableEstimate",

@@ -29,8 +29,14 @@ from matinfo.information import (
     mutual_information,
     total_correlation,
 )
-from matinfo.operators import as_operator, check_definite, checked_moments
-from matinfo.operators.operator import GramOperator, TiledOperator, hadamard_of
+from matinfo.operands.operator import (
+    GramOperator,
+    TiledOperator,
+    check_definite,
+    checked_moments,
+    hadamard_of,
+    tiled_operator,
+)
 from matinfo.spectral.precision import without_autocast
 
 if TYPE_CHECKING:
@@ -133,7 +139,7 @@ def estimate_information(
     if quantity is dime:
         options.setdefault("generator", generator)
     with torch.no_grad():
-        operators = [_tiled(K) for K in Ks]
+        operators = [tiled_operator(K, "estimate_information") for K in Ks]
         check_same_samples([K.shape for K in operators])
         total, matrices = entropies_of(quantity.__wrapped__, operators, alpha=order, **options)  # type: ignore[attr-defined]
         products = [
@@ -180,12 +186,3 @@ def _estimated(
         found.value + exact, found.standard_error, found.bias_bound + bias, found.probes, found.degree
     )
     return found.judged(f"atol={atol or 0:g}", 1.0, None if atol is None else lambda _: atol)
-
-
-def _tiled(K: Estimable) -> TiledOperator:
-    operator = as_operator(K, function="estimate_information", total=None)
-    if not isinstance(operator, TiledOperator):
-        raise TypeError(
-            "Expected matrices whose entries are known, got a LinearOperator. Use a KernelOperator or a sparse matrix."
-        )
-    return operator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ Operand: TypeAlias = Tensor | Gram | Matrix
 
 def as_operand(K: object, name: str, function: str) -> Gram | Matrix:
     """Check an argument that stands for a matrix."""
-    return K if isinstance(K, Gram | Matrix | Deferred) else as_matrix(K, name, function)
+    if isinstance(K, Deferred):
+        return cast(Gram, K)  # formulas multiply it as they do a Gram
+    return K if isinstance(K, Gram | Matrix) else as_matrix(K, name, function)
 
 
 def as_operands(Ks: tuple[object, ...], function: str) -> list[Gram | Matrix]:

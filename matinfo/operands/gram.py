@@ -96,6 +96,8 @@ class Gram:
             self._check_kind(other)
             terms = tuple([mine + theirs for mine in self.terms for theirs in other.terms])
             return type(self)._from_terms(terms, (self, other))
+        if hasattr(other, "matmat"):  # an operator, which knows how to multiply with factors
+            return NotImplemented
         root = math.sqrt(check_positive(other, "the factor of a Gram"))
         terms = tuple([(term[0] * root, *term[1:]) for term in self.terms])
         return type(self)._from_terms(terms, (self,))

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from matinfo.operators.kernel import KernelOperator
-from matinfo.operators.operator import DenseOperator, DualOperator, GramOperator, TiledOperator
+from matinfo.operands.kernel_operator import KernelOperator
+from matinfo.operands.operator import DenseOperator, DualOperator, GramOperator, TiledOperator
 from matinfo.spectral.hutchpp import SymmetricOperator
 
 

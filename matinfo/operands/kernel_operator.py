@@ -12,7 +12,7 @@ from torch import Tensor
 from matinfo._validation import check_choice, check_features, check_positive, check_same_samples
 from matinfo.kernels import median_bandwidth, scott_bandwidth, silverman_bandwidth
 from matinfo.operands import as_tensor
-from matinfo.operators.operator import TiledOperator
+from matinfo.operands.operator import TiledOperator
 
 _MEDIAN_SAMPLE = 2048
 """The median heuristic looks at evenly strided samples, at most so many: their distances are a matrix."""

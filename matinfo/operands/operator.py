@@ -8,13 +8,12 @@ of which there are most, from round-off of the largest. Matrices that may be asy
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
@@ -34,6 +33,8 @@ from matinfo.spectral.frobenius import frobenius_squared
 from matinfo.spectral.hutchpp import SymmetricOperator
 from matinfo.spectral.khatri_rao import khatri_rao
 from matinfo.spectral.traces import trace
+
+Vetted = TypeVar("Vetted", bound=SymmetricOperator)
 
 UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
 
@@ -57,6 +58,7 @@ _DEFINITE_BLOCK, _DEFINITE_STEPS = 4, 16
 class TiledOperator:
     """A matrix known by its blocks: :meth:`entries` is all that a kind of matrix has to say."""
 
+    __array_ufunc__ = None  # so that NumPy arrays and scalars leave products to __rmul__
     dtype = torch.float64
     noise = UNIT_ROUNDOFF
     """Relative rounding of the entries as they were given."""
@@ -331,10 +333,15 @@ def as_operator(
     K: Any, *, function: str = "estimate_entropy", total: float | None = None
 ) -> SymmetricOperator:
     """The operator of anything that stands for one symmetric matrix; the function is named in refusals."""
-    if isinstance(K, scipy.sparse.linalg.LinearOperator):
+    if _is_linear_operator(K):
         return _symmetric(LinearOperator(K, total, function))
     if total is not None:
         raise ValueError(f"Expected trace only with a LinearOperator, got it with {type(K).__name__}.")
+    return tiled_operator(K, function)
+
+
+def tiled_operator(K: Any, function: str) -> TiledOperator:
+    """The operator of a matrix whose entries are known, and were found symmetric."""
     operator = _tiled(K, function)
     return operator if operator.is_trusted or type(operator) is DenseOperator else _symmetric(operator)
 
@@ -348,9 +355,9 @@ def _tiled(K: Any, function: str = "the product") -> TiledOperator:
                 f"Expected the rows of all samples in one place, got a {type(K).__name__}. Gather them."
             )
         return GramOperator(K)
-    if scipy.sparse.issparse(K):
+    if _is_sparse(K):
         return SparseOperator(K)
-    if isinstance(K, scipy.sparse.linalg.LinearOperator):
+    if _is_linear_operator(K):
         raise TypeError(
             "Expected a matrix whose entries are known, got a LinearOperator, which has only its products with "
             "vectors. Use a KernelOperator or a sparse matrix in Hadamard products."
@@ -412,7 +419,7 @@ def hadamard_of(factors: list[TiledOperator]) -> TiledOperator:
     return joined[0] if len(joined) == 1 else HadamardOperator(joined)
 
 
-def _symmetric(operator: SymmetricOperator) -> SymmetricOperator:
+def _symmetric(operator: Vetted) -> Vetted:
     """The operator, if random vectors find it symmetric and its trace credible.
 
     For Gaussian u and v the root mean square of ``u^T K v - v^T K u`` is ``|K - K^T|_F``, that of ``|K u|`` is
@@ -436,6 +443,17 @@ def _symmetric(operator: SymmetricOperator) -> SymmetricOperator:
             f"Expected the exact trace of K, got {claimed:.4g}; random probes find about {found:.2g}."
         )
     return operator
+
+
+def _is_sparse(K: object) -> bool:
+    """SciPy takes as long to import as a small estimate: if nobody has, K is not from there."""
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and sparse.issparse(K)
+
+
+def _is_linear_operator(K: object) -> bool:
+    linalg = sys.modules.get("scipy.sparse.linalg")
+    return linalg is not None and isinstance(K, linalg.LinearOperator)
 
 
 def _check_scipy(K: Any) -> None:
