@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from matinfo import Gram, _layer_spectra, effective_rank, matrix_js, mutual_information, renyi_entropy
-from matinfo.layers import LayerReport, layerwise
+from matinfo import Gram, effective_rank, matrix_js, mutual_information, renyi_entropy
+from matinfo.layers import LayerReport, layerwise, spectra
 
 LENGTHS = (5, 2, 7, 3, 7)
 WIDTHS = (6, 4, 16)  # 4 columns: the feature side is factored for the long sentences, T elsewhere
@@ -27,9 +27,10 @@ def random_layers(lengths=LENGTHS, widths=WIDTHS, seed=0, dtype=torch.float64):
     return [h.to(dtype) for h in hidden], mask
 
 
-def prepared(rows, *, center=True, normalize=True):
-    rows = rows - rows.mean(0) if center else rows
-    return rows / rows.norm(dim=1, keepdim=True) if normalize else rows
+def prepared(rows, *, center=False, normalize=True):
+    rows = rows - rows.mean(0) if center == "first" else rows
+    rows = rows / rows.norm(dim=1, keepdim=True) if normalize else rows
+    return rows - rows.mean(0) if center is True else rows
 
 
 def loop_over_sentences(hidden, mask, alpha, **options):
@@ -54,7 +55,9 @@ def close(actual, expected, atol=1e-10):
 
 @pytest.mark.parametrize("alpha", [0.5, 1, 2])
 @pytest.mark.parametrize(
-    "options", [{}, {"center": False}, {"normalize": False}], ids=["centred", "uncentred", "unscaled"]
+    "options",
+    [{}, {"center": True}, {"center": "first"}, {"normalize": False}, {"center": True, "normalize": False}],
+    ids=str,
 )
 def test_layerwise_tokens_equal_loop_without_padding(alpha, options):
     hidden, mask = random_layers()
@@ -101,7 +104,7 @@ def test_layerwise_pooled_equals_entropy_of_pooled_rows(pool):
     close(report.effective_rank, torch.stack([effective_rank(Gram(Z)) for Z in rows]))
     close(report.mutual_information[0, 2], mutual_information(Gram(rows[0]), Gram(rows[2])))
     close(report.matrix_js[2, 1], matrix_js(Gram(rows[1]), Gram(rows[2])))
-    already = layerwise([h.squeeze(1) for h in (Z[:, None] for Z in rows)], center=False, normalize=False)
+    already = layerwise([h.squeeze(1) for h in (Z[:, None] for Z in rows)], normalize=False)
     close(already.mutual_information, report.mutual_information)  # (n, d) is taken as it is
 
 
@@ -113,20 +116,21 @@ def test_layerwise_equals_published_recipe_of_diff_erank():
     def recipe(hidden):
         entropies = []
         for b in range(len(mask)):
-            Z = prepared(hidden[b, mask[b]])
+            Z = prepared(hidden[b, mask[b]], center="first")
             p = torch.linalg.eigvalsh(Z.mT @ Z / len(Z)).clamp_min(0)
             entropies.append(torch.special.entr(p).sum())
         return torch.stack(entropies).mean().exp()
 
     expected = torch.stack([recipe(u) - recipe(h) for u, h in zip(untrained, trained, strict=True)])
-    close(layerwise(trained, mask=mask, pool="tokens", pairs=False, reference=untrained).diff_erank, expected)
+    report = layerwise(trained, mask=mask, pool="tokens", center="first", pairs=False, reference=untrained)
+    close(report.diff_erank, expected)
 
 
 @pytest.mark.parametrize("entries", [1, 60, 500])
 def test_layerwise_does_not_depend_on_chunks(entries, monkeypatch):
     hidden, mask = random_layers()
     whole = layerwise(hidden, mask=mask, pool="tokens")
-    monkeypatch.setattr(_layer_spectra, "_ENTRIES", entries)
+    monkeypatch.setattr(spectra, "_ENTRIES", entries)
     parts = layerwise(hidden, mask=mask, pool="tokens")
     close(parts.entropies, whole.entropies)
     close(parts.mutual_information, whole.mutual_information)
@@ -146,7 +150,7 @@ def test_layerwise_of_orthogonal_tokens_counts_them():
 
 
 def test_layerwise_centred_simplex_has_one_dimension_less():
-    report = layerwise([torch.eye(6, dtype=torch.float64)])
+    report = layerwise([torch.eye(6, dtype=torch.float64)], center=True)
     close(report.effective_rank, torch.tensor([5.0], dtype=torch.float64))
 
 
@@ -344,7 +348,8 @@ def test_report_table_has_a_line_a_layer_and_only_columns_that_exist():
     report = layerwise(
         {"first": hidden[0], "second": hidden[2]}, mask=mask, pool="tokens", reference=hidden[:2]
     )
-    lines = report.table().splitlines()
+    *lines, matrix = report.table().splitlines()
+    assert matrix == "tokens of each sentence, n = 24, α = 1, rows of Z divided by their length, not centred"
     assert [line.split()[0] for line in lines] == ["layer", "first", "second"]
     assert lines[1].split()[3] == f"{report.effective_rank[0]:.3f}"
     assert "Diff-eRank" in lines[0]
@@ -377,14 +382,22 @@ ONE_TOKEN = torch.tensor([[1] + [0] * 6] + [[1] * 7] * 4)
         (HIDDEN, {"mask": MASK[0]}, r"mask of shape \(B, T\)"),
         (HIDDEN, {"mask": MASK * -1e9}, "1 or True for tokens that count"),
         (HIDDEN, {"mask": MASK * (torch.arange(5) != 3)[:, None]}, "got none in sentence 3"),
-        (HIDDEN, {"mask": ONE_TOKEN, "pool": "tokens"}, "at least two tokens.*one in sentence 0"),
-        ([HIDDEN[0][:1]], {}, "at least two samples"),
+        (
+            HIDDEN,
+            {"mask": ONE_TOKEN, "pool": "tokens", "center": True},
+            "at least two tokens.*one in sentence 0",
+        ),
+        ([HIDDEN[0][:1]], {"center": True}, "at least two samples"),
         (NAN, {"pool": "tokens"}, "NaN or infinity in layer 1, sentence 2"),
         (NAN, {}, "NaN or infinity in layer 1"),
         ([HIDDEN[0], HIDDEN[1][:4]], {}, "same samples in every layer, got 5 in layer 0 and 4 in layer 1"),
         ([HIDDEN[0], HIDDEN[1][:, :4]], {"pool": "tokens"}, "same tokens in every layer.*pool='mean'"),
-        ([HIDDEN[0], HIDDEN[0] * 0 + 0.1], {}, "rows that vary, got equal ones in layer 1.*layers="),
-        ([HIDDEN[0] * 0], {"center": False, "pool": "tokens"}, "zeros in layer 0, sentence 0"),
+        (
+            [HIDDEN[0], HIDDEN[0] * 0 + 0.1],
+            {"center": True},
+            "rows that vary, got equal ones in layer 1.*layers=",
+        ),
+        ([HIDDEN[0] * 0], {"pool": "tokens"}, "zeros in layer 0, sentence 0"),
         ([], {}, "at least one layer"),
         ([HIDDEN[0][0, 0]], {}, r"layer 0 of shape \(n, d\), \(B, T, d\) or \(B, C, H, W\)"),
         (HIDDEN, {"layers": [3]}, "layers from 0 to 2, got 3"),
@@ -395,9 +408,20 @@ ONE_TOKEN = torch.tensor([[1] + [0] * 6] + [[1] * 7] * 4)
         (HIDDEN, {"batch": BATCH}, "torch.nn.Module beside a batch, got list"),
         (Blocks(), {}, "a batch for the model"),
         (Blocks(), {"batch": BATCH}, "names of modules in layers=.*'stem', 'blocks'"),
-        (Blocks(), {"batch": BATCH, "layers": "block"}, "among the modules 'stem'.*got 'block'"),
+        (
+            Blocks(),
+            {"batch": BATCH, "layers": "blocs"},
+            "got 'blocs', which is none of the.*Near it: 'blocks'",
+        ),
         (Blocks(), {"batch": BATCH, "layers": "unused"}, "no output of 'unused'"),
-        ({"encoder_hidden_states": HIDDEN}, {}, "call the model with output_hidden_states=True"),
+        ({"last_hidden_state": HIDDEN[0]}, {}, "call the model with output_hidden_states=True"),
+        (
+            {"encoder_hidden_states": HIDDEN, "decoder_hidden_states": HIDDEN},
+            {},
+            r"of an encoder and a decoder: pass output\['encoder_hidden_states'\] or",
+        ),
+        ({"hidden_states": HIDDEN, "beam_indices": MASK}, {}, "beam search.*output.sequences"),
+        (HIDDEN, {"center": "last"}, "center to be False, True or 'first'"),
     ],
 )
 def test_layerwise_refuses(source, options, message):

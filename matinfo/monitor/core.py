@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from matinfo._validation import check_choice, check_count
 from matinfo.distributed import world_size
+from matinfo.layers.modules import chosen_modules, plain_module
 from matinfo.monitor.collapse import Alarm, MonitorWarning, NonFiniteWarning
-from matinfo.monitor.hooks import MOST_CALLS, Capture, Mask, chosen_layers, plain_module
+from matinfo.monitor.hooks import MOST_CALLS, Capture, Mask
 from matinfo.monitor.measurement import Spectra, measure
 from matinfo.monitor.pooling import POOLS, Pool, joined_rows
 from matinfo.monitor.quantities import Quantities, as_quantities
@@ -131,7 +132,7 @@ class Monitor:
             check_choice(pool, "pool", POOLS)
         _check_thresholds(collapse_below, collapse_fall)
         plain = plain_module(model)
-        found = chosen_layers(plain, layers)
+        found = chosen_modules(plain, layers)
         self.layers = list(found)
         self.history: list[Record] = []
         self.events: list[dict[str, Any]] = []

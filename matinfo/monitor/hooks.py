@@ -2,70 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from matinfo._names import is_called, matches
 from matinfo.monitor.pooling import NestedOutputError, Pool, pooled_rows
 
 Mask: TypeAlias = str | Callable[[tuple, dict], Tensor | None]
 
 MOST_CALLS = 256
 """Calls of a layer within one step after which rows are no longer kept, with a warning: ``step()`` may be missing."""
-
-
-def plain_module(model: nn.Module) -> nn.Module:
-    """The module that the user wrote, out of ``torch.compile`` and the wrappers of data parallelism."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"Expected model to be a torch.nn.Module, got {type(model).__name__}.")
-    while True:
-        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
-            model = model.module
-        else:
-            return model
-
-
-def chosen_layers(model: nn.Module, layers: str | Iterable[str]) -> dict[str, nn.Module]:
-    """Layers by name, in the order of the model; ``*`` stands for part of one component of a name, ``**`` for any."""
-    patterns = [layers] if isinstance(layers, str) else list(layers)
-    named = dict(model.named_modules(remove_duplicate=False))
-    once = {name for name, module in model.named_modules() if is_called(module)}
-    chosen = set()
-    for pattern in patterns:
-        if pattern in named:
-            if not is_called(named[pattern]):
-                raise ValueError(
-                    f"Expected a layer with a forward, got {pattern!r}, a {type(named[pattern]).__name__}. "
-                    f"For what it holds use {pattern + '.*'!r}."
-                )
-            chosen.add(pattern)
-            continue
-        found = [name for name in once if name and matches(name, pattern)]
-        if not found:
-            raise ValueError(
-                f"Expected the name of a layer or a pattern of names, got {pattern!r}, which is none of the "
-                f"{len(named)} modules.{_near(pattern, [name for name in named if name])}"
-            )
-        chosen.update(found)
-    if not chosen:
-        raise ValueError("Expected at least one layer, got none.")
-    return {name: module for name, module in named.items() if name in chosen}
-
-
-def _near(pattern: str, names: list[str]) -> str:
-    """Names alike: those that end alike first, then by spelling."""
-    last = pattern.split(".")[-1]
-    alike = [name for name in names if name.split(".")[-1] == last]
-    alike += difflib.get_close_matches(pattern, names, n=5, cutoff=0.5)
-    alike = list(dict.fromkeys(alike))[:5] or names[:5]
-    return f" Near it: {', '.join(map(repr, alike))}." if alike else ""
 
 
 class Capture:

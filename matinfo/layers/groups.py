@@ -9,10 +9,6 @@ import torch
 from torch import Tensor
 
 from matinfo.operands import normalize_rows
-from matinfo.spectral.precision import at_least_float32
-
-_SPREAD = 1.25
-"""Groups share a chunk while the longest has at most this many times the rows of the shortest."""
 
 
 class Chunk(NamedTuple):
@@ -42,42 +38,48 @@ class Groups:
         self._owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
         self.first = lengths.cumsum(0) - lengths
 
-    @property
-    def last(self) -> Tensor:
-        """``(G,)``: the last row of each group."""
-        return self.first + self.lengths - 1
-
     def mean(self, X: Tensor) -> Tensor:
-        """``(G, d)``, summed in float64, so that equal rows have exactly their mean."""
-        total = X.new_zeros(len(self.sizes), X.shape[-1], dtype=torch.float64)
-        total = total.index_add(0, self._owner, X.double())
-        return (total / self.lengths[:, None]).to(X.dtype)
+        """``(G, d)``."""
+        total = X.new_zeros(len(self.sizes), X.shape[-1]).index_add(0, self._owner, X)
+        return total / self.lengths[:, None]
 
     def largest(self, X: Tensor) -> Tensor:
         """``(G,)``: the largest magnitude of the entries of each group, a constant; NaN where one is."""
         rows = X.detach().abs().amax(-1)
         return rows.new_zeros(len(self.sizes)).scatter_reduce(0, self._owner, rows, "amax")
 
-    def prepare(self, X: Tensor, *, center: bool, normalize: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows less the mean of their group and of length one.
+    def prepare(
+        self, X: Tensor, *, center: bool | str, normalize: bool, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of length one and less the mean of their group; ``center="first"`` subtracts before it divides.
+
+        All of it in float64: features at an offset of 1e6 spreads lose six digits to the mean, which is more than the
+        seven of float32 can spare.
 
         Args:
             X: ``(N, d)``, floating point.
-            center: Whether to subtract the mean.
+            center: Whether to subtract the mean, or ``"first"``.
             normalize: Whether to divide rows by their length; zero rows stay zero.
+            eps: Round-off of the hidden states: what is no larger after centring is not there.
 
         Returns:
-            The rows, at least float32; for each group whether X is finite; and whether nothing but round-off is left.
+            The rows, float64; for each group whether X is finite; and whether nothing but round-off is left.
         """
-        X = X.to(at_least_float32(X.dtype))
+        X = X.double()
         before = self.largest(X)
-        after, cut = before, torch.zeros_like(before)
+        finite, cut = before.isfinite(), torch.zeros_like(before)
+        if normalize and center != "first":
+            X = normalize_rows(X)
+            before = self.largest(X)
+        after = before
         if center:
             X = X - self.mean(X)[self._owner]
-            after, cut = self.largest(X), 2 * torch.finfo(X.dtype).eps * before
-        return normalize_rows(X) if normalize else X, before.isfinite(), after <= cut
+            after, cut = self.largest(X), 2 * eps * before
+        if normalize and center == "first":
+            X = normalize_rows(X)
+        return X, finite, after <= cut
 
-    def chunks(self, entries: int, width: int, layers: int) -> Iterator[Chunk]:
+    def chunks(self, entries: int, width: int, layers: int, *, spread: float = 1.25) -> Iterator[Chunk]:
         """All groups, the short ones first, those of about equal length together.
 
         Args:
@@ -92,7 +94,7 @@ class Groups:
             while stop < len(order):
                 longest = self.sizes[order[stop]]
                 too_many = (stop + 1 - start) * longest * max(width, layers * longest) > entries
-                if too_many or longest > _SPREAD * self.sizes[order[start]]:
+                if too_many or longest > spread * self.sizes[order[start]]:
                     break
                 stop += 1
             yield self._chunk(order[start:stop])

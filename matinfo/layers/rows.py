@@ -1,4 +1,4 @@
-"""The rows that are measured: pooled sentences or single tokens of each layer, checked, centred and scaled."""
+"""The rows that are measured: pooled sentences or single tokens of each layer, checked, scaled and centred."""
 
 from __future__ import annotations
 
@@ -8,27 +8,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo._groups import Groups
-from matinfo._hidden_states import HiddenStates
+from matinfo.layers.groups import Groups
+from matinfo.layers.hidden_states import HiddenStates
+from matinfo.layers.pooling import pooled
 from matinfo.operands import as_tensor
-from matinfo.spectral.precision import at_least_float32
 
 
-def prepared_rows(
-    states: HiddenStates, mask: Any, *, pool: str, center: bool, normalize: bool
-) -> tuple[list[Tensor], Groups]:
-    """Rows ``(N, d_l)`` of each layer, on one device, and the groups of rows that belong together."""
+def rows_of(states: HiddenStates, mask: Any, pool: str) -> tuple[list[Tensor], Tensor]:
+    """Rows ``(N, d_l)`` of each layer, as they are, and the lengths ``(G,)`` of the groups that belong together."""
     keep = _as_mask(mask)
     found = [_rows(x, name, keep, pool) for name, x in zip(states.names, states.tensors, strict=True)]
     _check_same_groups(states.names, [lengths for _, lengths in found], pool)
-    groups = Groups(found[0][1])
-    _check_lengths(groups, pool, center=center)
-    device, rows = found[0][0].device, []
-    for name, (X, _) in zip(states.names, found, strict=True):
-        prepared, finite, constant = groups.prepare(X.to(device), center=center, normalize=normalize)
-        _check_values(name, finite, constant, pool, center=center)
-        rows.append(prepared)
-    return rows, groups
+    device = found[0][0].device
+    return [rows.to(device) for rows, _ in found], found[0][1]
+
+
+def prepared_rows(
+    names: tuple[str, ...],
+    found: list[Tensor],
+    dtypes: list[torch.dtype],
+    groups: Groups,
+    *,
+    pool: str,
+    center: bool | str,
+    normalize: bool,
+) -> list[Tensor]:
+    """Rows of each layer ready to be measured, in the dtype of its hidden states."""
+    _check_lengths(groups, pool, center=bool(center))
+    prepared = []
+    for name, X, dtype in zip(names, found, dtypes, strict=True):
+        eps = torch.finfo(dtype).eps
+        Z, finite, constant = groups.prepare(X, center=center, normalize=normalize, eps=eps)
+        _check_values(name, finite, constant, pool, center=bool(center))
+        prepared.append(Z.to(dtype))
+    return prepared
 
 
 def _as_mask(mask: Any) -> Tensor | None:
@@ -51,28 +64,22 @@ def _rows(x: Tensor, name: str, mask: Tensor | None, pool: str) -> tuple[Tensor,
     if x.ndim == 2:
         return x, torch.tensor([x.shape[0]], device=x.device)
     batch, length, width = x.shape
-    if mask is None:
-        flat, lengths = x.reshape(-1, width), torch.full((batch,), length, device=x.device)
-    elif mask.shape != (batch, length):
-        raise ValueError(
-            f"Expected mask of the shape (B, T) = {(batch, length)} of layer {name}, got {tuple(mask.shape)}."
-        )
-    else:
-        keep = mask.to(x.device)
-        lengths = keep.sum(1)
-        flat = x[keep]
-        if bool((lengths == 0).any()):
+    keep = None
+    if mask is not None:
+        if mask.shape != (batch, length):
             raise ValueError(
-                f"Expected a token in every sentence, got none in sentence {int(lengths.argmin())}."
+                f"Expected mask of the shape (B, T) = {(batch, length)} of layer {name}, got {tuple(mask.shape)}."
             )
-    if pool == "tokens":
-        return flat, lengths
-    sentences = Groups(lengths)
-    if pool == "mean":
-        pooled = sentences.mean(flat.to(at_least_float32(flat.dtype)))
-    else:
-        pooled = flat[sentences.first if pool == "cls" else sentences.last]
-    return pooled, torch.tensor([batch], device=x.device)
+        keep = mask.to(x.device)
+        if bool((~keep.any(1)).any()):
+            raise ValueError(
+                f"Expected a token in every sentence, got none in sentence {int(keep.any(1).int().argmin())}."
+            )
+    if pool != "tokens":
+        return pooled(x, keep, pool), torch.tensor([batch], device=x.device)
+    if keep is None:
+        return x.reshape(-1, width), torch.full((batch,), length, device=x.device)
+    return x[keep], keep.sum(1)
 
 
 def _check_same_groups(names: tuple[str, ...], lengths: list[Tensor], pool: str) -> None:

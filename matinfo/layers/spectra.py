@@ -7,32 +7,56 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from matinfo._groups import Groups
+from matinfo._columns import Column
 from matinfo.entropy import joint_entropy, renyi_entropy, von_neumann_entropy
+from matinfo.layers.groups import Groups
 from matinfo.operands import Gram, smaller_side
 from matinfo.spectral.traces import trace
+from matinfo.spectrum import spectrum
 
 _ENTRIES = 2**22
 """Numbers in a stack of matrices or of padded rows: 32 MiB in float64."""
 
 
 class Spectra(NamedTuple):
-    """Entropies ``(L, G)`` of each layer and group, and the means over groups of what pairs of layers share."""
+    """Entropies ``(L, G)`` of each layer and group, other quantities of them, and what pairs of layers share.
+
+    The pairs ``(L, L)`` are means over the groups.
+    """
 
     entropies: Tensor
     mutual_information: Tensor | None
     matrix_js: Tensor | None
+    columns: dict[str, Tensor]
 
 
-def measure(layers: list[Tensor], groups: Groups, alpha: float, *, pairs: bool, precision: str) -> Spectra:
+def measure(
+    layers: list[Tensor],
+    groups: Groups,
+    alpha: float,
+    *,
+    pairs: bool,
+    precision: str,
+    columns: list[Column],
+) -> Spectra:
     """Measure prepared rows ``(N, d_l)``, one tensor a layer, all with the same groups. In nats, float64."""
     if pairs and precision == "auto":
         precision = "float64"  # differences of entropies
     entropies, shared, divergences = [], [], []
+    values: dict[str, list[Tensor]] = {column.name: [] for column in columns}
     numbers = []
-    for chunk in groups.chunks(_ENTRIES, max(X.shape[-1] for X in layers), len(layers)):
+    # Rows of zeros change no entropy, but a coding rate counts them: with other quantities only equal lengths share.
+    spread = 1.0 if columns else 1.25
+    for chunk in groups.chunks(_ENTRIES, max(X.shape[-1] for X in layers), len(layers), spread=spread):
         grams = [Gram(chunk.padded(X)) for X in layers]
-        own = _entropies(grams, alpha, precision)
+        if columns:
+            spectra = [spectrum(gram, precision=precision) for gram in grams]
+            own = torch.stack([renyi_entropy(S, alpha).double() for S in spectra])
+            for column in columns:
+                found = [column.value(S, gram) for S, gram in zip(spectra, grams, strict=True)]
+                values[column.name].append(torch.stack(found))
+        else:
+            own = _entropies(grams, alpha, precision)
         entropies.append(own)
         numbers.append(chunk.groups)
         if pairs:
@@ -48,6 +72,36 @@ def measure(layers: list[Tensor], groups: Groups, alpha: float, *, pairs: bool, 
         _symmetric(torch.cat(divergences, -1).sum(-1) / count, len(layers), diagonal=False)
         if pairs
         else None,
+        {name: torch.cat(parts, -1)[:, back] for name, parts in values.items()},
+    )
+
+
+def measure_moments(grams: list[Gram], alpha: float, columns: list[Column]) -> Spectra:
+    """Measure the Gram matrices of rows that were added up, one a layer."""
+    spectra = [spectrum(gram) for gram in grams]
+    found = {
+        column.name: torch.stack([column.value(S, gram) for S, gram in zip(spectra, grams, strict=True)])
+        for column in columns
+    }
+    entropies = torch.stack([renyi_entropy(S, alpha) for S in spectra])[:, None]
+    return Spectra(entropies, None, None, {name: values[:, None] for name, values in found.items()})
+
+
+def joined(parts: list[Spectra]) -> Spectra:
+    """The groups of several batches side by side; what pairs share is a mean over all groups."""
+    if len(parts) == 1:
+        return parts[0]
+    counts = [part.entropies.shape[1] for part in parts]
+
+    def mean(matrices: list[Tensor | None]) -> Tensor | None:
+        weighted = [M * count for M, count in zip(matrices, counts, strict=True) if M is not None]
+        return torch.stack(weighted).sum(0) / sum(counts) if weighted else None
+
+    return Spectra(
+        torch.cat([part.entropies for part in parts], 1),
+        mean([part.mutual_information for part in parts]),
+        mean([part.matrix_js for part in parts]),
+        {name: torch.cat([part.columns[name] for part in parts], 1) for name in parts[0].columns},
     )
 
 

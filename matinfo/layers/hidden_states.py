@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -10,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from matinfo._names import is_called, matches
 from matinfo._validation import check_floating
+from matinfo.layers.modules import chosen_modules, first_tensor, matches, plain_module
 from matinfo.operands import as_tensor
 
 Layers: TypeAlias = str | int | slice | Sequence[str | int]
 """Which layers: indices, names, or a pattern of names such as ``"blocks.*"``."""
+
+_STATES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
+"""Where the outputs of transformers keep hidden states, in the order in which they are looked for."""
 
 
 class HiddenStates(NamedTuple):
@@ -27,8 +31,10 @@ class HiddenStates(NamedTuple):
     is_numpy: bool
 
 
-def read_hidden_states(source: Any, batch: Any, layers: Layers | None, *, grad: bool) -> HiddenStates:
-    """Run a model, or take apart what one has returned."""
+def read_hidden_states(
+    source: Any, batch: Any, layers: Layers | None, *, grad: bool, masked: bool
+) -> HiddenStates:
+    """Run a model, or take apart what one has returned; ``masked`` if the caller has a mask of their own."""
     mask = None
     if isinstance(source, nn.Module):
         if batch is None:
@@ -36,18 +42,23 @@ def read_hidden_states(source: Any, batch: Any, layers: Layers | None, *, grad: 
                 "Expected a batch for the model, got none: layerwise(model, batch). "
                 "Hidden states that are already there go in the model's place."
             )
-        mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+        model = plain_module(source)
+        mask = _mask_of(model, batch, masked)
         by_index = layers is None or isinstance(layers, slice | int) or not _names_modules(layers)
-        if by_index and _returns_hidden_states(source):
-            named = _numbered(_from_output(_run(source, batch, grad, output_hidden_states=True)))
+        if by_index and _returns_hidden_states(model):
+            named = _from_output(
+                _run(model, batch, grad, output_hidden_states=True),
+                "model(**batch, output_hidden_states=True)",
+            )
         else:
-            named, layers = _captured(source, batch, layers, grad), None
+            named, layers = _captured(model, batch, layers, grad), None
     else:
         if batch is not None:
             raise ValueError(
                 f"Expected a torch.nn.Module beside a batch, got {type(source).__name__}. "
                 "Hidden states need no batch; a mask goes into mask=."
             )
+        mask = source.get("attention_mask") if isinstance(source, Mapping) else None
         named = _named(source)
     if layers is not None:
         named = _selected(named, layers)
@@ -62,41 +73,67 @@ def read_hidden_states(source: Any, batch: Any, layers: Layers | None, *, grad: 
 
 
 def _named(source: Any) -> list[tuple[str, Any]]:
-    if hasattr(source, "hidden_states") or (
-        isinstance(source, Mapping) and any(str(key).endswith("hidden_states") for key in source)
-    ):
-        return _numbered(_from_output(source))
+    looks_like_output = any(hasattr(source, name) for name in _STATES) or (
+        isinstance(source, Mapping) and any(name in source for name in (*_STATES, "last_hidden_state"))
+    )
+    if looks_like_output or _towers(source):
+        return _from_output(source, "output")
     if isinstance(source, Mapping):
-        return [(str(name), value) for name, value in source.items()]
-    if isinstance(source, list | tuple):
+        return [(str(name), value) for name, value in source.items() if name != "attention_mask"]
+    if isinstance(source, list | tuple | Tensor | np.ndarray):
         return _numbered(source)
-    if isinstance(source, Tensor | np.ndarray):
-        raise TypeError(
-            "Expected a list of hidden states, one a layer, got one array. For one layer pass [hidden]; a stack over "
-            "layers in the first dimension becomes list(hidden)."
-        )
     raise TypeError(
         "Expected a torch.nn.Module, a model output with hidden_states, or a list or dict of hidden states, "
         f"got {type(source).__name__}."
     )
 
 
-def _numbered(values: Sequence[Any]) -> list[tuple[str, Any]]:
-    return [(str(i), value) for i, value in enumerate(values)]
+def _numbered(states: Any) -> list[tuple[str, Any]]:
+    """A tuple of layers; of ``generate``, a tuple of steps of layers: the steps of a layer are its tokens."""
+    if isinstance(states, Tensor | np.ndarray):
+        raise TypeError(
+            "Expected a list of hidden states, one a layer, got one array. For one layer pass [hidden]; a stack over "
+            "layers in the first dimension becomes list(hidden)."
+        )
+    if states and all(isinstance(step, list | tuple) for step in states):
+        states = [torch.cat([step[i] for step in states], 1) for i in range(len(states[0]))]
+    return [(str(i), value) for i, value in enumerate(states)]
 
 
-def _from_output(output: Any) -> Sequence[Any]:
-    """``hidden_states`` of a model output."""
-    states = getattr(output, "hidden_states", None)
-    if states is not None:
-        return states
-    others = [name for name in ("encoder_hidden_states", "decoder_hidden_states") if hasattr(output, name)]
-    remedy = (
-        f"pass output.{others[0]} instead."
-        if others
-        else "call the model with output_hidden_states=True, or name modules with layers='encoder.layer.*'."
-    )
-    raise ValueError(f"Expected a model output with hidden_states, got none: {remedy}")
+def _entry(output: Any, name: str) -> Any:
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
+def _towers(output: Any) -> list[str]:
+    """Parts of an output that have hidden states of their own, as those of CLIP."""
+    parts = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    return [str(name) for name, part in parts.items() if _entry(part, "hidden_states") is not None]
+
+
+def _from_output(output: Any, call: str) -> list[tuple[str, Any]]:
+    """The hidden states of a model's output; ``call`` is how the user gets at that output."""
+    if _entry(output, "beam_indices") is not None:
+        raise ValueError(
+            "Expected hidden states of greedy search or sampling, got those of a beam search, which belong to "
+            "hypotheses that were given up on the way. Run the model on output.sequences."
+        )
+    found = [name for name in _STATES if _entry(output, name) is not None]
+    if "hidden_states" in found:
+        found = ["hidden_states"]
+    if len(found) == 1:
+        return _numbered(_entry(output, found[0]))
+    access = "output[{!r}]" if type(output) is dict else "output.{}"
+    if parts := found or _towers(output):
+        got = "those of an encoder and a decoder" if found else f"those of {len(parts)} parts"
+        choice = " or ".join(access.format(part) for part in parts)
+        before = "" if call == "output" else f"output = {call}, then "
+        remedy = f"{before}pass {choice} instead, with the mask of its tokens in mask=."
+    else:
+        got = "none"
+        remedy = (
+            "call the model with output_hidden_states=True, or name modules with layers='encoder.layer.*'."
+        )
+    raise ValueError(f"Expected a model output with hidden_states of one network, got {got}: {remedy}")
 
 
 def _rows_last(value: Any, name: str) -> Tensor:
@@ -155,15 +192,36 @@ def _returns_hidden_states(model: nn.Module) -> bool:
     return hasattr(getattr(model, "config", None), "output_hidden_states")
 
 
+def _mask_of(model: nn.Module, batch: Any, masked: bool) -> Any:
+    """The attention mask among the arguments; token ids that hold padding are refused without one."""
+    if not isinstance(batch, Mapping):
+        arguments = batch if isinstance(batch, list | tuple) else (batch,)
+        try:
+            batch = inspect.signature(model.forward).bind_partial(*arguments).arguments
+        except TypeError:  # too many: the model itself will say so
+            return None
+    mask, ids = batch.get("attention_mask"), batch.get("input_ids")
+    config = getattr(model, "config", None)
+    pad = getattr(getattr(config, "text_config", config), "pad_token_id", None)
+    if mask is None and not masked and isinstance(pad, int) and isinstance(ids, Tensor):
+        padded = int((ids == pad).sum())
+        if padded:
+            raise ValueError(
+                f"Expected a mask beside token ids that hold padding, got none and {padded} of {ids.numel()} ids equal "
+                f"to pad_token_id = {pad}, which would count as tokens. Pass all that the tokenizer returned, or "
+                "attention_mask in the batch; mask=torch.ones_like(input_ids) where these ids are tokens after all."
+            )
+    return mask
+
+
 @contextlib.contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
     """In evaluation mode, and afterwards each module in its own: a measurement must not move running statistics."""
     modes = [(module, module.training) for module in model.modules()]
     fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
-    torch.backends.mha.set_fastpath_enabled(
-        False
-    )  # with a padding mask it hands nested tensors from layer to layer
+    # With a padding mask it hands nested tensors from layer to layer.
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
@@ -181,25 +239,25 @@ def _run(model: nn.Module, batch: Any, grad: bool, **options: Any) -> Any:
 
 def _captured(model: nn.Module, batch: Any, layers: Layers | None, grad: bool) -> list[tuple[str, Any]]:
     """What the named modules return, in the order in which they run; a second call of one is named ``name#2``."""
-    names = _module_names(model, layers)
+    modules = _modules(model, layers)
     captured: dict[str, Any] = {}
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             call = 1 + sum(1 for known in captured if known.split("#")[0] == name)
             # A copy: the next module may work in place.
-            captured[name if call == 1 else f"{name}#{call}"] = _first_tensor(output, name).clone()
+            captured[name if call == 1 else f"{name}#{call}"] = first_tensor(output, name).clone()
 
         return hook
 
     handles: list[Any] = []
     try:
-        handles.extend(model.get_submodule(name).register_forward_hook(keep(name)) for name in names)
+        handles.extend(module.register_forward_hook(keep(name)) for name, module in modules.items())
         _run(model, batch, grad)
     finally:
         for handle in handles:
             handle.remove()
-    idle = [name for name in names if name not in captured]
+    idle = [name for name in modules if name not in captured]
     if idle:
         raise ValueError(
             f"Expected every layer to run in the forward pass, got no output of {_listed(idle)}."
@@ -207,33 +265,13 @@ def _captured(model: nn.Module, batch: Any, layers: Layers | None, grad: bool) -
     return list(captured.items())
 
 
-def _module_names(model: nn.Module, layers: Layers | None) -> list[str]:
-    names = [name for name, _ in model.named_modules() if name]
+def _modules(model: nn.Module, layers: Layers | None) -> dict[str, nn.Module]:
     if layers is None and isinstance(model, nn.Sequential):
-        return [name for name, _ in model.named_children()]
+        return dict(model.named_children())
     if layers is None or isinstance(layers, int | slice) or not all(isinstance(a, str) for a in layers):
+        names = [name for name, _ in model.named_modules() if name]
         raise ValueError(
             f"Expected names of modules in layers= for a {type(model).__name__}, got {layers!r}. A pattern such as "
             f"layers='blocks.*' will do; its modules are {_listed(names)}."
         )
-    chosen: list[str] = []
-    called = {name for name, module in model.named_modules() if is_called(module)}
-    for pattern in _as_list(layers):
-        found = [
-            name for name in names if name == pattern or (name in called and matches(name, str(pattern)))
-        ]
-        if not found:
-            raise ValueError(f"Expected layers among the modules {_listed(names)}, got {pattern!r}.")
-        chosen += [name for name in found if name not in chosen]
-    return chosen
-
-
-def _first_tensor(output: Any, name: str) -> Tensor:
-    """The output, or the first element of a tuple or model output."""
-    if isinstance(output, Mapping) and output:
-        output = next(iter(output.values()))
-    elif isinstance(output, list | tuple) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
-        raise TypeError(f"Expected layer {name} to return a tensor (first), got {type(output).__name__}.")
-    return output
+    return chosen_modules(model, layers)  # type: ignore[arg-type]
