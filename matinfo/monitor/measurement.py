@@ -10,8 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo.monitor.quantities import Quantity, Spectrum, effective_rank, prepared
-from matinfo.spectral.precision import without_autocast
+from matinfo._columns import Column
+from matinfo.distributed import ShardedGram, reduce_sum
+from matinfo.operands import Gram, normalize_rows
+from matinfo.rank import effective_rank
+from matinfo.spectral.precision import at_least_float32, without_autocast
+from matinfo.spectrum import Spectrum, spectrum
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +53,8 @@ class Measured(NamedTuple):
 
     Attributes:
         values: Of the quantities; NaN where they are not defined.
-        rank: Effective rank, ``exp(H_1)``; NaN if it is not defined.
+        rank: Effective rank of the rows as the monitor prepares them, ``exp(H_1)``; NaN if it is not defined.
+        ranks: Effective ranks without and with centring, whichever the monitor does.
         spectrum: ``(min(rows, width),)``, eigenvalues with sum 1, on the CPU; NaN if there are none.
         rows: n, of all ranks if they are taken together.
         width: d.
@@ -58,40 +63,87 @@ class Measured(NamedTuple):
 
     values: dict[str, float]
     rank: float
+    ranks: tuple[float, float]
     spectrum: Tensor
     rows: int
     width: int
     problem: str
 
 
-def measure(Z: Tensor, quantities: list[Quantity], **preparation: Any) -> Measured:
+def measure(Z: Tensor, columns: list[Column], *, center: bool, **preparation: Any) -> Measured:
     """Measure rows ``(n, d)`` without a graph, in float64; what is wrong with them is a result and no error."""
     Z = Z.cpu() if Z.device.type == "mps" else Z  # which has no float64
     with torch.no_grad(), without_autocast(Z.device):
-        gram = prepared(Z, **preparation)
+        grams = [prepared(Z, center=centred, **preparation) for centred in (False, True)]
+        gram = grams[center]
         try:
-            s = Spectrum.of(gram)
-        except RuntimeError as error:  # the solver, or memory: a monitor does not end a training
-            return _without_spectrum(gram.shape[-1], Z.shape[1], quantities, f"no spectrum ({error})")
-        ends = s.eigenvalues[[0, -1]].tolist()
-        if not all(map(math.isfinite, ends)):
-            return _without_spectrum(s.rows, s.width, quantities, _what_is_not_finite(Z))
-        zero = ends[0] == 0
-        missing = s.eigenvalues.new_tensor(math.nan)
-        columns = [
-            missing if zero and not quantity.defined_at_zero else quantity.value(s, gram)
-            for quantity in quantities
-        ]
-        *values, rank = torch.stack([*columns, effective_rank(s)]).tolist()  # one transfer
-        named = {quantity.name: value for quantity, value in zip(quantities, values, strict=True)}
-        return Measured(named, rank, s.normalized.cpu(), s.rows, s.width, "zero" if zero else "")
+            both = [spectrum(K) for K in grams]
+        except (
+            RuntimeError,
+            ValueError,
+        ) as error:  # the solver, or memory: a monitor does not end a training
+            return _without_spectrum(gram, columns, f"no spectrum ({error})")
+        largest = torch.stack([S.eigenvalues[0] for S in both]).tolist()
+        if not all(map(math.isfinite, largest)):
+            return _without_spectrum(gram, columns, _what_is_not_finite(Z))
+        S, missing = both[center], Z.new_tensor(math.nan, dtype=torch.float64)
+        zero = largest[center] == 0
+        values = [_value_or_nan(column, S, gram) if zero else column.value(S, gram) for column in columns]
+        ranks = [effective_rank(s) if top > 0 else missing for s, top in zip(both, largest, strict=True)]
+        *numbers, plain, centred = torch.stack([*values, *ranks]).tolist()  # one transfer
+        named = {column.name: value for column, value in zip(columns, numbers, strict=True)}
+        count = min(S.rows, gram.width)
+        return Measured(
+            named,
+            (plain, centred)[center],
+            (plain, centred),
+            S.probabilities[:count].cpu(),
+            S.rows,
+            gram.width,
+            "zero" if zero else "",
+        )
 
 
-def _without_spectrum(rows: int, width: int, quantities: list[Quantity], problem: str) -> Measured:
-    nothing = torch.full((min(rows, width),), math.nan, dtype=torch.float64)
-    return Measured({q.name: math.nan for q in quantities}, math.nan, nothing, rows, width, problem)
+def _value_or_nan(column: Column, S: Spectrum, gram: Gram) -> Tensor:
+    """Of features that are all zero: coding rates have a value, entropies have none."""
+    try:
+        return column.value(S, gram) if column.spectral else S.eigenvalues.new_tensor(math.nan)
+    except ValueError:
+        return S.eigenvalues.new_tensor(math.nan)
+
+
+def _without_spectrum(gram: Gram, columns: list[Column], problem: str) -> Measured:
+    rows, width, nan = gram.shape[-1], gram.width, math.nan
+    nothing = torch.full((min(rows, width),), nan, dtype=torch.float64)
+    return Measured({column.name: nan for column in columns}, nan, (nan, nan), nothing, rows, width, problem)
 
 
 def _what_is_not_finite(Z: Tensor) -> str:
     bad = int((~Z.isfinite().all(-1)).sum())
     return f"NaN or infinity in {bad} of {Z.shape[0]} rows" if bad else "features too large to square"
+
+
+def prepared(
+    Z: Tensor, *, center: bool, normalize: bool, eps: float, reduce: bool, group: Any = None
+) -> Gram:
+    """The Gram matrix of rows ``(n, d)``, over all ranks if asked; columns constant to round-off become zero."""
+    spread = eps
+    if normalize:
+        spread *= 2  # of the entry and of the norm
+        Z = normalize_rows(Z)
+    if center:
+        arithmetic = 4 * torch.finfo(at_least_float32(Z.dtype)).eps  # of pooled means and of the mean row
+        Z = Z.double()
+        count, total = Z.new_tensor([Z.shape[0]]), Z.sum(0)
+        if reduce:
+            count, total = reduce_sum(count, group=group), reduce_sum(total, group=group)
+        mean = total / count
+        Z = Z - mean
+        variance = Z.square().sum(0)
+        if reduce:
+            variance = reduce_sum(variance, group=group)
+        # Rounding spreads a constant column over many directions: a collapse would look like full rank. It leaves the
+        # two neighbours of the constant, at most eps |mean| apart (eps is the layer's round-off, pooled rows may have a
+        # lower one); numbers in an interval, and the means over tokens of them, have at most half its length as std.
+        Z = torch.where(variance <= count * ((spread / 2 + arithmetic) * mean).square(), 0.0, Z)
+    return ShardedGram(Z, group=group) if reduce else Gram(Z)

@@ -9,10 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from matinfo.monitor.quantities import RESERVED
-
 Record: TypeAlias = dict[str, Any]
 Writer: TypeAlias = Callable[[Record], object]
+
+RESERVED = ("step", "layer", "rows", "width", "event")
+"""Columns of a record that are no quantities."""
+
+
+def scalars(record: Record, prefix: str) -> dict[str, float]:
+    """The finite quantities of a record as ``<prefix>/<layer>/<quantity>``, the name in every tracker of experiments."""
+    name = f"{prefix}/{record['layer'] or 'model'}"
+    return {
+        f"{name}/{column}": value
+        for column, value in record.items()
+        if column not in RESERVED and math.isfinite(value)
+    }
 
 
 class CSVWriter:
@@ -134,12 +145,11 @@ class TensorBoardWriter:
         """Write the scalars of one record."""
         if self._summary is None:
             self._summary = _summary_writer_class()(self._folder, purge_step=self._purge_step)
-        name = f"{self.prefix}/{record['layer'] or 'model'}"
-        for column, value in record.items():
-            if column not in RESERVED and math.isfinite(value):
-                self._summary.add_scalar(f"{name}/{column}", value, record["step"])
+        for name, value in scalars(record, self.prefix).items():
+            self._summary.add_scalar(name, value, record["step"])
         if record.get("event"):
-            self._summary.add_text(f"{name}/event", record["event"], record["step"])
+            name = f"{self.prefix}/{record['layer'] or 'model'}/event"
+            self._summary.add_text(name, record["event"], record["step"])
         self._summary.flush()
 
     def rewind(self, step: int) -> None:
