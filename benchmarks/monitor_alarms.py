@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from matinfo import losses
 from matinfo.monitor import Monitor
 
-BATCH, STEPS, EVERY = 256, 400, 20
+BATCH, STEPS, EVERY = 128, 400, 20
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -50,7 +50,7 @@ class Network(nn.Module):
             conv = nn.Conv2d(a, b, 3, stride, 1)
             return nn.Sequential(conv, nn.BatchNorm2d(b) if norm else nn.Identity(), nn.ReLU())
 
-        self.blocks = nn.ModuleList([block(1, 32, 1), block(32, 64, 2), block(64, 64, 2)])
+        self.blocks = nn.ModuleList([block(1, 16, 2), block(16, 32, 1), block(32, 64, 2)])
         hidden = nn.BatchNorm1d(128) if norm else nn.Identity()
         self.projector = nn.Sequential(nn.Linear(64, 128), hidden, nn.ReLU(), nn.Linear(128, 64))
         self.predictor = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 64))

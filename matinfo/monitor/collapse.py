@@ -46,7 +46,7 @@ class CollapseWarning(MonitorWarning):
         message: The sentence that is shown.
         layer: Name of the layer.
         step: Training step of the observation.
-        reason: ``"below"``, ``"fall"`` or ``"zero"``, as in :class:`Monitor`.
+        reason: ``"collapse"``, ``"below"``, ``"fall"`` or ``"zero"``, as in :class:`Monitor`.
         value: Effective rank; NaN for ``"zero"``.
         threshold: What it fell below; NaN for ``"zero"``.
 
@@ -86,13 +86,24 @@ class Alarm:
     threshold, or half-way back from a relative one to the highest value.
     """
 
+    LEFT = (0.1, 0.05)
+    """Share of its highest ``rank - 1``, without and with centring, that a layer has left when it has lost the rest.
+
+    Less one, because one is what a single point has without centring and a single line with it: features after a ReLU
+    start at a rank of 1.5 and live.
+    """
+    ONE_POINT, FEW = 1.1, 0.05
+    """Without centring a rank below the first is one point; with it, one below this share of min(rows, width) is few."""
+    PATIENCE = 5
+    """Observations in a row. Healthy runs pass through such a state (a masked autoencoder without normalisation layers
+    starts from rank 1.6, falls to 1.01 and rises to 2): benchmarks/monitor_alarms.py counts what other values do."""
     RECOVERY = 1.25
     SHORT = 0.5
     """A batch with fewer rows than this share of the largest one is not judged: rows bound the rank."""
 
-    def __init__(self, below: float | None, fall: float | None) -> None:
-        self.below, self.fall = below, fall
-        self.peak = 0.0
+    def __init__(self, below: float | None, fall: float | None, *, default: bool = False) -> None:
+        self.below, self.fall, self.default = below, fall, default
+        self.peak, self.peaks, self.lost = 0.0, [0.0, 0.0], 0
         self.most_rows = 0
         self.on: set[str] = set()
 
@@ -107,7 +118,7 @@ class Alarm:
             events.append(Event({**record, "reason": "nonfinite", "threshold": math.nan}, warning))
         if not finite or not judged:
             return events
-        found = [] if zero else self._fallen(m.rank, m.rows)
+        found = [] if zero else self._fallen(m)
         if self.switch("zero", zero, not zero):
             found.append(("zero", math.nan, "all features are zero or, after centring, constant"))
         for reason, threshold, what in found:
@@ -122,12 +133,13 @@ class Alarm:
             events.append(Event({**record, "reason": reason, "threshold": threshold}, collapse))
         return events
 
-    def _fallen(self, value: float, rows: int) -> list[tuple[str, float, str]]:
+    def _fallen(self, m: Measured) -> list[tuple[str, float, str]]:
         """The thresholds that an effective rank has newly passed, in words too."""
+        value, rows = m.rank, m.rows
         if rows < 2 or rows < self.SHORT * self.most_rows:
             return []
         self.most_rows, self.peak = max(self.most_rows, rows), max(self.peak, value)
-        found = []
+        found = self._lost(m) if self.default else []
         below, fall, rank = self.below, self.fall, f"effective rank {value:.4g}"
         if below is not None and self.switch("below", value < below, value >= self.RECOVERY * below):
             found.append(("below", below, f"{rank} is below {below:.4g}"))
@@ -138,6 +150,25 @@ class Alarm:
                     ("fall", threshold, f"{rank} has fallen from {self.peak:.4g} to below {threshold:.4g}")
                 )
         return found
+
+    def _lost(self, m: Measured) -> list[tuple[str, float, str]]:
+        """The default rule: far below what the layer had, and hardly more than a point or a line, for some time."""
+        limits = (self.ONE_POINT, max(self.ONE_POINT, self.FEW * min(m.rows - 1, m.width)))
+        self.peaks = [
+            max(old, new) if new == new else old for old, new in zip(self.peaks, m.ranks, strict=True)
+        ]
+        passed = [
+            (value, limit, peak)
+            for value, limit, peak, left in zip(m.ranks, limits, self.peaks, self.LEFT, strict=True)
+            if value < limit and value - 1 < left * (peak - 1)
+        ]
+        self.lost = self.lost + 1 if passed else 0
+        if not self.switch("collapse", self.lost >= self.PATIENCE, self.lost == 0):
+            return []
+        value, limit, peak = passed[0]
+        kind = "effective rank" if value is m.ranks[0] else "centred effective rank"
+        text = f"{kind} {value:.4g} after {peak:.4g}, for {self.PATIENCE} observations in a row"
+        return [("collapse", limit, text)]
 
     def switch(self, reason: str, bad: bool, good: bool) -> bool:
         """Whether the event is new; between bad and good nothing changes."""
@@ -150,8 +181,15 @@ class Alarm:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"peak": self.peak, "most_rows": self.most_rows, "on": sorted(self.on)}
+        return {
+            "peak": self.peak,
+            "peaks": list(self.peaks),
+            "lost": self.lost,
+            "most_rows": self.most_rows,
+            "on": sorted(self.on),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The reverse."""
         self.peak, self.most_rows, self.on = state["peak"], state["most_rows"], set(state["on"])
+        self.peaks, self.lost = list(state["peaks"]), state["lost"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from matinfo._columns import Quantities, as_columns
+from matinfo._conventions import describe_rows
 from matinfo._validation import check_choice, check_count
 from matinfo.distributed import world_size
 from matinfo.layers.modules import chosen_modules, plain_module
@@ -17,21 +20,23 @@ from matinfo.monitor.collapse import Alarm, MonitorWarning, NonFiniteWarning
 from matinfo.monitor.hooks import MOST_CALLS, Capture, Mask
 from matinfo.monitor.measurement import Spectra, measure
 from matinfo.monitor.pooling import POOLS, Pool, joined_rows
-from matinfo.monitor.quantities import Quantities, as_quantities
-from matinfo.monitor.writers import Record, Writer
+from matinfo.monitor.writers import RESERVED, Record, Writer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CALLS = ("all", "last")
 _ON_NON_FINITE = ("warn", "raise")
+_OTHER = ("effective_rank_centered", "effective_rank_uncentered")
+"""The effective rank that the monitor does not prepare its rows for, by whether it centres."""
 
 
 class Monitor:
     """Quantities and spectra of any layers of a model while it trains.
 
     At every k-th step, for each layer, ``p = eig(Z Z^T)/tr(Z Z^T)`` with Z the rows that the layer returned in this
-    step, and of it any quantity of this package; a warning when ``exp(H_1(p))``, the effective rank, collapses.
+    step, of length one, and of it any quantity of this package; a warning when ``exp(H_1(p))``, the effective rank,
+    collapses.
 
     Args:
         model: The module; compiled or in ``DistributedDataParallel`` too. It is not changed, only hooked.
@@ -42,14 +47,16 @@ class Monitor:
         quantities: Names: ``renyi_entropy``, ``von_neumann_entropy``, ``effective_rank``, ``participation_ratio``,
             ``vendi_score``, ``rankme``, ``tcr``, ``matrix_tcr``, ``coding_rate``. Or a mapping from names of columns to
             such names, to these functions or ``functools.partial`` of them (``partial(renyi_entropy, alpha=2)``), all
-            of one decomposition; or to any callable of a :class:`~matinfo.Gram`, which does its own work.
+            of one decomposition; or to any callable of a :class:`~matinfo.Gram`, which does its own work. The effective
+            rank with the other choice of ``center`` is recorded beside them.
         writers: :class:`CSVWriter`, :class:`TensorBoardWriter` or any callable of a record, a plain dict.
         pool: What a sample is. For outputs ``(n, tokens, d)`` and ``(n, channels, ...)``: ``"mean"`` over tokens or
-            positions, ``"tokens"`` (each token or position is a row), ``"flatten"``, ``"cls"`` (the first token that
-            the mask keeps). Or a callable from whatever the layer returns to ``(n, d)``, which the mask does not
+            positions, ``"tokens"`` (each token or position is a row), ``"flatten"``, ``"cls"`` or ``"last"`` (the first or
+            last token that the mask keeps). Or a callable from whatever the layer returns to ``(n, d)``, which the mask does not
             concern. ``(n, d)`` stays. A nested tensor ``(n, tokens, d)`` brings its own lengths in place of a mask.
         mask: Where tokens are, for ragged batches ``(n, tokens)``: non-zero or True is kept. The name of an argument of
-            ``model.forward``, or a callable of its ``(args, kwargs)``; else see :meth:`mask`.
+            ``model.forward``, or a callable of its ``(args, kwargs)``. None takes the argument ``attention_mask``, if
+            there is one, for outputs that it fits; else see :meth:`mask`.
         center: Whether to subtract the mean row. Without, a collapse to one point has effective rank 1; with it, it
             has zero features: a column is zero where its spread is no more than rounding the layer's dtype makes.
         normalize: Whether to divide each row by its l2 norm, before any centring.
@@ -57,6 +64,9 @@ class Monitor:
             every call with the same probability.
         calls: ``"all"``: the rows of all calls of a layer within a step together (gradient accumulation, two views,
             shared layers), of the first 256 where there are more, with a warning; ``"last"``: those of the last call.
+        collapse: Whether to warn of a layer that has lost what it had, for five observations in a row: of its effective
+            rank r without centring (below 1.1) or with it (below a twentieth of min(rows, width)), ``r - 1`` is less
+            than a tenth or a twentieth of the highest so far. The how-to counts false alarms and misses.
         collapse_below: Effective rank below which a layer has collapsed; None for no such threshold.
         collapse_fall: Share in (0, 1) of its highest effective rank so far that a layer has lost when it has collapsed;
             None for no such threshold.
@@ -110,9 +120,10 @@ class Monitor:
         pool: Pool = "mean",
         mask: Mask | None = None,
         center: bool = False,
-        normalize: bool = False,
+        normalize: bool = True,
         max_rows: int = 1024,
         calls: str = "all",
+        collapse: bool = True,
         collapse_below: float | None = None,
         collapse_fall: float | None = None,
         warmup: int = 0,
@@ -122,7 +133,9 @@ class Monitor:
         seed: int = 0,
     ) -> None:
         self.every = check_count(every, "every")
-        self.quantities = as_quantities(quantities)
+        self.quantities = as_columns(quantities, reserved=(*RESERVED, *_OTHER))
+        if not self.quantities:
+            raise ValueError("Expected at least one quantity, got none.")
         self.writers = list(writers)
         self.warmup, self.seed, self.reduce, self.group = int(warmup), int(seed), bool(reduce), group
         self.max_rows = check_count(max_rows, "max_rows")
@@ -137,7 +150,7 @@ class Monitor:
         self.history: list[Record] = []
         self.events: list[dict[str, Any]] = []
         self._spectra: dict[str, list[tuple[int, Tensor]]] = {name: [] for name in found}
-        self._alarms = {name: Alarm(collapse_below, collapse_fall) for name in found}
+        self._alarms = {name: Alarm(collapse_below, collapse_fall, default=collapse) for name in found}
         self._step, self._pauses, self._removed = 0, 0, False
         self._capture = Capture(
             plain,
@@ -162,7 +175,7 @@ class Monitor:
             mask: ``(n, tokens)``, non-zero or True where there is a token, as ``attention_mask`` of transformers (the
                 ``key_padding_mask`` of PyTorch is the opposite). It concerns outputs ``(n, tokens, d)``.
         """
-        self._capture.mask = mask
+        self._capture.mask, self._capture.guessed = mask, False
 
     def step(self) -> list[Record]:
         """End of a training step: measure what this step showed, if it is an observed one.
@@ -194,6 +207,27 @@ class Monitor:
             finally:
                 self._say(messages)
         return records
+
+    @property
+    def description(self) -> str:
+        """Which matrix is measured."""
+        return describe_rows(**self.prepare)
+
+    def __reduce__(self) -> tuple:
+        """A copy, by ``copy`` or by ``pickle``, has everything that was recorded, and watches nothing."""
+        kept = (
+            "every",
+            "layers",
+            "prepare",
+            "history",
+            "events",
+            "_spectra",
+            "_alarms",
+            "_step",
+            "warmup",
+            "seed",
+        )
+        return _recording, ({name: getattr(self, name) for name in kept},)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -284,7 +318,7 @@ class Monitor:
                     writer.rewind(self._step)
 
     def __repr__(self) -> str:
-        return f"Monitor(layers={self.layers}, every={self.every}, step={self._step})"
+        return f"Monitor(layers={self.layers}, every={self.every}, step={self._step}; {self.description})"
 
     def _is_due(self) -> bool:
         return self._step % self.every == 0
@@ -307,8 +341,8 @@ class Monitor:
             messages.append(
                 MonitorWarning(
                     f"Layer {layer!r} was called {calls} times up to step {self._step}: only the rows of the first "
-                    f"{MOST_CALLS} calls are taken. Call Monitor.step() after every training step, put validation into "
-                    'Monitor.paused(), or use calls="last".'
+                    f"{MOST_CALLS} calls are taken. Call Monitor.step() after every training step, or use "
+                    'calls="last".'
                 )
             )
         missing = Z is None or Z.shape[0] == 0
@@ -344,6 +378,7 @@ class Monitor:
             "rows": m.rows,
             "width": m.width,
             **m.values,
+            _OTHER[self.prepare["center"]]: m.ranks[not self.prepare["center"]],
             "event": "+".join([event.record["reason"] for event in events]),
         }
 
@@ -362,6 +397,14 @@ class Monitor:
             return
         for message in messages:
             warnings.warn(message, stacklevel=3)
+
+
+def _recording(kept: dict[str, Any]) -> Monitor:
+    """A monitor that has been taken off its model."""
+    monitor = Monitor(nn.Identity(), "", every=kept["every"])
+    monitor.remove()
+    vars(monitor).update(copy.deepcopy(kept))
+    return monitor
 
 
 def _is_first_rank(group: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which layers are meant, and the hooks on them: a branch on most steps, a few rows on the observed ones."""
+"""The hooks on the layers: a branch on most steps, a few rows on the observed ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ MOST_CALLS = 256
 
 
 class Capture:
-    """Rows of the layers of one step, as long as ``active``."""
+    """Rows of the layers of one step, as long as ``active``.
+
+    Calls while the model trains and calls while it does not are never mixed: a validation pass between two observed steps
+    would put its rows into the record of a training batch. Of a step that has both, those in training mode are kept.
+    """
 
     def __init__(
         self,
@@ -32,15 +36,17 @@ class Capture:
         seed: int,
     ) -> None:
         self.active = False
-        self.layers = layers
+        self.model, self.layers = model, layers
         self.pool, self.max_rows, self.keep_all, self.seed = pool, max_rows, keep_all, seed
         self.parts: dict[str, list[Tensor]] = {}
         self.counts: dict[str, list[int]] = {}
         self.calls: dict[str, int] = {}
         self.refused: dict[str, NestedOutputError] = {}
         self.eps: dict[str, float] = {}
+        self.trained: set[str] = set()
         self.mask: Tensor | None = None
         self.find_mask = _mask_finder(model, mask)
+        self.named, self.guessed = mask is not None, False
         # A compiled model breaks its graph here, and only where it is observed.
         self.take = torch.compiler.disable(self._take)
         self.look = torch.compiler.disable(self._look)
@@ -53,7 +59,7 @@ class Capture:
     def clear(self, seed: int) -> None:
         """Forget the rows and the mask of a step."""
         self.parts, self.counts, self.calls, self.refused = {}, {}, {}, {}
-        self.eps, self.mask, self.seed = {}, None, seed
+        self.eps, self.trained, self.mask, self.seed = {}, set(), None, seed
 
     def check(self, name: str) -> None:
         """Raise what a call of the layer has left for the end of the step."""
@@ -70,8 +76,15 @@ class Capture:
     def _take(self, name: str, module: nn.Module, output: Any) -> None:
         if module is not self.layers[name] or torch._C._current_graph_task_id() != -1:
             return  # a copy of the model, or a layer that checkpointing runs again during backward
+        first = self.model.training and name not in self.trained
+        if first:
+            self.trained.add(name)
+        elif name in self.trained and not self.model.training:
+            return
         parts, counts = self.parts.setdefault(name, []), self.counts.setdefault(name, [])
-        if not self.keep_all:
+        if first:
+            self.calls[name] = 0
+        if first or not self.keep_all:
             parts.clear()
             counts.clear()
         self.calls[name] = 1 + (self.calls.get(name, 0) if self.keep_all else 0)
@@ -85,6 +98,7 @@ class Capture:
                         layer=name,
                         max_rows=self.max_rows,
                         seed=self.seed + len(parts),
+                        strict=not self.guessed,
                     )
             except NestedOutputError as error:  # the model's choice of a kernel is no error of the forward
                 self.refused[name] = error
@@ -95,14 +109,18 @@ class Capture:
 
     def _look(self, args: tuple, kwargs: dict) -> None:
         assert self.find_mask is not None
-        self.mask = self.find_mask(args, kwargs)
+        if not self.named and self.mask is not None and not self.guessed:
+            return  # the one that was given by hand
+        self.mask, self.guessed = self.find_mask(args, kwargs), not self.named
 
 
 def _mask_finder(model: nn.Module, mask: Mask | None) -> Callable[[tuple, dict], Tensor | None] | None:
     """From the inputs of the model to its mask; a name may be passed to the model by position too."""
+    signature = inspect.signature(model.forward)
+    if mask is None and "attention_mask" in signature.parameters:
+        mask = "attention_mask"
     if mask is None or not isinstance(mask, str):
         return mask
-    signature = inspect.signature(model.forward)
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     if mask not in signature.parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
         raise ValueError(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
+
+from matinfo.layers.modules import chosen_modules
 from matinfo.monitor.core import Monitor
-from matinfo.monitor.quantities import RESERVED
-from matinfo.monitor.writers import Record
+from matinfo.monitor.measurement import Spectra
+from matinfo.monitor.writers import Record, scalars
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,19 +30,25 @@ class LightningMonitor(Callback):
 
     A step is an optimiser step: the batches of gradient accumulation are taken together. Validation is not observed.
     The values go to every logger of the trainer as ``<prefix>/<layer>/<quantity>`` at the step of the observation, and
-    to ``trainer.callback_metrics``, where early stopping finds them. The state is part of checkpoints.
+    to ``trainer.callback_metrics``, where early stopping finds them: ``matinfo/encoder/effective_rank``, one name for each
+    layer and column of a record but ``step``, ``layer``, ``rows``, ``width`` and ``event``. The state is part of
+    checkpoints. What :class:`Monitor` has, the callback has too: ``history``, ``events``, ``spectra``, ``plot``.
 
     Args:
         layers: As for :class:`Monitor`, names within the ``LightningModule``.
         prefix: First part of the names in the loggers.
+        module: The ``LightningModule``, if it is there already: layers that it does not have are refused at once. Else
+            they are refused when fitting starts.
         **options: Every other argument of :class:`Monitor`.
 
     Raises:
         ModuleNotFoundError: If lightning is not installed.
+        ValueError: If an argument is outside its domain, or ``module`` has no such layer.
+        TypeError: If an argument is of the wrong type.
 
     Notes:
-        The monitor is made when fitting starts, and errors about layers come then; it stays as ``callback.monitor``
-        afterwards. Loggers write on rank 0 only.
+        The monitor is made when fitting starts; it stays as ``callback.monitor`` afterwards. Loggers write on rank 0
+        only.
 
     References:
         Lightning, Callback.
@@ -45,17 +56,59 @@ class LightningMonitor(Callback):
     Example:
         >>> from matinfo.monitor import LightningMonitor
         >>> callback = LightningMonitor(["encoder.*"], every=100, collapse_below=4)
-        >>> callback.monitor is None  # until Trainer(callbacks=[callback]).fit(...)
-        True
+        >>> callback.history  # until Trainer(callbacks=[callback]).fit(...)
+        []
     """
 
-    def __init__(self, layers: str | Iterable[str], *, prefix: str = "matinfo", **options: Any) -> None:
+    def __init__(
+        self,
+        layers: str | Iterable[str],
+        *,
+        prefix: str = "matinfo",
+        module: LightningModule | None = None,
+        **options: Any,
+    ) -> None:
+        if module is not None:
+            chosen_modules(module, layers)
+        # Every argument but the names is checked now, on a model that has none.
+        Monitor(torch.nn.Identity(), "", **{**options, "mask": None, "writers": ()}).remove()
         self.layers = layers if isinstance(layers, str) else list(layers)
         self.prefix, self.options = prefix, options
         self.monitor: Monitor | None = None
         self._state: dict[str, Any] | None = None
         self._seen, self._fitting = 0, False
         self._pauses = contextlib.ExitStack()
+
+    @property
+    def history(self) -> list[Record]:
+        """As :attr:`Monitor.history`, empty before fitting."""
+        return [] if self.monitor is None else self.monitor.history
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """As :attr:`Monitor.events`, empty before fitting."""
+        return [] if self.monitor is None else self.monitor.events
+
+    @property
+    def spectra(self) -> dict[str, Spectra]:
+        """As :attr:`Monitor.spectra`, empty before fitting."""
+        return {} if self.monitor is None else self.monitor.spectra
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """As :meth:`Monitor.plot`.
+
+        Args:
+            figure: An empty figure to draw on; None for a new one of pyplot.
+
+        Returns:
+            The figure.
+
+        Raises:
+            ValueError: If nothing has been observed.
+        """
+        if self.monitor is None:
+            raise ValueError("Expected a training to draw, got none. Fit first.")
+        return self.monitor.plot(figure)
 
     @property
     def state_key(self) -> str:
@@ -101,7 +154,7 @@ class LightningMonitor(Callback):
         records = self.monitor.step()
         if not records:
             return
-        values = {name: value for record in records for name, value in self._scalars(record)}
+        values = {name: value for record in records for name, value in scalars(record, self.prefix).items()}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=records[0]["step"])
         pl_module.log_dict(values, logger=False, on_step=True, on_epoch=False, batch_size=1)
@@ -175,14 +228,6 @@ class LightningMonitor(Callback):
         """
         if stage != "fit":
             self._state = None
-
-    def _scalars(self, record: Record) -> list[tuple[str, float]]:
-        name = f"{self.prefix}/{record['layer'] or 'model'}"
-        return [
-            (f"{name}/{column}", value)
-            for column, value in record.items()
-            if column not in RESERVED and math.isfinite(value)
-        ]
 
     def _detach(self) -> None:
         self._pauses.close()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from matinfo.spectral.precision import at_least_float32
+from matinfo.layers.modules import first_tensor
+from matinfo.layers.pooling import pooled, tokens_of
 
-POOLS = ("mean", "cls", "tokens", "flatten")
+POOLS = ("mean", "cls", "last", "tokens", "flatten")
 
 Pool: TypeAlias = str | Callable[[Any], Tensor]
 
@@ -34,9 +35,16 @@ class NestedOutputError(TypeError):
 
 
 def pooled_rows(
-    output: Any, pool: Pool, mask: Tensor | None, *, layer: str, max_rows: int, seed: int
+    output: Any,
+    pool: Pool,
+    mask: Tensor | None,
+    *,
+    layer: str,
+    max_rows: int,
+    seed: int,
+    strict: bool = True,
 ) -> Rows:
-    """At most ``max_rows`` rows of a layer's output; the mask leaves rows out."""
+    """At most ``max_rows`` rows of a layer's output; the mask leaves rows out, if ``strict`` or if it fits."""
     if callable(pool):
         Z = _checked(pool(output), layer).detach()
         if Z.ndim != 2:
@@ -44,10 +52,12 @@ def pooled_rows(
                 f"Expected pool to return rows (n, d) for layer {layer!r}, got shape {tuple(Z.shape)}."
             )
         return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], torch.finfo(Z.dtype).eps)
-    x = _first_tensor(output, layer)
+    x = first_tensor(output, layer)
     if x.is_nested and pool != "flatten" and x.ndim == 3:
         x, mask = _padded(x.detach())
     x = _checked(x, layer).detach()
+    if mask is not None and not strict and (pool == "flatten" or mask.shape != x.shape[:2]):
+        mask = None
     if x.ndim < 2:
         raise ValueError(
             f"Expected layer {layer!r} to return (n, d), (n, tokens, d) or (n, channels, ...), got shape "
@@ -76,41 +86,17 @@ def _samples(x: Tensor, pool: str, mask: Tensor | None, layer: str) -> Tensor:
         if mask is not None and x.ndim == 3:
             raise ValueError('Expected no mask with pool="flatten", got one. Use "mean", "tokens" or "cls".')
         return x.flatten(1)
-    if pool == "cls":
-        if x.ndim != 3:
-            raise ValueError(
-                f'Expected layer {layer!r} to return (n, tokens, d) for pool="cls", got shape {tuple(x.shape)}.'
-            )
-        keep = _tokens(x, mask, layer)[1]
-        if keep is None:
-            return x[:, 0]
-        first, some = keep.int().argmax(1), keep.any(1)
-        return x[torch.arange(len(x), device=x.device), first][some]
-    return _means(*_tokens(x, mask, layer))
+    if pool != "mean" and x.ndim != 3:
+        raise ValueError(
+            f'Expected layer {layer!r} to return (n, tokens, d) for pool="{pool}", got shape {tuple(x.shape)}.'
+        )
+    return pooled(*_tokens(x, mask, layer), pool)
 
 
 def _tokens(x: Tensor, mask: Tensor | None, layer: str) -> tuple[Tensor, Tensor | None]:
     """``(n, tokens, d)``, tokens or positions, and which of them are there."""
-    if x.ndim > 3:
-        return x.flatten(2).mT, None
-    return x, None if mask is None else _token_mask(mask, x, layer)
-
-
-def _first_tensor(output: Any, layer: str) -> Tensor:
-    """The tensor itself, ``last_hidden_state``, or the first element of a tuple or list."""
-    if isinstance(output, Tensor):
-        return output
-    hidden = getattr(output, "last_hidden_state", None)
-    if isinstance(hidden, Tensor):
-        return hidden
-    if isinstance(output, tuple | list) and output:
-        return _first_tensor(output[0], layer)
-    what = f"a mapping with keys {sorted(map(str, output))}" if isinstance(output, Mapping) else ""
-    raise TypeError(
-        f"Expected layer {layer!r} to return a tensor, a tuple whose first element is one, or an object with "
-        f"last_hidden_state, got {what or type(output).__name__}. Name a layer inside it, or give a callable as pool, "
-        "which turns the output into rows (n, d)."
-    )
+    tokens = tokens_of(x)
+    return tokens, None if mask is None or x.ndim > 3 else _token_mask(mask, x, layer)
 
 
 def _checked(x: object, layer: str) -> Tensor:
@@ -136,17 +122,6 @@ def _token_mask(mask: Tensor, tokens: Tensor, layer: str) -> Tensor:
             f"{tuple(mask.shape)}. A layer that adds or drops tokens needs a mask of its own: give a callable as pool."
         )
     return mask.to(tokens.device) != 0
-
-
-def _means(tokens: Tensor, keep: Tensor | None) -> Tensor:
-    """Means over tokens; samples without a token are left out. Padding may hold anything, NaN included."""
-    x = tokens.to(at_least_float32(tokens.dtype))
-    if keep is None:
-        return x.mean(1)
-    counts = keep.sum(1)
-    sums = torch.where(keep[..., None], x, 0.0).sum(1)
-    some = counts > 0
-    return sums[some] / counts[some, None]
 
 
 def _chosen_tokens(tokens: Tensor, keep: Tensor | None, max_rows: int, seed: int) -> tuple[Tensor, int]:
