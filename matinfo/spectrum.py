@@ -153,6 +153,12 @@ class Spectrum:
         """The same without a graph."""
         return self._like(self.eigenvalues.detach())
 
+    def double(self) -> Spectrum:
+        """The same, of which quantities come in float64 whatever the dtype of the features."""
+        same = self._like(self.eigenvalues)
+        same.given_dtype = torch.float64
+        return same
+
     def _like(self, values: Tensor) -> Spectrum:
         fields = (values, self.rows, self.width, self.noise, self.given_dtype, self.is_numpy)
         return Spectrum.__new__(Spectrum)._set(*fields)

@@ -31,7 +31,10 @@ def run(writers, steps, *, state=None, rank=4, **options):
 def test_csv_has_a_line_for_each_record(tmp_path):
     path = tmp_path / "new folder" / "ranks.csv"
     monitor = run([CSVWriter(path)], 2, quantities=["effective_rank"])
-    assert path.read_text().splitlines()[0] == "step,layer,rows,width,effective_rank,event"
+    assert (
+        path.read_text().splitlines()[0]
+        == "step,layer,rows,width,effective_rank,effective_rank_centered,event"
+    )
     assert [float(line["effective_rank"]) for line in lines(path)] == [
         r["effective_rank"] for r in monitor.history
     ]

@@ -75,7 +75,7 @@ def layerwise(
         pairs: Whether to compare every two layers; None to do so for a single batch only.
         quantities: More columns: names (``"rankme"``, ``"tcr"``, ``"participation_ratio"``, ``"vendi_score"``, ...), or
             a mapping from names of columns to these functions, ``functools.partial`` of them or callables of a
-            :class:`~matinfo.Gram`, as for :class:`~matinfo.monitor.Monitor`. For ``pool="tokens"`` means over sentences.
+            :class:`~matinfo.Gram`, as for :class:`~matinfo.monitor.Monitor`. Means over sentences for ``"tokens"``.
         reference: An untrained or other model, or its hidden states, for Diff-eRank; layer by layer as ``model``.
         tokenizer: What turns a list of sentences into the model's arguments, as ``AutoTokenizer`` does.
         batch_size: Number of sentences in a batch.
@@ -95,12 +95,12 @@ def layerwise(
 
     Notes:
         A module is called once a batch, in evaluation mode, and left in the mode it was in. Of many batches, tokens are
-        measured as they come; pooled rows are added up to ``d x d`` second moments in float64, ``8 L d^2`` bytes however
-        many there are, unless ``pairs=True``, ``grad`` or ``center="first"`` has them held. Padding does not enter:
+        measured as they come; pooled rows are added up to ``d x d`` second moments in float64, ``8 L d^2`` bytes of any
+        number of rows, unless ``pairs=True``, ``grad`` or ``center="first"`` has them held. Padding does not enter:
         sentences of about equal length are put together, and what is filled up is zero rows, which change no entropy.
         All layers and sentences of a size go through the eigensolver in one call, on the smaller of T and d, some
-        4 L B T^3/3 flops at most; pairs cost L (L + 1)/2 in place of L of them, for I and for JS each, and L T^2 numbers
-        of memory. For data sets T is the number of rows. Differentiable with respect to hidden states.
+        4 L B T^3/3 flops at most; pairs cost L (L + 1)/2 in place of L of them, for I and for JS each, and L T^2
+        numbers of memory. For data sets T is the number of rows. Differentiable with respect to hidden states.
 
     References:
         Wei et al. (2024), Diff-eRank, for ``pool="tokens"``; Skean et al. (2025), Layer by layer, for both kinds of

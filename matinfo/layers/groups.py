@@ -86,6 +86,10 @@ class Groups:
             entries: Bound on the entries of one layer's rows, and of the matrices of all layers, in a chunk.
             width: Largest number of columns.
             layers: Number of layers.
+            spread: Groups share a chunk while the longest has at most this many times the rows of the shortest.
+
+        Yields:
+            The chunks.
         """
         order = sorted(range(len(self.sizes)), key=self.sizes.__getitem__)
         start = 0

@@ -12,12 +12,10 @@ def tokens_of(x: Tensor) -> Tensor:
 
 
 def pooled(tokens: Tensor, keep: Tensor | None, pool: str) -> Tensor:
-    """``(B, d)`` of ``(B, T, d)``: the mean, the first or the last of the tokens that ``keep`` ``(B, T)`` names.
-
-    Samples without a token are left out. Padding may hold anything, NaN included. Means are summed and kept in float64:
-    at an offset of 1e6 spreads a mean rounded to float32 would be off by a tenth of a spread, and centring, which comes
-    later, could not bring that back.
-    """
+    """``(B, d)`` of ``(B, T, d)``: the mean, the first or the last of the tokens that ``keep`` ``(B, T)`` names."""
+    # Samples without a token are left out. Padding may hold anything, NaN included. Means are summed and kept in
+    # float64: at an offset of 1e6 spreads a mean rounded to float32 is off by a tenth of a spread, which no centring
+    # could bring back.
     rows = torch.arange(len(tokens), device=tokens.device)
     if pool == "mean":
         exact = torch.float32 if tokens.device.type == "mps" else torch.float64

@@ -120,11 +120,9 @@ def _entropies(grams: list[Gram], alpha: float, precision: str) -> Tensor:
 def _pairs(
     grams: list[Gram], own: Tensor, order_one: Tensor, alpha: float, precision: str
 ) -> tuple[Tensor, Tensor]:
-    """Mutual information of the pairs i <= j and Jensen-Shannon divergence of those i < j, ``(pairs, b)`` each.
-
-    ``I = H_i + H_j - H(K_i o K_j)`` and ``JS = H_1((P_i + P_j)/2) - (H_1(P_i) + H_1(P_j))/2`` as in
-    :func:`matinfo.mutual_information` and :func:`matinfo.matrix_js`, but each layer's own entropy once for all pairs.
-    """
+    """Mutual information of the pairs i <= j and Jensen-Shannon divergence of those i < j, ``(pairs, b)`` each."""
+    # I = H_i + H_j - H(K_i o K_j) and JS = H_1((P_i + P_j)/2) - (H_1(P_i) + H_1(P_j))/2 as in mutual_information and
+    # matrix_js, but each layer's own entropy once for all pairs.
     K = torch.stack([gram.dense(getattr(torch, precision)) for gram in grams])
     P = K / trace(K)[..., None, None].to(K.dtype)
     i, j = torch.triu_indices(len(grams), len(grams), device=K.device)

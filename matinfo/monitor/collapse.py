@@ -93,7 +93,7 @@ class Alarm:
     start at a rank of 1.5 and live.
     """
     ONE_POINT, FEW = 1.1, 0.05
-    """Without centring a rank below the first is one point; with it, one below this share of min(rows, width) is few."""
+    """A rank below the first is one point; with centring, one below the second times min(rows, width) is few."""
     PATIENCE = 5
     """Observations in a row. Healthy runs pass through such a state (a masked autoencoder without normalisation layers
     starts from rank 1.6, falls to 1.01 and rises to 2): benchmarks/monitor_alarms.py counts what other values do."""

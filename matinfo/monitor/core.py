@@ -51,15 +51,17 @@ class Monitor:
             rank with the other choice of ``center`` is recorded beside them.
         writers: :class:`CSVWriter`, :class:`TensorBoardWriter` or any callable of a record, a plain dict.
         pool: What a sample is. For outputs ``(n, tokens, d)`` and ``(n, channels, ...)``: ``"mean"`` over tokens or
-            positions, ``"tokens"`` (each token or position is a row), ``"flatten"``, ``"cls"`` or ``"last"`` (the first or
-            last token that the mask keeps). Or a callable from whatever the layer returns to ``(n, d)``, which the mask does not
-            concern. ``(n, d)`` stays. A nested tensor ``(n, tokens, d)`` brings its own lengths in place of a mask.
+            positions, ``"tokens"`` (each token or position is a row), ``"flatten"``, ``"cls"`` or ``"last"`` (the first
+            or last token that the mask keeps). Or a callable from whatever the layer returns to ``(n, d)``, which the
+            mask does not concern. ``(n, d)`` stays. A nested tensor ``(n, tokens, d)`` brings its own lengths in place
+            of a mask.
         mask: Where tokens are, for ragged batches ``(n, tokens)``: non-zero or True is kept. The name of an argument of
             ``model.forward``, or a callable of its ``(args, kwargs)``. None takes the argument ``attention_mask``, if
             there is one, for outputs that it fits; else see :meth:`mask`.
-        center: Whether to subtract the mean row. Without, a collapse to one point has effective rank 1; with it, it
-            has zero features: a column is zero where its spread is no more than rounding the layer's dtype makes.
-        normalize: Whether to divide each row by its l2 norm, before any centring.
+        center: Whether to subtract the mean row, after rows are divided by their length. Without, a collapse to one
+            point has effective rank 1; with it, it has zero features: a column is zero where its spread is no more than
+            rounding the layer's dtype makes.
+        normalize: Whether to divide each row by its l2 norm.
         max_rows: Rows that are kept of a layer and step, drawn without replacement where there are more, each row of
             every call with the same probability.
         calls: ``"all"``: the rows of all calls of a layer within a step together (gradient accumulation, two views,

@@ -20,8 +20,8 @@ MOST_CALLS = 256
 class Capture:
     """Rows of the layers of one step, as long as ``active``.
 
-    Calls while the model trains and calls while it does not are never mixed: a validation pass between two observed steps
-    would put its rows into the record of a training batch. Of a step that has both, those in training mode are kept.
+    Calls while the model trains and calls while it does not are never mixed: a validation pass between two observed
+    steps would put its rows into the record of a training batch. Of a step with both, those in training mode are kept.
     """
 
     def __init__(

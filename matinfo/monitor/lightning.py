@@ -30,9 +30,9 @@ class LightningMonitor(Callback):
 
     A step is an optimiser step: the batches of gradient accumulation are taken together. Validation is not observed.
     The values go to every logger of the trainer as ``<prefix>/<layer>/<quantity>`` at the step of the observation, and
-    to ``trainer.callback_metrics``, where early stopping finds them: ``matinfo/encoder/effective_rank``, one name for each
-    layer and column of a record but ``step``, ``layer``, ``rows``, ``width`` and ``event``. The state is part of
-    checkpoints. What :class:`Monitor` has, the callback has too: ``history``, ``events``, ``spectra``, ``plot``.
+    to ``trainer.callback_metrics``, where early stopping finds them: ``matinfo/encoder/effective_rank``, one name
+    for each layer and column of a record but ``step``, ``layer``, ``rows``, ``width`` and ``event``. The state is part
+    of checkpoints. What :class:`Monitor` has, the callback has too: ``history``, ``events``, ``spectra``, ``plot``.
 
     Args:
         layers: As for :class:`Monitor`, names within the ``LightningModule``.

@@ -14,7 +14,7 @@ from matinfo._columns import Column
 from matinfo.distributed import ShardedGram, reduce_sum
 from matinfo.operands import Gram, normalize_rows
 from matinfo.rank import effective_rank
-from matinfo.spectral.precision import at_least_float32, without_autocast
+from matinfo.spectral.precision import without_autocast
 from matinfo.spectrum import Spectrum, spectrum
 
 
@@ -77,7 +77,7 @@ def measure(Z: Tensor, columns: list[Column], *, center: bool, **preparation: An
         grams = [prepared(Z, center=centred, **preparation) for centred in (False, True)]
         gram = grams[center]
         try:
-            both = [spectrum(K) for K in grams]
+            both = [spectrum(K).double() for K in grams]
         except (
             RuntimeError,
             ValueError,
@@ -132,7 +132,7 @@ def prepared(
         spread *= 2  # of the entry and of the norm
         Z = normalize_rows(Z)
     if center:
-        arithmetic = 4 * torch.finfo(at_least_float32(Z.dtype)).eps  # of pooled means and of the mean row
+        arithmetic = 4 * min(eps, torch.finfo(torch.float32).eps)  # of the layer's sums
         Z = Z.double()
         count, total = Z.new_tensor([Z.shape[0]]), Z.sum(0)
         if reduce:
@@ -146,4 +146,6 @@ def prepared(
         # two neighbours of the constant, at most eps |mean| apart (eps is the layer's round-off, pooled rows may have a
         # lower one); numbers in an interval, and the means over tokens of them, have at most half its length as std.
         Z = torch.where(variance <= count * ((spread / 2 + arithmetic) * mean).square(), 0.0, Z)
+    # Pooled and centred rows are in float64, but what they hold below the layer's own round-off is noise.
+    Z = Z.to(torch.float32 if eps > torch.finfo(torch.float64).eps else torch.float64)
     return ShardedGram(Z, group=group) if reduce else Gram(Z)

@@ -17,7 +17,7 @@ RESERVED = ("step", "layer", "rows", "width", "event")
 
 
 def scalars(record: Record, prefix: str) -> dict[str, float]:
-    """The finite quantities of a record as ``<prefix>/<layer>/<quantity>``, the name in every tracker of experiments."""
+    """The finite quantities of a record as ``<prefix>/<layer>/<quantity>``, as every tracker of experiments has them."""
     name = f"{prefix}/{record['layer'] or 'model'}"
     return {
         f"{name}/{column}": value
