@@ -66,10 +66,10 @@ def main(options: argparse.Namespace) -> int:
         calls: dict[str, Callable[[], Any]] = {
             "forward pass, padded batch": lambda: model(**batch, output_hidden_states=True),
             "layerwise, tokens": lambda: layerwise(
-                output, mask=batch["attention_mask"], pool="tokens", pairs=False
+                output, mask=batch["attention_mask"], pool="tokens", center="first", pairs=False
             ),
             "layerwise, tokens, pairs": lambda: layerwise(
-                output, mask=batch["attention_mask"], pool="tokens"
+                output, mask=batch["attention_mask"], pool="tokens", center="first"
             ),
             "layerwise, data set, pairs": lambda: layerwise(output, mask=batch["attention_mask"]),
         }

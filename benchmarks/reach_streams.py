@@ -35,8 +35,8 @@ class Pass:
     def __init__(self, dtype: torch.dtype, *, everything: bool = False, **options: Any) -> None:
         self.dtype = dtype
         precision = str(dtype).removeprefix("torch.")
-        self.single = CovarianceAccumulator(WIDTH, precision=precision, **options)
-        self.pair = PairAccumulator(HALF, HALF) if everything else None
+        self.single = CovarianceAccumulator(WIDTH, precision=precision, **{"normalize": False} | options)
+        self.pair = PairAccumulator(HALF, HALF, normalize=False) if everything else None
         self.joint = JointAccumulator(NARROW, NARROW, normalize=True) if everything else None
         self.flops = 2 * WIDTH**2
         if everything:

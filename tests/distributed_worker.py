@@ -43,21 +43,24 @@ QUANTITIES = {
     "umae": umae_uniformity_loss,
 }
 METRICS = {
-    "entropy": (lambda **k: m.MatrixEntropy(4, alpha=2, **k), 1),
-    "rank": (lambda **k: m.EffectiveRank(4, center=True, **k), 1),
+    "entropy": (lambda **k: m.MatrixEntropy(4, alpha=2, normalize=False, **k), 1),
+    "rank": (lambda **k: m.EffectiveRank(4, center=True, normalize=False, **k), 1),
     "rankme": (lambda **k: m.RankMe(4, normalize=True, **k), 1),
-    "coding rate": (lambda **k: m.TotalCodingRate(4, **k), 1),
+    "coding rate": (lambda **k: m.TotalCodingRate(4, normalize=False, **k), 1),
     "vendi": (lambda **k: m.VendiScore(4, **k), 1),
     "information": (lambda **k: m.MatrixMutualInformation(4, 3, **k), 2),
     "joint entropy": (lambda **k: m.JointEntropy(4, 3, **k), 2),
     "divergence": (lambda **k: m.MatrixJensenShannon(4, 3, **k), 2),
 }
 ACCUMULATORS = {
-    "covariance": (lambda: CovarianceAccumulator(4), 1),
+    "covariance": (lambda: CovarianceAccumulator(4, normalize=False), 1),
     "covariance, centred": (lambda: CovarianceAccumulator(4, center=True, normalize=True), 1),
-    "covariance, float32": (lambda: CovarianceAccumulator(4, center=True, precision="float32"), 1),
-    "pair": (lambda: PairAccumulator(4, 3, center=True), 2),
-    "joint": (lambda: JointAccumulator(4, 3), 2),
+    "covariance, float32": (
+        lambda: CovarianceAccumulator(4, center=True, precision="float32", normalize=False),
+        1,
+    ),
+    "pair": (lambda: PairAccumulator(4, 3, center=True, normalize=False), 2),
+    "joint": (lambda: JointAccumulator(4, 3, normalize=False), 2),
 }
 SHARES = ("ragged", "none on the last rank")
 
@@ -150,7 +153,7 @@ def _metrics(rank: int, world: int, found: dict[str, object]) -> None:
             alone = METRICS[name][0](sync_on_compute=False)
             alone.update(whole[0])
             found[f"collection, {name}, {kind}"] = float((value - alone.compute()).abs())
-    step = m.TotalCodingRate(4, dist_sync_on_step=True)
+    step = m.TotalCodingRate(4, dist_sync_on_step=True, normalize=False)
     first = [features(23, 4)[r : r + 1] for r in range(world)]
     value = step(first[rank])
     found["step"] = float((value - tcr(torch.cat(first))).abs())
@@ -173,7 +176,7 @@ def _accumulators(rank: int, world: int, found: dict[str, object]) -> None:
             found[f"merged count, {name}, {kind}"] = (total.count, mine.count - before)
             total.update(*whole[:streams])  # it is an accumulator like any other
             found[f"merged again, {name}, {kind}"] = total.count
-    skip = CovarianceAccumulator(1, nan="skip")
+    skip = CovarianceAccumulator(1, nan="skip", normalize=False)
     skip.update(torch.tensor([[1.0], [float("nan")]]))
     found["merged skipped"] = merge_ranks(skip).skipped
 

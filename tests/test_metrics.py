@@ -37,19 +37,28 @@ Z, Y = rows(), rows(d=3, seed=1)
 KZ, KY = Gram(Z, normalize=True), Gram(Y, normalize=True)
 
 SINGLE = {
-    "entropy": (lambda **k: metrics.MatrixEntropy(4, **k), matinfo.renyi_entropy(Gram(Z))),
+    "entropy": (lambda **k: metrics.MatrixEntropy(4, normalize=False, **k), matinfo.renyi_entropy(Gram(Z))),
     "entropy, bits, order 2, centred": (
-        lambda **k: metrics.MatrixEntropy(4, alpha=2, base=2, center=True, **k),
+        lambda **k: metrics.MatrixEntropy(4, alpha=2, base=2, center=True, normalize=False, **k),
         matinfo.renyi_entropy(Gram(centred(Z)), 2, base=2),
     ),
-    "rank": (lambda **k: metrics.EffectiveRank(4, **k), matinfo.effective_rank(Gram(Z))),
+    "rank": (lambda **k: metrics.EffectiveRank(4, normalize=False, **k), matinfo.effective_rank(Gram(Z))),
     "rank, normalised and centred": (
         lambda **k: metrics.EffectiveRank(4, normalize=True, center=True, alpha=0.5, **k),
         matinfo.effective_rank(Gram(centred(unit(Z))), 0.5),
     ),
-    "rankme": (lambda **k: metrics.RankMe(4, offset=1e-7, **k), matinfo.rankme(Z, offset=1e-7)),
-    "rankme, centred": (lambda **k: metrics.RankMe(4, center=True, **k), matinfo.rankme(centred(Z))),
-    "coding rate": (lambda **k: metrics.TotalCodingRate(4, mu=0.3, **k), matinfo.tcr(Z, 0.3)),
+    "rankme": (
+        lambda **k: metrics.RankMe(4, offset=1e-7, normalize=False, **k),
+        matinfo.rankme(Z, offset=1e-7),
+    ),
+    "rankme, centred": (
+        lambda **k: metrics.RankMe(4, center=True, normalize=False, **k),
+        matinfo.rankme(centred(Z)),
+    ),
+    "coding rate": (
+        lambda **k: metrics.TotalCodingRate(4, mu=0.3, normalize=False, **k),
+        matinfo.tcr(Z, 0.3),
+    ),
     "vendi": (lambda **k: metrics.VendiScore(4, q=2, **k), matinfo.vendi_score(KZ, 2)),
 }
 PAIRS = {
@@ -177,9 +186,9 @@ def test_collection_of_pairs_shares_the_joint_sums():
 def test_collection_tells_rules_apart_that_agree_on_the_first_batch():
     collection = torchmetrics.MetricCollection(
         {
-            "raw": metrics.EffectiveRank(4),
+            "raw": metrics.EffectiveRank(4, normalize=False),
             "unit": metrics.EffectiveRank(4, normalize=True),
-            "skip": metrics.EffectiveRank(4, nan="skip"),
+            "skip": metrics.EffectiveRank(4, nan="skip", normalize=False),
         }
     )
     collection.update(unit(Z)[:10])  # unit rows, all finite: every sum is the same
@@ -194,7 +203,7 @@ def test_collection_tells_rules_apart_that_agree_on_the_first_batch():
 def test_nan_policies():
     bad = Z.clone()
     bad[3, 1] = float("nan")
-    metric = metrics.EffectiveRank(4)
+    metric = metrics.EffectiveRank(4, normalize=False)
     metric.update(Z)
     with pytest.raises(ValueError, match="1 of 50 rows with NaN"):
         metric.update(bad)
@@ -205,22 +214,22 @@ def test_nan_policies():
     expected = matinfo.mutual_information(Gram(Z[keep], normalize=True), Gram(Y[keep], normalize=True))
     torch.testing.assert_close(skip.compute(), expected, **ROUNDING)
     assert (skip.count, skip.skipped) == (49, 1)
-    through = metrics.EffectiveRank(4, nan="propagate")
+    through = metrics.EffectiveRank(4, nan="propagate", normalize=False)
     through.update(bad)
     assert through.compute().isnan()
 
 
 def test_no_rows_give_nan_and_the_warning_of_torchmetrics():
     with pytest.warns(UserWarning, match="before the ``update`` method"):
-        assert metrics.EffectiveRank(4).compute().isnan()
-    metric = metrics.RankMe(4, nan="skip")
+        assert metrics.EffectiveRank(4, normalize=False).compute().isnan()
+    metric = metrics.RankMe(4, nan="skip", normalize=False)
     assert metric(torch.full((3, 4), float("nan"))).isnan()
     metric.update(Z)
     torch.testing.assert_close(metric.compute(), matinfo.rankme(Z), **ROUNDING)
 
 
 def test_half_precision_is_summed_in_float64_and_survives_half():
-    metric = metrics.TotalCodingRate(4).half()  # as a model that holds the metric does
+    metric = metrics.TotalCodingRate(4, normalize=False).half()  # as a model that holds the metric does
     for batch in Z.half().split(9):
         metric.update(batch)
     expected = matinfo.tcr(Z.half().double())
@@ -230,12 +239,12 @@ def test_half_precision_is_summed_in_float64_and_survives_half():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: metrics.EffectiveRank(5).update(Z), r"shape \(n, 5\)"),
+        (lambda: metrics.EffectiveRank(5, normalize=False).update(Z), r"shape \(n, 5\)"),
         (lambda: metrics.JointEntropy(4, 3).update(Z, Y[:5]), "as many rows"),
-        (lambda: metrics.EffectiveRank(4, alpha=-1), r"alpha in \[0, inf\]"),
-        (lambda: metrics.MatrixEntropy(4, base=1), "base > 1"),
-        (lambda: metrics.RankMe(4, offset=-1.0), "offset >= 0"),
-        (lambda: metrics.TotalCodingRate(4, mu=0), "mu > 0"),
+        (lambda: metrics.EffectiveRank(4, alpha=-1, normalize=False), r"alpha in \[0, inf\]"),
+        (lambda: metrics.MatrixEntropy(4, base=1, normalize=False), "base > 1"),
+        (lambda: metrics.RankMe(4, offset=-1.0, normalize=False), "offset >= 0"),
+        (lambda: metrics.TotalCodingRate(4, mu=0, normalize=False), "mu > 0"),
         (lambda: metrics.VendiScore(4, q=-1), r"q in \[0, inf\]"),
         (lambda: metrics.VendiScore(4, nan="drop"), "nan to be one of"),
         (lambda: metrics.MatrixMutualInformation(256, 256), "takes 32,768 MiB"),
@@ -249,7 +258,7 @@ def test_arguments_outside_their_domain_are_refused(call, match):
 def test_plot_draws_the_value():
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
-    metric = metrics.EffectiveRank(4)
+    metric = metrics.EffectiveRank(4, normalize=False)
     metric.update(Z)
     figure, axis = metric.plot()
     assert axis.get_ylim()[0] <= metric.compute() <= axis.get_ylim()[1]
@@ -280,4 +289,4 @@ def test_update_refuses_what_is_no_tensor():
     with pytest.raises(
         TypeError, match=r"Expected features to be a torch.Tensor, got ndarray. Use torch.as_tensor"
     ):
-        metrics.EffectiveRank(3).update(torch.eye(3).numpy())
+        metrics.EffectiveRank(3, normalize=False).update(torch.eye(3).numpy())

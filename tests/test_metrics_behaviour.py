@@ -189,7 +189,11 @@ def test_merge_state_adds_the_rows_of_another_metric(make, expected, streams):
 
 def test_collection_updates_shared_sums_once_and_in_one_place(monkeypatch):
     collection = torchmetrics.MetricCollection(
-        [metrics.EffectiveRank(4), metrics.RankMe(4), metrics.TotalCodingRate(4)]
+        [
+            metrics.EffectiveRank(4, normalize=False),
+            metrics.RankMe(4, normalize=False),
+            metrics.TotalCodingRate(4, normalize=False),
+        ]
     )
     collection.update(Z[:10])
     calls = []
@@ -210,7 +214,9 @@ def test_collection_updates_shared_sums_once_and_in_one_place(monkeypatch):
 
 
 def test_collection_forward_gives_batches_and_keeps_sums():
-    collection = torchmetrics.MetricCollection([metrics.EffectiveRank(4), metrics.RankMe(4)])
+    collection = torchmetrics.MetricCollection(
+        [metrics.EffectiveRank(4, normalize=False), metrics.RankMe(4, normalize=False)]
+    )
     for batch in Z.split(25):
         values = collection(batch)
         torch.testing.assert_close(values["RankMe"], matinfo.rankme(batch), **ROUNDING)
@@ -219,7 +225,7 @@ def test_collection_forward_gives_batches_and_keeps_sums():
 
 
 def test_tracker_follows_epochs():
-    tracker = torchmetrics.wrappers.MetricTracker(metrics.EffectiveRank(4), maximize=True)
+    tracker = torchmetrics.wrappers.MetricTracker(metrics.EffectiveRank(4, normalize=False), maximize=True)
     epochs = [Z, Z[:, [0, 0, 0, 0]], Z * torch.tensor([1, 0.1, 0.1, 0.1])]
     for features in epochs:
         tracker.increment()
@@ -233,7 +239,7 @@ def test_tracker_follows_epochs():
 
 
 def test_running_window_keeps_the_last_batches():
-    running = torchmetrics.wrappers.Running(metrics.RankMe(4), window=2)
+    running = torchmetrics.wrappers.Running(metrics.RankMe(4, normalize=False), window=2)
     for batch in Z.split(10):
         running(batch)
     torch.testing.assert_close(running.compute(), matinfo.rankme(Z[-20:]), **ROUNDING)
@@ -251,7 +257,9 @@ def test_plot_returns_a_figure(kind, options, agg):
 
 
 def test_collection_plots_each_metric(agg):
-    collection = torchmetrics.MetricCollection([metrics.EffectiveRank(4), metrics.TotalCodingRate(4)])
+    collection = torchmetrics.MetricCollection(
+        [metrics.EffectiveRank(4, normalize=False), metrics.TotalCodingRate(4, normalize=False)]
+    )
     collection.update(Z)
     assert [isinstance(figure, agg.Figure) for figure, _ in collection.plot()] == [True, True]
 
@@ -264,7 +272,7 @@ def test_equal_rows_have_no_centred_spectrum(name, copies):
     assert metric(Z[:1].repeat(copies, 1)).isnan()  # the last batch of an epoch may be one row
     assert metric.count == 50 + copies
     assert metric.compute().isfinite()
-    rate = metrics.TotalCodingRate(4, center=True, mu=2)
+    rate = metrics.TotalCodingRate(4, center=True, mu=2, normalize=False)
     assert rate(Z[:1].repeat(copies, 1)).item() == pytest.approx(4 * math.log(2))
 
 

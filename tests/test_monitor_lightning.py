@@ -134,3 +134,37 @@ def test_state_that_comes_with_a_validation_is_not_gone_on_with(tmp_path):
     trainer.validate(Module(), loader(8), ckpt_path=tmp_path / "half.ckpt", verbose=False)
     fit(tmp_path, [callback])
     assert [r["step"] for r in callback.monitor.history] == [0, 3, 6]
+
+
+def test_callback_has_the_surface_of_the_monitor(tmp_path):
+    callback = LightningMonitor("encoder", every=3)
+    assert (callback.history, callback.events, callback.spectra) == ([], [], {})
+    with pytest.raises(ValueError, match="Fit first"):
+        callback.plot()
+    fit(tmp_path, [callback])
+    assert callback.history == callback.monitor.history
+    assert callback.spectra["encoder"].steps.tolist() == [0, 3, 6]
+    assert callback.plot().axes
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"layers": "encodr", "module": Module()}, "Near it: 'encoder'"),
+        ({"every": 0}, "every >= 1"),
+        ({"quantities": ["erank"]}, "quantity to be one of"),
+        ({"collapse_fall": 2}, "collapse_fall in"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_construction(options, match):
+    with pytest.raises(ValueError, match=match):
+        LightningMonitor(**{"layers": "encoder"} | options)
+
+
+def test_logged_names_are_the_documented_ones(tmp_path):
+    trainer = fit(tmp_path, [LightningMonitor("encoder", every=3)])
+    names = {
+        f"matinfo/encoder/{name}"
+        for name in ("effective_rank", "effective_rank_centered", "rankme", "participation_ratio")
+    }
+    assert names == set(trainer.callback_metrics)

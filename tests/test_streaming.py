@@ -91,7 +91,7 @@ def test_gram_gives_the_quantities_of_all_rows(split, center, normalize):
 @given(splits())
 def test_rates_and_rankme_are_those_of_all_rows(split):
     Z = rows()
-    stream = merged(lambda: CovarianceAccumulator(5), [Z], *split)
+    stream = merged(lambda: CovarianceAccumulator(5, normalize=False), [Z], *split)
     pairs = [
         (stream.tcr(0.3), matinfo.tcr(Z, 0.3)),
         (stream.coding_rate(eps=0.7), matinfo.coding_rate(Z, eps=0.7)),
@@ -106,13 +106,15 @@ def test_correlation_is_that_of_all_rows(split):
     Z = rows()
     Z[:, 2] = 0.1  # constant: its own direction once centred, up to the rounding of 0.1
     for center in (False, True):
-        stream = merged(lambda center=center: CovarianceAccumulator(5, center=center), [Z], *split)
+        stream = merged(
+            lambda center=center: CovarianceAccumulator(5, center=center, normalize=False), [Z], *split
+        )
         expected = matinfo.correlation(Z, center=center)
         torch.testing.assert_close(stream.correlation(), expected, rtol=0, atol=WELL_CONDITIONED)
 
 
 def test_correlation_of_a_zero_column_is_its_own_direction():
-    stream = CovarianceAccumulator(2)
+    stream = CovarianceAccumulator(2, normalize=False)
     stream.update(t([[1.0, 0.0], [2.0, 0.0]]))
     torch.testing.assert_close(stream.correlation(), torch.eye(2, dtype=torch.float64))
 
@@ -139,7 +141,7 @@ def test_joint_quantities_are_those_of_all_rows(split, normalize):
 
 def test_joint_second_moment_is_the_naive_sum():
     Z1, Z2 = rows(7, 2), rows(7, 3, seed=1)
-    stream = JointAccumulator(2, 3)
+    stream = JointAccumulator(2, 3, normalize=False)
     stream.update(Z1, Z2)
     products = [np.kron(a, b) for a, b in zip(Z1.numpy(), Z2.numpy(), strict=True)]
     np.testing.assert_allclose(stream.second_moment(), sum(np.outer(r, r) for r in products), rtol=1e-13)
@@ -147,7 +149,7 @@ def test_joint_second_moment_is_the_naive_sum():
 
 def test_fewer_rows_than_columns_give_the_values_of_the_small_side():
     Z = rows(3, 8)
-    stream = CovarianceAccumulator(8)
+    stream = CovarianceAccumulator(8, normalize=False)
     stream.update(Z)
     pairs = [
         (matinfo.renyi_entropy(stream.gram(), 0), matinfo.renyi_entropy(Gram(Z), 0)),
@@ -162,7 +164,7 @@ def test_fewer_rows_than_columns_give_the_values_of_the_small_side():
 def test_rankme_counts_singular_values_in_the_round_off_as_zero():
     Z = rows()
     Z = torch.cat([Z, Z @ rows(5, 3, seed=1)], -1)  # 8 columns of rank 5
-    stream = CovarianceAccumulator(8)
+    stream = CovarianceAccumulator(8, normalize=False)
     for batch in Z.split(7):
         stream.update(batch)
     # The three zeros would come back as roots of 1e-16, each 1e-8 of the sum.
@@ -171,13 +173,16 @@ def test_rankme_counts_singular_values_in_the_round_off_as_zero():
 
 def test_rows_in_several_blocks_give_the_same_sums(monkeypatch):
     Z1, Z2 = rows(), rows(seed=1)
-    expected = JointAccumulator(5, 5)
+    expected = JointAccumulator(5, 5, normalize=False)
     expected.update(Z1, Z2)
     centred = Z1 - Z1.mean(0)
     for module in ("covariance", "pair"):
         monkeypatch.setattr(f"matinfo.streaming.{module}.block_rows", lambda width, dtype: 7)
     monkeypatch.setattr("matinfo.spectral.khatri_rao._BLOCK_ENTRIES", 25 * 7)
-    single, joint = CovarianceAccumulator(5, center=True), JointAccumulator(5, 5)
+    single, joint = (
+        CovarianceAccumulator(5, center=True, normalize=False),
+        JointAccumulator(5, 5, normalize=False),
+    )
     single.update(Z1)
     joint.update(Z1, Z2)
     torch.testing.assert_close(single.second_moment(), centred.T @ centred, rtol=1e-12, atol=1e-12)
@@ -186,7 +191,10 @@ def test_rows_in_several_blocks_give_the_same_sums(monkeypatch):
 
 def test_centring_survives_a_mean_a_thousand_deviations_away():
     Z = torch.randn(100_000, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 1e3
-    stream, other = CovarianceAccumulator(6, center=True), CovarianceAccumulator(6, center=True)
+    stream, other = (
+        CovarianceAccumulator(6, center=True, normalize=False),
+        CovarianceAccumulator(6, center=True, normalize=False),
+    )
     for i, batch in enumerate(Z.split(997)):
         (other if i % 3 == 0 else stream).update(batch)
     centred = Z - Z.mean(0)
@@ -198,7 +206,7 @@ def test_centring_survives_a_mean_a_thousand_deviations_away():
 
 def test_half_precision_is_summed_in_float64():
     Z = torch.ones(300_000, 1, dtype=torch.float16)
-    stream = CovarianceAccumulator(1)
+    stream = CovarianceAccumulator(1, normalize=False)
     for batch in Z.split(50_000):
         stream.update(batch)
     assert stream.second_moment().item() == 300_000  # beyond the largest float16
@@ -207,7 +215,7 @@ def test_half_precision_is_summed_in_float64():
 
 @pytest.mark.parametrize("center", [False, True])
 def test_gram_is_a_snapshot(center):
-    stream = CovarianceAccumulator(5, center=center)
+    stream = CovarianceAccumulator(5, center=center, normalize=False)
     stream.update(rows())
     K = stream.gram()
     before = matinfo.effective_rank(K)
@@ -217,7 +225,7 @@ def test_gram_is_a_snapshot(center):
 
 
 def test_merge_leaves_the_other_as_it_was():
-    a, b = CovarianceAccumulator(5), CovarianceAccumulator(5)
+    a, b = CovarianceAccumulator(5, normalize=False), CovarianceAccumulator(5, normalize=False)
     b.update(rows())
     before = b.second_moment()
     a.merge(b)
@@ -227,7 +235,7 @@ def test_merge_leaves_the_other_as_it_was():
 
 
 def test_numpy_in_numpy_out():
-    stream, joint = CovarianceAccumulator(5), JointAccumulator(5, 5)
+    stream, joint = CovarianceAccumulator(5, normalize=False), JointAccumulator(5, 5, normalize=False)
     Z = rows().numpy()
     stream.update(Z)
     joint.update(Z, Z)
@@ -244,13 +252,13 @@ def test_numpy_in_numpy_out():
 
 
 def test_batches_of_a_training_step_leave_no_graph():
-    stream = CovarianceAccumulator(5)
+    stream = CovarianceAccumulator(5, normalize=False)
     stream.update(rows().requires_grad_())
     assert not stream.second_moment().requires_grad
 
 
 def test_pickle_keeps_the_stream():
-    stream = JointAccumulator(5, 5, nan="skip")
+    stream = JointAccumulator(5, 5, nan="skip", normalize=False)
     stream.update(rows(), rows(seed=1))
     copy = pickle.loads(pickle.dumps(stream))
     copy.update(rows(seed=2), rows(seed=3))
@@ -260,7 +268,7 @@ def test_pickle_keeps_the_stream():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_error_policy_refuses_the_batch_and_keeps_the_state(bad):
-    stream, Z = CovarianceAccumulator(5), rows()
+    stream, Z = CovarianceAccumulator(5, normalize=False), rows()
     stream.update(Z)
     before = stream.second_moment()
     Z[3, 1] = bad
@@ -285,7 +293,10 @@ def test_skip_policy_drops_a_sample_from_both_streams():
     Z1, Z2 = rows(), rows(seed=1)
     Z1[3, 1], Z2[7, 0] = float("nan"), float("inf")
     keep = [i for i in range(60) if i not in (3, 7)]
-    stream, clean = JointAccumulator(5, 5, nan="skip"), JointAccumulator(5, 5)
+    stream, clean = (
+        JointAccumulator(5, 5, nan="skip", normalize=False),
+        JointAccumulator(5, 5, normalize=False),
+    )
     stream.update(Z1, Z2)
     clean.update(Z1[keep], Z2[keep])
     assert (stream.count, stream.skipped) == (58, 2)
@@ -306,14 +317,14 @@ def test_propagate_policy_makes_results_nan(center, normalize):
 
 @pytest.mark.parametrize("result", ["second_moment", "correlation", "gram", "tcr", "coding_rate", "rankme"])
 def test_empty_stream_has_no_result(result):
-    stream = CovarianceAccumulator(5, nan="skip")
+    stream = CovarianceAccumulator(5, nan="skip", normalize=False)
     stream.update(torch.full((2, 5), float("nan")))
     with pytest.raises(ValueError, match=r"at least one row before a result, got none \(2 skipped\)"):
         getattr(stream, result)()
 
 
 def test_zero_rows_have_no_rankme():
-    stream, Z = CovarianceAccumulator(5), torch.zeros(4, 5)
+    stream, Z = CovarianceAccumulator(5, normalize=False), torch.zeros(4, 5)
     stream.update(Z)
     for result in (stream.rankme, lambda: matinfo.rankme(Z)):
         with pytest.raises(ValueError, match="Expected features to have a positive trace"):
@@ -333,7 +344,7 @@ def test_rows_of_one_direction_have_no_centred_spectrum(precision):
 def test_constant_column_of_any_size_leaves_the_others_as_they_are():
     Z = rows()
     Z[:, 2] = 1e15 / 3
-    stream = CovarianceAccumulator(5, center=True)
+    stream = CovarianceAccumulator(5, center=True, normalize=False)
     for batch in Z.split(7):
         stream.update(batch)
     expected = naive_moment(Z[:, [0, 1, 3, 4]], center=True, normalize=False)
@@ -346,23 +357,23 @@ def test_constant_column_of_any_size_leaves_the_others_as_they_are():
 @pytest.mark.parametrize("result", ["second_moment", "gram", "grams"])
 def test_empty_joint_stream_has_no_result(result):
     with pytest.raises(ValueError, match="at least one row before a result"):
-        getattr(JointAccumulator(2, 2), result)()
+        getattr(JointAccumulator(2, 2, normalize=False), result)()
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (5,), (2, 4, 5)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"Expected features of shape \(n, 5\)"):
-        CovarianceAccumulator(5).update(torch.ones(shape))
+        CovarianceAccumulator(5, normalize=False).update(torch.ones(shape))
 
 
 def test_other_dtypes_are_refused():
     with pytest.raises(TypeError, match="floating point"):
-        CovarianceAccumulator(5).update(torch.ones(4, 5, dtype=torch.int64))
+        CovarianceAccumulator(5, normalize=False).update(torch.ones(4, 5, dtype=torch.int64))
 
 
 def test_joint_streams_must_be_aligned():
     with pytest.raises(ValueError, match="as many rows in both streams"):
-        JointAccumulator(2, 3).update(torch.ones(4, 2), torch.ones(5, 3))
+        JointAccumulator(2, 3, normalize=False).update(torch.ones(4, 2), torch.ones(5, 3))
 
 
 def test_joint_moment_beyond_the_memory_limit_is_refused():
@@ -370,18 +381,20 @@ def test_joint_moment_beyond_the_memory_limit_is_refused():
     with pytest.raises(ValueError, match="16 x 16 in float64 takes"):
         JointAccumulator(4, 4, max_memory=8 * 16**2 - 1)
     with pytest.raises(ValueError, match="65536 x 65536 in float64 takes 32,768 MiB"):
-        JointAccumulator(256, 256)
+        JointAccumulator(256, 256, normalize=False)
 
 
 def test_settings_must_agree_to_merge():
     with pytest.raises(ValueError, match="same settings"):
-        CovarianceAccumulator(5).merge(CovarianceAccumulator(5, center=True))
+        CovarianceAccumulator(5, normalize=False).merge(
+            CovarianceAccumulator(5, center=True, normalize=False)
+        )
     with pytest.raises(ValueError, match="same settings"):
-        _ = JointAccumulator(2, 3) + JointAccumulator(3, 2)
+        _ = JointAccumulator(2, 3, normalize=False) + JointAccumulator(3, 2, normalize=False)
     with pytest.raises(TypeError, match="another CovarianceAccumulator, got JointAccumulator"):
-        CovarianceAccumulator(5).merge(JointAccumulator(5, 5))
+        CovarianceAccumulator(5, normalize=False).merge(JointAccumulator(5, 5, normalize=False))
     with pytest.raises(TypeError, match="unsupported operand"):
-        _ = CovarianceAccumulator(5) + 1
+        _ = CovarianceAccumulator(5, normalize=False) + 1
 
 
 @pytest.mark.parametrize(
@@ -399,7 +412,7 @@ def test_arguments_outside_their_domain_are_refused(arguments, error, match):
 
 def test_quantities_that_need_rows_are_refused_instead_of_wrong():
     Z = rows()
-    stream, joint = CovarianceAccumulator(5), JointAccumulator(5, 5)
+    stream, joint = CovarianceAccumulator(5, normalize=False), JointAccumulator(5, 5, normalize=False)
     stream.update(Z)
     joint.update(Z, Z)
     K, (K1, K2) = stream.gram(), joint.grams()
@@ -421,7 +434,7 @@ def test_quantities_that_need_rows_are_refused_instead_of_wrong():
 
 
 def test_gram_can_be_scaled():
-    stream = CovarianceAccumulator(5)
+    stream = CovarianceAccumulator(5, normalize=False)
     stream.update(rows())
     streamed, whole = stream.gram() / 60, Gram(rows()) / 60
     torch.testing.assert_close(

@@ -60,7 +60,7 @@ def test_divergences_are_those_of_all_rows_for_any_split_and_merge_order(cuts, r
 def test_kl_is_that_of_all_rows_where_the_second_range_holds_the_first(cuts, random):
     Y = rows(d=4)
     Z = Y @ rows(4, 3, seed=2)
-    stream = merged(lambda: PairAccumulator(3, 4), Z, Y, cuts, random)
+    stream = merged(lambda: PairAccumulator(3, 4, normalize=False), Z, Y, cuts, random)
     expected = matinfo.matrix_kl(Gram(Z), Gram(Y))
     assert expected.isfinite()
     torch.testing.assert_close(stream.matrix_kl(), expected, rtol=1e-10, atol=0)
@@ -68,7 +68,7 @@ def test_kl_is_that_of_all_rows_where_the_second_range_holds_the_first(cuts, ran
 
 def test_kl_is_infinite_in_general_position_and_zero_for_equal_streams():
     Z, Y = rows(), rows(d=4, seed=1)
-    general, equal = PairAccumulator(3, 4), PairAccumulator(3, 3)
+    general, equal = PairAccumulator(3, 4, normalize=False), PairAccumulator(3, 3, normalize=False)
     general.update(Z, Y)
     equal.update(Z, Z)
     assert general.matrix_kl() == matinfo.matrix_kl(Gram(Z), Gram(Y)) == torch.inf
@@ -78,7 +78,7 @@ def test_kl_is_infinite_in_general_position_and_zero_for_equal_streams():
 
 def test_fewer_rows_than_columns():
     Z, Y = rows(3, 5), rows(3, 6, seed=1)
-    stream = PairAccumulator(5, 6)
+    stream = PairAccumulator(5, 6, normalize=False)
     stream.update(Z, Y)
     for name in ("matrix_js", "matrix_kl"):  # three rows: both ranges are everything
         expected = getattr(matinfo, name)(Gram(Z), Gram(Y))
@@ -120,7 +120,7 @@ def test_independent_streams_over_one_feature_space_compare_by_their_covariances
         ends = [min(c, len(Z)) for c in sorted(cuts)]
         parts = []
         for a, b in zip([0, *ends], [*ends, len(Z)], strict=True):
-            parts.append(CovarianceAccumulator(3, center=True))
+            parts.append(CovarianceAccumulator(3, center=True, normalize=False))
             parts[-1].update(Z[a:b])
         random.shuffle(parts)
         streams.append(reduce(lambda a, b: a + b, parts))
@@ -137,7 +137,7 @@ def test_normalised_covariance_has_unit_trace():
 
 
 def test_products_are_refused_and_point_to_the_joint_accumulator():
-    stream = PairAccumulator(3, 3)
+    stream = PairAccumulator(3, 3, normalize=False)
     stream.update(rows(), rows())
     with pytest.raises(TypeError, match="JointAccumulator"):
         matinfo.mutual_information(*stream.grams())
@@ -147,8 +147,11 @@ def test_nan_policies():
     Z, Y = rows(), rows(seed=1)
     Z[3, 1] = float("nan")
     with pytest.raises(ValueError, match="1 of 40 rows"):
-        PairAccumulator(3, 3).update(Z, Y)
-    through, skip = PairAccumulator(3, 3, nan="propagate"), PairAccumulator(3, 3, nan="skip")
+        PairAccumulator(3, 3, normalize=False).update(Z, Y)
+    through, skip = (
+        PairAccumulator(3, 3, nan="propagate", normalize=False),
+        PairAccumulator(3, 3, nan="skip", normalize=False),
+    )
     for stream in (through, skip):
         stream.update(Z, Y)
     assert (skip.count, skip.skipped, skip.marginals()[0].skipped) == (39, 1, 1)
@@ -164,26 +167,26 @@ def test_nan_policies():
 )
 def test_empty_stream_has_no_result(result):
     with pytest.raises(ValueError, match="at least one row before a result"):
-        getattr(PairAccumulator(2, 2), result)()
+        getattr(PairAccumulator(2, 2, normalize=False), result)()
 
 
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"features2 of shape \(n, 4\)"):
-        PairAccumulator(3, 4).update(rows(), rows())
+        PairAccumulator(3, 4, normalize=False).update(rows(), rows())
     with pytest.raises(ValueError, match="as many rows in both"):
-        PairAccumulator(3, 3).update(rows(), rows(5))
+        PairAccumulator(3, 3, normalize=False).update(rows(), rows(5))
     with pytest.raises(ValueError, match="same settings"):
-        PairAccumulator(3, 3).merge(PairAccumulator(3, 3, center=True))
+        PairAccumulator(3, 3, normalize=False).merge(PairAccumulator(3, 3, center=True, normalize=False))
     with pytest.raises(ValueError, match="width2 >= 1"):
-        PairAccumulator(3, 0)
-    stream = PairAccumulator(3, 3)
+        PairAccumulator(3, 0, normalize=False)
+    stream = PairAccumulator(3, 3, normalize=False)
     stream.update(rows(), torch.zeros(40, 3))
     with pytest.raises(ValueError, match="trace"):
         stream.matrix_js()
 
 
 def test_numpy_in_numpy_out_and_pickle():
-    stream = PairAccumulator(3, 3)
+    stream = PairAccumulator(3, 3, normalize=False)
     stream.update(rows().numpy(), rows(seed=1).numpy())
     copy = pickle.loads(pickle.dumps(stream))
     assert isinstance(copy.second_moment(), np.ndarray)

@@ -28,7 +28,9 @@ def exact(Z, center=False):
 
 
 def stream_of(batches, **options):
-    stream = CovarianceAccumulator(batches[0].shape[1], precision="float32", **options)
+    stream = CovarianceAccumulator(
+        batches[0].shape[1], **{"precision": "float32", "normalize": False} | options
+    )
     for batch in batches:
         stream.update(batch)
     return stream
@@ -111,7 +113,7 @@ def test_nan_goes_through_when_it_may():
 
 def test_finite_rows_whose_sum_overflows_are_accepted():
     big = torch.full((4, 2), 3e38)
-    stream = CovarianceAccumulator(2)
+    stream = CovarianceAccumulator(2, normalize=False)
     stream.update(big)
     assert stream.second_moment()[0, 0].item() == pytest.approx(4 * 3e38**2)
     with pytest.raises(ValueError, match="1 of 5 rows with NaN or infinity"):
@@ -120,9 +122,11 @@ def test_finite_rows_whose_sum_overflows_are_accepted():
 
 def test_precisions_do_not_merge_and_unknown_ones_are_refused():
     with pytest.raises(ValueError, match="same settings"):
-        CovarianceAccumulator(5).merge(CovarianceAccumulator(5, precision="float32"))
+        CovarianceAccumulator(5, normalize=False).merge(
+            CovarianceAccumulator(5, precision="float32", normalize=False)
+        )
     with pytest.raises(ValueError, match="precision to be one of"):
-        CovarianceAccumulator(5, precision="float16")
+        CovarianceAccumulator(5, precision="float16", normalize=False)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_precisions_do_not_merge_and_unknown_ones_are_refused():
 )
 def test_a_million_rows_give_the_quantities_of_extended_precision(precision, center, tolerance):
     Z = rows(1_000_000, 6, offset=3.0)
-    stream = CovarianceAccumulator(6, center=center, precision=precision)
+    stream = CovarianceAccumulator(6, center=center, precision=precision, normalize=False)
     for batch in Z.split(16_384):
         stream.update(batch)
     whole = Z.double() - Z.double().mean(0) if center else Z.double()

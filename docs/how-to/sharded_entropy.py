@@ -37,7 +37,7 @@ def main() -> None:
     assert Z.grad is not None
     gathered = renyi_entropy(Gram(gather_rows(Z.detach())))  # the same from all rows on every rank
 
-    stream = CovarianceAccumulator(WIDTH)
+    stream = CovarianceAccumulator(WIDTH, normalize=False)
     for batch in Z.detach().split(64):
         stream.update(batch)
     everything = merge_ranks(stream)

@@ -144,7 +144,7 @@ class LayerReport:
             result[name] = None if result[name] is None else plain(result[name]).tolist()
         result["quantities"] = {name: plain(values).tolist() for name, values in self.quantities.items()}
         result["reference"] = None if self.reference is None else self.reference.to_dict()
-        dtype = "numpy" if isinstance(self.entropy, np.ndarray) else str(self.entropy.dtype)
+        dtype = str(self.entropy.dtype) if isinstance(self.entropy, Tensor) else "numpy"
         return {**result, "names": list(self.names), "widths": list(self.widths), "dtype": dtype}
 
     @classmethod

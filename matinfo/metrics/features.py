@@ -97,7 +97,7 @@ class MatrixEntropy(_FeatureMetric):
         alpha: float = 1.0,
         base: float | None = None,
         center: bool = False,
-        normalize: bool = False,
+        normalize: bool = True,
         nan: str = "error",
         **kwargs: Any,
     ) -> None:
@@ -150,7 +150,7 @@ class EffectiveRank(_FeatureMetric):
         *,
         alpha: float = 1.0,
         center: bool = False,
-        normalize: bool = False,
+        normalize: bool = True,
         nan: str = "error",
         **kwargs: Any,
     ) -> None:
@@ -201,7 +201,7 @@ class RankMe(_FeatureMetric):
         *,
         offset: float = 0.0,
         center: bool = False,
-        normalize: bool = False,
+        normalize: bool = True,
         nan: str = "error",
         **kwargs: Any,
     ) -> None:
@@ -252,7 +252,7 @@ class TotalCodingRate(_FeatureMetric):
         *,
         mu: float = 1.0,
         center: bool = False,
-        normalize: bool = False,
+        normalize: bool = True,
         nan: str = "error",
         **kwargs: Any,
     ) -> None:

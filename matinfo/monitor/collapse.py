@@ -94,16 +94,20 @@ class Alarm:
     """
     ONE_POINT, FEW = 1.1, 0.05
     """A rank below the first is one point; with centring, one below the second times min(rows, width) is few."""
-    PATIENCE = 5
-    """Observations in a row. Healthy runs pass through such a state (a masked autoencoder without normalisation layers
-    starts from rank 1.6, falls to 1.01 and rises to 2): benchmarks/monitor_alarms.py counts what other values do."""
+    PATIENCE, RISING = 5, 1.5
+    """Observations in a row, in none of which ``rank - 1`` was more than this many times its lowest value in the row.
+
+    Healthy runs pass through such a state and rise out of it: a masked autoencoder without normalisation layers goes
+    from rank 1.63 to 1.01 in the first twenty steps and to 1.9 in the next four hundred (benchmarks/monitor_alarms.py).
+    """
     RECOVERY = 1.25
     SHORT = 0.5
     """A batch with fewer rows than this share of the largest one is not judged: rows bound the rank."""
 
     def __init__(self, below: float | None, fall: float | None, *, default: bool = False) -> None:
         self.below, self.fall, self.default = below, fall, default
-        self.peak, self.peaks, self.lost = 0.0, [0.0, 0.0], 0
+        self.peak, self.peaks = 0.0, [0.0, 0.0]
+        self.lost, self.lowest = 0, math.inf
         self.most_rows = 0
         self.on: set[str] = set()
 
@@ -162,8 +166,13 @@ class Alarm:
             for value, limit, peak, left in zip(m.ranks, limits, self.peaks, self.LEFT, strict=True)
             if value < limit and value - 1 < left * (peak - 1)
         ]
-        self.lost = self.lost + 1 if passed else 0
-        if not self.switch("collapse", self.lost >= self.PATIENCE, self.lost == 0):
+        if not passed:
+            self.lost, self.lowest = 0, math.inf
+        else:
+            left = max(passed[0][0] - 1, 5e-3)  # below that, a rise is noise
+            self.lowest = min(left, self.lowest)
+            self.lost = 0 if left > self.RISING * self.lowest else self.lost + 1
+        if not self.switch("collapse", self.lost >= self.PATIENCE, not passed):
             return []
         value, limit, peak = passed[0]
         kind = "effective rank" if value is m.ranks[0] else "centred effective rank"
@@ -185,6 +194,7 @@ class Alarm:
             "peak": self.peak,
             "peaks": list(self.peaks),
             "lost": self.lost,
+            "lowest": self.lowest,
             "most_rows": self.most_rows,
             "on": sorted(self.on),
         }
@@ -192,4 +202,4 @@ class Alarm:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The reverse."""
         self.peak, self.most_rows, self.on = state["peak"], state["most_rows"], set(state["on"])
-        self.peaks, self.lost = list(state["peaks"]), state["lost"]
+        self.peaks, self.lost, self.lowest = list(state["peaks"]), state["lost"], state["lowest"]

@@ -66,9 +66,10 @@ class Monitor:
             every call with the same probability.
         calls: ``"all"``: the rows of all calls of a layer within a step together (gradient accumulation, two views,
             shared layers), of the first 256 where there are more, with a warning; ``"last"``: those of the last call.
-        collapse: Whether to warn of a layer that has lost what it had, for five observations in a row: of its effective
-            rank r without centring (below 1.1) or with it (below a twentieth of min(rows, width)), ``r - 1`` is less
-            than a tenth or a twentieth of the highest so far. The how-to counts false alarms and misses.
+        collapse: Whether to warn of a layer that has lost what it had and does not get it back, for five observations
+            in a row: of its effective rank r without centring (below 1.1) or with it (below a twentieth of min(rows,
+            width)), ``r - 1`` is less than a tenth or a twentieth of the highest so far. The how-to counts false alarms
+            and misses.
         collapse_below: Effective rank below which a layer has collapsed; None for no such threshold.
         collapse_fall: Share in (0, 1) of its highest effective rank so far that a layer has lost when it has collapsed;
             None for no such threshold.

@@ -17,7 +17,7 @@ RESERVED = ("step", "layer", "rows", "width", "event")
 
 
 def scalars(record: Record, prefix: str) -> dict[str, float]:
-    """The finite quantities of a record as ``<prefix>/<layer>/<quantity>``, as every tracker of experiments has them."""
+    """The finite quantities of a record as ``<prefix>/<layer>/<quantity>``, as trackers have them."""
     name = f"{prefix}/{record['layer'] or 'model'}"
     return {
         f"{name}/{column}": value
@@ -88,6 +88,10 @@ class CSVWriter:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens the file anew."""
+        return {**vars(self), "_file": None}
 
     def _open(self, columns: list[str]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,6 +165,10 @@ class TensorBoardWriter:
         if self._folder is not None:
             self.close()
             self._purge_step = step
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens an event file of its own; a ``SummaryWriter`` that was given cannot be copied."""
+        return {**vars(self), "_summary": None if self._folder is not None else self._summary}
 
     def close(self) -> None:
         """Close the event file, unless it belongs to a ``SummaryWriter`` that was given."""

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from matinfo.entropy import von_neumann_entropy
 from matinfo.layers import LayerReport
 from matinfo.operands import Gram
+from matinfo.plot.matrix import information_matrix
 from matinfo.plot.operands import spectrum_of
-from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, unit_of
+from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, plain, unit_of
 from matinfo.plot.theme import legend_label, line_style, matplotlib_module, name_ticks, new_axes
 from matinfo.rank import effective_rank
 from matinfo.spectrum import Spectrum
@@ -96,9 +96,9 @@ def layers(
     ``exp(H_1(K))``.
 
     Args:
-        report: What :func:`matinfo.layers.layerwise` returns; a mapping from layers to mappings from quantities to
-            numbers; rows with a ``name`` or ``layer``; or a mapping from layers to matrices ``(n, n)``,
-            :class:`~matinfo.Gram` or eigenvalues ``(n,)``.
+        report: What :func:`matinfo.layers.layerwise` returns, or a mapping from names of models to such reports; a
+            mapping from layers to mappings from quantities to numbers; rows with a ``name`` or ``layer``; or a mapping
+            from layers to matrices ``(n, n)``, :class:`~matinfo.Gram` or eigenvalues ``(n,)``.
         quantities: Panels to draw, in this order; None for all.
         units: Unit of a quantity by name, where the name of a quantity of this package does not tell it.
         ax: One axes for each panel; None for a new figure.
@@ -127,31 +127,109 @@ def layers(
         >>> [ax.get_ylabel() for ax in axes]
         ['entropy (nats)', 'effective rank (dimensions)']
     """
-    if isinstance(report, LayerReport):
-        names, lines = list(report.names), _of_report(report)
+    reports = _reports(report)
+    if reports:
+        names = list(max((one.names for one in reports.values()), key=len))
+        lines = _of_reports(reports)
     else:
-        rows = _layer_rows(report)
+        rows = _layer_rows(report)  # type: ignore[arg-type]
         names = [name for name, _ in rows]
         columns = columns_of([numbers for _, numbers in rows])
         places = list(range(len(rows)))
         lines = {name: {"": _without_gaps(places, columns[name])} for name in numeric_names(columns, ())}
-    return _draw(_chosen(list(lines), quantities), lines, "layer", names, units, ax)
+    axes = _draw(_chosen(list(lines), quantities), lines, "layer", names, units, ax)
+    if reports and ax is None:
+        described = dict.fromkeys(one.description for one in reports.values())
+        axes[0].get_figure().suptitle("\n".join(described), fontsize="small")
+    return axes
+
+
+def layers_over_training(
+    reports: Mapping[Any, LayerReport], quantity: str = "effective_rank", *, ax: Axes | None = None
+) -> Axes:
+    """A quantity of every layer at every checkpoint of a training, as a picture.
+
+    The value at layer i and checkpoint j as the colour of row i, from below, and column j.
+
+    Args:
+        reports: What :func:`matinfo.layers.layerwise` found, by step or name of the checkpoint, in this order; all with
+            the same layers.
+        quantity: Column of :meth:`~matinfo.layers.LayerReport.columns`.
+        ax: Axes to draw on; None for a new figure. The colour bar takes its room from them.
+
+    Returns:
+        The axes. x: checkpoint; y: layer.
+
+    Raises:
+        ValueError: If there are no reports, their layers differ or a report lacks the quantity.
+        ModuleNotFoundError: If matplotlib is not installed.
+
+    References:
+        Skean et al. (2025), Layer by layer, for layers over the training of a language model.
+
+    Example:
+        >>> import matplotlib
+        >>> matplotlib.use("agg")
+        >>> import torch
+        >>> from matinfo import plot
+        >>> from matinfo.layers import layerwise
+        >>> reports = {step: layerwise([torch.eye(4), torch.eye(4)[:, : 2 + step]]) for step in (0, 1, 2)}
+        >>> ax = plot.layers_over_training(reports)
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('checkpoint', 'layer')
+    """
+    found = list(reports.values())
+    if not found or len({one.names for one in found}) > 1:
+        raise ValueError(
+            f"Expected at least one report, all with the same layers, got {[len(one.names) for one in found]} layers."
+        )
+    columns = [one.columns() for one in found]
+    if missing := [
+        str(step) for step, column in zip(reports, columns, strict=True) if quantity not in column
+    ]:
+        raise ValueError(
+            f"Expected every report to have {quantity!r}, got none in {', '.join(missing)}. There are "
+            f"{', '.join(columns[0])}."
+        )
+    values = np.stack([np.asarray(plain(column[quantity])) for column in columns], 1)
+    ax = information_matrix(
+        values[::-1],
+        (list(found[0].names)[::-1], [str(step) for step in reports]),
+        quantity=quantity.replace("_", " "),
+        unit=unit_of(quantity),
+        ax=ax,
+    )
+    ax.set(xlabel="checkpoint", ylabel="layer")
+    ax.set_title(found[0].description, fontsize="small", wrap=True)
+    return ax
 
 
 Lines = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 """Quantity -> label -> x, y."""
 
 
-def _of_report(report: LayerReport) -> Lines:
-    """Entropy and effective rank; those of the reference beside them, if it has one."""
-    models = {"": report} if report.reference is None else {"model": report, "reference": report.reference}
-    return {
-        quantity: {
-            label: _without_gaps(range(len(one.names)), torch.as_tensor(getattr(one, quantity)).tolist())
-            for label, one in models.items()
-        }
-        for quantity in ("entropy", "effective_rank")
-    }
+def _reports(report: Any) -> dict[str, LayerReport]:
+    """Reports by label: a report alone, with its reference, or several models."""
+    if isinstance(report, LayerReport):
+        return {"": report} if report.reference is None else {"model": report, "reference": report.reference}
+    if (
+        isinstance(report, Mapping)
+        and report
+        and all(isinstance(one, LayerReport) for one in report.values())
+    ):
+        return {str(label): one for label, one in report.items()}
+    return {}
+
+
+def _of_reports(reports: Mapping[str, LayerReport]) -> Lines:
+    """Entropy, effective rank and the quantities that were asked for, a line for each model."""
+    lines: Lines = {}
+    for label, one in reports.items():
+        for name, values in one.columns().items():
+            if name in ("entropy", "effective_rank", *one.quantities):
+                heights = np.asarray(plain(values)).tolist()
+                lines.setdefault(name, {})[label] = _without_gaps(range(len(heights)), heights)
+    return lines
 
 
 def _layer_rows(

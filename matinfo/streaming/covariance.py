@@ -87,7 +87,7 @@ class CovarianceAccumulator(Stream):
         width: int,
         *,
         center: bool = False,
-        normalize: bool = False,
+        normalize: bool = True,
         nan: str = "error",
         precision: str = "float64",
     ) -> None:

@@ -56,7 +56,7 @@ class JointAccumulator(PairAccumulator):
         width1: int,
         width2: int,
         *,
-        normalize: bool = False,
+        normalize: bool = True,
         nan: str = "error",
         max_memory: float = MEMORY_LIMIT,
     ) -> None:

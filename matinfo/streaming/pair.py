@@ -58,11 +58,11 @@ class PairAccumulator(Stream):
     streams = 2
 
     def __init__(
-        self, width1: int, width2: int, *, center: bool = False, normalize: bool = False, nan: str = "error"
+        self, width1: int, width2: int, *, center: bool = False, normalize: bool = True, nan: str = "error"
     ) -> None:
         super().__init__(normalize, nan)
         self._widths = check_count(width1, "width1"), check_count(width2, "width2")
-        self._side = CovarianceAccumulator(sum(self._widths), center=center)
+        self._side = CovarianceAccumulator(sum(self._widths), center=center, normalize=False)
 
     @property
     def widths(self) -> tuple[int, int]:

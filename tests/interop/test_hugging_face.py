@@ -59,7 +59,7 @@ def one_by_one(model, inputs):
 def test_encoder_equals_its_sentences_one_by_one():
     model, inputs = bert(), batch()
     model.train()
-    report = layerwise(model, inputs, pool="tokens", pairs=False)
+    report = layerwise(model, inputs, pool="tokens", center="first", pairs=False)
     assert report.names == ("0", "1", "2")
     assert model.training
     expected = []
@@ -117,7 +117,7 @@ def test_vision_transformer_takes_pixel_values():
     assert layerwise(model, pixels, pool="tokens", pairs=False).entropies.shape == (3, 6)
     assert layerwise(model, pixels, pool="cls", layers=[1, 2]).mutual_information.shape == (2, 2)
     with pytest.raises(ValueError, match="rows that vary, got equal ones in layer 0"):
-        layerwise(model, pixels, pool="cls")  # an embedded CLS token is the same for every image
+        layerwise(model, pixels, pool="cls", center=True)  # an embedded CLS token is the same for every image
 
 
 def test_encoder_and_decoder_name_their_hidden_states():
@@ -127,7 +127,7 @@ def test_encoder_and_decoder_name_their_hidden_states():
     )
     model, inputs = transformers.T5Model(config).eval(), batch()
     inputs["decoder_input_ids"] = inputs["input_ids"]
-    with pytest.raises(ValueError, match="pass output.encoder_hidden_states instead"):
+    with pytest.raises(ValueError, match="then pass output.encoder_hidden_states or output.decoder"):
         layerwise(model, inputs)
     with torch.no_grad():
         output = model(**inputs, output_hidden_states=True)
@@ -148,7 +148,7 @@ def test_sentence_encoder_with_its_weights():
     sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
     assert len(sentences) == len(set(sentences)) == 64
     inputs = tokenizer(sentences[:16], padding=True, return_tensors="pt")
-    report = layerwise(model, inputs, pool="tokens", pairs=False)
+    report = layerwise(model, inputs, pool="tokens", center="first", pairs=False)
     assert report.widths == (384,) * 7
     for b, states in enumerate(one_by_one(model, {k: v[:3] for k, v in inputs.items()})):
         rows = states[4][0] - states[4][0].mean(0)
@@ -169,3 +169,60 @@ def test_benchmark_result_meets_its_target():
     record = json.loads(COMMITTED.read_text(encoding="utf-8"))
     assert record["ratio"]["cpu"] >= record["target"] == 100
     assert record["sentences"] == record["recipe_sentences"] == 64
+
+
+def test_generated_tokens_are_the_tokens_of_one_pass():
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=59
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    ids = batch()["input_ids"][:1, :6]
+    options = {"max_new_tokens": 5, "do_sample": False, "output_hidden_states": True}
+    output = model.generate(
+        ids, attention_mask=ids * 0 + 1, return_dict_in_generate=True, pad_token_id=0, **options
+    )
+    report = layerwise(output, pool="tokens")
+    once = layerwise(model, {"input_ids": output.sequences[:, :-1]}, pool="tokens")
+    close(report.entropies, once.entropies, 1e-4)
+    assert report.rows == output.sequences.shape[1] - 1
+    beams = model.generate(
+        ids, attention_mask=ids * 0 + 1, return_dict_in_generate=True, pad_token_id=0, num_beams=2, **options
+    )
+    with pytest.raises(ValueError, match="got those of a beam search"):
+        layerwise(beams)
+
+
+def test_dict_of_an_output_and_padded_ids_without_a_mask():
+    model, inputs = bert().eval(), batch()
+    with torch.no_grad():
+        output = model(**inputs, output_hidden_states=True)
+    report = layerwise(dict(output), mask=inputs["attention_mask"])
+    assert torch.equal(report.entropy, layerwise(model, inputs).entropy)
+    with pytest.raises(ValueError, match="equal to pad_token_id = 0, which would count as tokens"):
+        layerwise(model, inputs["input_ids"])
+
+
+def test_two_towers_are_measured_one_by_one():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {**sizes, "vocab_size": 60, "eos_token_id": 59, "bos_token_id": 58, "pad_token_id": 0}
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 4}
+    )
+    model, inputs = (
+        transformers.CLIPModel(config).eval(),
+        batch() | {"pixel_values": torch.randn(5, 3, 16, 16)},
+    )
+    with pytest.raises(
+        ValueError, match="pass output.text_model_output or output.vision_model_output instead"
+    ):
+        layerwise(model, inputs)
+    with torch.no_grad():
+        output = model(**inputs, output_hidden_states=True)
+    tower = layerwise(output.vision_model_output, pool="last")
+    close(
+        tower.entropy,
+        layerwise(model.vision_model, {"pixel_values": inputs["pixel_values"]}, pool="last").entropy,
+    )
+    assert layerwise(output.text_model_output, mask=inputs["attention_mask"]).names == ("0", "1", "2")

@@ -22,8 +22,10 @@ class Encoder(lightning.LightningModule):
     def __init__(self):
         super().__init__()
         self.encoder = torch.nn.Linear(4, 3)
-        self.train_rank = EffectiveRank(3, center=True)
-        self.validation = torchmetrics.MetricCollection([RankMe(3), TotalCodingRate(3)], prefix="val/")
+        self.train_rank = EffectiveRank(3, center=True, normalize=False)
+        self.validation = torchmetrics.MetricCollection(
+            [RankMe(3, normalize=False), TotalCodingRate(3, normalize=False)], prefix="val/"
+        )
         self.steps, self.epochs = [], []
 
     def training_step(self, batch, _):

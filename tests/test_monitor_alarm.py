@@ -1,0 +1,177 @@
+"""What the monitor says without being asked, what it keeps apart, and what a copy of it is."""
+
+import copy
+import json
+import pickle
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import matinfo
+from matinfo import Gram
+from matinfo.monitor import CollapseWarning, CSVWriter, Monitor, TensorBoardWriter
+
+
+def around(mean, spread, n=64, d=16, directions=16, seed=0):
+    """Rows around a mean of this length, with this spread in so many directions."""
+    Z = torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    Z[:, directions:] *= 1e-3
+    return spread * Z + mean * torch.ones(d, dtype=torch.float64)
+
+
+def judged(*batches):
+    """Steps at which the default monitor warns of a collapse."""
+    model = nn.Identity()
+    steps = []
+    with Monitor(model, "", every=1) as monitor:
+        for Z in batches:
+            model(Z)
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                monitor.step()
+            assert all(
+                isinstance(w.message, CollapseWarning) and w.message.reason == "collapse" for w in said
+            )
+            steps += [w.message.step for w in said]
+    return steps
+
+
+HEALTHY, POINT, LINE = around(0, 1), around(1, 0.01), around(0, 1, directions=1)
+
+
+@pytest.mark.parametrize("state", [POINT, LINE], ids=["one point", "one direction"])
+def test_default_rule_warns_of_a_layer_that_stays_collapsed(state):
+    assert judged(HEALTHY, *[state] * 8) == [5]
+    assert judged(HEALTHY, *[state] * 4, HEALTHY, *[state] * 4) == []  # passed through
+    assert judged(HEALTHY, *[state] * 6, HEALTHY, *[state] * 6) == [5, 12]  # twice
+
+
+def test_default_rule_is_silent_about_a_strong_mean_from_the_start():
+    relu = around(0.9, 0.2).relu()
+    assert float(matinfo.effective_rank(Gram(relu, normalize=True))) < 1.5
+    assert judged(*[relu] * 9) == []
+
+
+def test_default_rule_is_silent_while_the_rank_rises():
+    rising = [around(1, 0.03 * 1.3**i) for i in range(9)]
+    ranks = [float(matinfo.effective_rank(Gram(Z, normalize=True))) for Z in rising]
+    assert sum(rank < 1.1 for rank in ranks) > 5
+    assert judged(HEALTHY, *rising) == []
+    assert judged(HEALTHY, *rising[::-1]) == [8]
+
+
+def test_default_rule_may_be_switched_off():
+    model = nn.Identity()
+    monitor = Monitor(model, "", every=1, collapse=False)
+    for Z in (HEALTHY, *[POINT] * 8):
+        model(Z)
+        monitor.step()
+    assert monitor.events == []
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_both_effective_ranks_are_recorded(center):
+    Z, model = around(1, 1), nn.Identity()
+    unit = Z / Z.norm(dim=1, keepdim=True)
+    ranks = [float(matinfo.effective_rank(Gram(X))) for X in (unit, unit - unit.mean(0))]
+    with Monitor(model, "", every=1, center=center) as monitor:
+        model(Z)
+        (record,) = monitor.step()
+    other = "effective_rank_uncentered" if center else "effective_rank_centered"
+    assert record["effective_rank"] == pytest.approx(ranks[center], rel=1e-9)
+    assert record[other] == pytest.approx(ranks[not center], rel=1e-9)
+    assert ("less their mean" if center else "not centred") in repr(monitor)
+
+
+# Training and validation
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("calls", ["all", "last"])
+def test_validation_rows_are_not_mixed_with_those_of_training(before, calls):
+    model = nn.Linear(4, 3)
+    monitor = Monitor(model, "", every=1, calls=calls)
+
+    def validate():
+        model.eval()
+        for _ in range(3):
+            model(torch.randn(100, 4))
+        model.train()
+
+    if before:
+        validate()
+    model(torch.randn(32, 4))
+    if not before:
+        validate()
+    assert monitor.step()[0]["rows"] == 32
+    model.eval()
+    model(torch.randn(7, 4))
+    assert monitor.step()[0]["rows"] == 7  # a network that never trains is seen all the same
+
+
+def test_frozen_part_of_a_training_model_is_seen():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    model.train()
+    model[0].eval()
+    with Monitor(model, "*", every=1) as monitor:
+        model(torch.randn(9, 4))
+        assert [record["rows"] for record in monitor.step()] == [9, 9]
+
+
+class Encoder(nn.Module):
+    """Tokens, and one pooled row."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.pooler = nn.Embedding(9, 6), nn.Linear(6, 4)
+
+    def forward(self, input_ids, attention_mask=None):
+        return self.pooler(self.embedding(input_ids)[:, :2])
+
+
+def test_attention_mask_of_the_model_is_found():
+    ids, mask = torch.randint(0, 9, (3, 5)), torch.tensor([[1, 1, 0, 0, 0], [1] * 5, [1, 1, 1, 1, 0]])
+    model = Encoder()
+    monitor = Monitor(model, ["embedding", "pooler"], every=1, pool="tokens")
+    model(ids, attention_mask=mask)
+    assert [record["rows"] for record in monitor.step()] == [11, 6]  # what does not fit is taken whole
+    model(ids)
+    assert [record["rows"] for record in monitor.step()] == [15, 6]
+    monitor.mask(mask[:, :2])
+    with pytest.raises(ValueError, match=r"mask of shape \(3, 5\)"):  # one given by hand has to fit
+        model(ids, attention_mask=mask)
+
+
+# Copies
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda monitor: pickle.loads(pickle.dumps(monitor))])
+def test_copies_keep_the_record_and_watch_nothing(duplicate, tmp_path):
+    model = nn.Linear(4, 3)
+    options = {"quantities": {"own": lambda K: K.shape[-1]}, "pool": lambda x: x, "mask": lambda a, k: None}
+    writers = [CSVWriter(tmp_path / "a.csv"), TensorBoardWriter(tmp_path), lambda record: None]
+    with Monitor(model, "", every=1, writers=writers, **options) as monitor:
+        model(torch.randn(9, 4))
+        monitor.step()
+        other = duplicate(monitor)
+        assert (other.history, other.events, other.layers) == (monitor.history, [], [""])
+        assert (other.spectra[""].eigenvalues == monitor.spectra[""].eigenvalues).all()
+        assert json.dumps(other.state_dict()["alarms"]) == json.dumps(monitor.state_dict()["alarms"])
+        model(torch.randn(9, 4))
+        assert other.step() == []
+        assert len(monitor.step()) == 1
+        other.plot()
+
+
+@pytest.mark.parametrize("make", [lambda p: CSVWriter(p / "a.csv"), lambda p: TensorBoardWriter(p)])
+def test_writers_survive_a_pickle_and_open_again(make, tmp_path):
+    writer = make(tmp_path)
+    record = {"step": 0, "layer": "head", "effective_rank": 3.5}
+    writer(record)
+    other = pickle.loads(pickle.dumps(writer))
+    other({**record, "step": 1})
+    writer.close()
+    other.close()
+    assert any(tmp_path.iterdir())
