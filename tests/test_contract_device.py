@@ -335,7 +335,14 @@ def test_estimates_cover_the_exact_value(kind, device):
 
 def test_accumulators_of_batches_give_the_quantities_of_all_rows(device):
     Z, W = (torch.as_tensor(matrices.features(40, d, d), device=device) for d in (5, 3))
-    covariance, pair, joint = CovarianceAccumulator(5), PairAccumulator(5, 3), JointAccumulator(5, 3)
+    covariance, pair, joint = (
+        kind(*widths, normalize=False)
+        for kind, widths in (
+            (CovarianceAccumulator, [5]),
+            (PairAccumulator, [5, 3]),
+            (JointAccumulator, [5, 3]),
+        )
+    )
     for rows in torch.arange(40, device=device).split(7):
         covariance.update(Z[rows])
         pair.update(Z[rows], W[rows])

@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,10 @@ from torch import nn
 import matinfo
 from matinfo import Gram
 from matinfo.monitor import CollapseWarning, CSVWriter, Monitor, TensorBoardWriter
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = json.loads((ROOT / "benchmarks" / "results" / "monitor_alarms.json").read_text(encoding="utf-8"))
+PAGE = (ROOT / "docs" / "how-to" / "monitor-collapse.md").read_text(encoding="utf-8")
 
 
 def around(mean, spread, n=64, d=16, directions=16, seed=0):
@@ -69,6 +75,30 @@ def test_default_rule_may_be_switched_off():
         model(Z)
         monitor.step()
     assert monitor.events == []
+
+
+def test_page_has_the_counted_alarms():
+    from benchmarks.monitor_alarms import RUNS, row
+
+    assert [run["run"] for run in RESULT["runs"]] == list(RUNS)
+    for run in RESULT["runs"]:
+        assert row(run) in PAGE
+    healthy = [run for run in RESULT["runs"] if not run["collapses"]]
+    assert len(healthy) >= 3
+    assert len(RESULT["runs"]) - len(healthy) >= 3
+    assert RESULT["false_alarms"] == sum(bool(run["warned"]) for run in healthy)
+    (told,) = re.findall(r"(\d+) false alarms among (\d+), (\d+) misses among (\d+)", PAGE)
+    counts = [RESULT["false_alarms"], len(healthy), RESULT["misses"], len(RESULT["runs"]) - len(healthy)]
+    assert [int(number) for number in told] == counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SimSiam", "SimSiam without stop-gradient and predictor"])
+def test_counted_runs_are_what_they_were(name):
+    from benchmarks.monitor_alarms import train
+
+    (committed,) = [run for run in RESULT["runs"] if run["run"] == name]
+    assert bool(train(name)["warned"]) == bool(committed["warned"])
 
 
 @pytest.mark.parametrize("center", [False, True])

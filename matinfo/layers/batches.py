@@ -98,6 +98,7 @@ def _with_progress(items: Iterable[Any], count: int | None) -> Iterable[Any]:
         from tqdm.auto import tqdm
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "Expected tqdm to be installed: progress=True needs it. Run pip install tqdm.", name="tqdm"
+            "Expected tqdm to be installed: progress=True needs it. Run pip install 'matinfo[layers]'.",
+            name="tqdm",
         ) from error
     return tqdm(items, total=count, unit="batch")

@@ -125,8 +125,13 @@ class LayerReport:
         Raises:
             ModuleNotFoundError: If pandas is not installed.
         """
-        import pandas
-
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "Expected pandas to be installed: to_pandas needs it. Run pip install 'matinfo[layers]'.",
+                name="pandas",
+            ) from error
         values = {name: plain(column) for name, column in self.columns().items()}
         index = pandas.Index(self.names, name="layer")
         frame = pandas.DataFrame({"width": self.widths, **values}, index=index)
