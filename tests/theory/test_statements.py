@@ -14,8 +14,9 @@ from statements_divergence import STATEMENTS as DIVERGENCE
 from statements_entropy import STATEMENTS as ENTROPY
 from statements_information import STATEMENTS as INFORMATION
 from statements_laws import STATEMENTS as LAWS
+from statements_reconstruction import STATEMENTS as RECONSTRUCTION
 
-STATEMENTS = [*INFORMATION, *ENTROPY, *CODING_RATE, *DIVERGENCE, *LAWS]
+STATEMENTS = [*INFORMATION, *ENTROPY, *CODING_RATE, *DIVERGENCE, *LAWS, *RECONSTRUCTION]
 MUTANTS = [(statement, name) for statement in STATEMENTS for name in statement.mutants]
 
 
