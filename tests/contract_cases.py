@@ -85,7 +85,7 @@ def with_teachers(function):
             return function(scores, scores, scores)
         views = scores[None][[0, 0]]
         teachers = fixed(scores, views.shape)
-        return function(views, teachers, teachers[0, 0])
+        return function(views, teachers, fixed(scores, scores.shape[-1:]))
 
     return call
 
@@ -142,7 +142,7 @@ def with_flipped(function):
     """`function` of two views: the argument, and the same with its columns in reverse order."""
 
     def call(features):
-        if not isinstance(features, np.ndarray | torch.Tensor):
+        if not isinstance(features, np.ndarray | torch.Tensor) or features.ndim < 2:
             return function(features)
         if isinstance(features, np.ndarray):
             return function(np.stack([features, features[..., ::-1]], -3))

@@ -125,7 +125,7 @@ def vicreg_loss(
 def _spread(Z: Tensor) -> tuple[Tensor, Tensor]:
     """Mean hinge of the standard deviations, and the squared off-diagonal covariances over d."""
     samples, width = Z.shape[-2:]
-    scale = _size_of_large(Z, (-2, -1))  # their products would give inf - inf
+    scale = _scale_of(Z, (-2, -1))  # their products would give inf - inf
     U = Z / scale
     U = U - U.mean(-2, keepdim=True)
     variances = scale[..., 0] * (scale[..., 0] * (U.square().sum(-2) / (samples - 1)))
@@ -135,17 +135,17 @@ def _spread(Z: Tensor) -> tuple[Tensor, Tensor]:
     return (1 - (variances + 1e-4).sqrt()).relu().mean(-1), redundancy
 
 
-def _size_of_large(Z: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The largest magnitude over ``dims`` where it is large, else 1, so that ordinary features keep their bits."""
+def _scale_of(Z: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The largest magnitude over ``dims`` where it is far from 1, else 1, so that ordinary features keep their bits."""
     size = Z.detach().abs().amax(dims, keepdim=True)
-    return torch.where(size > 1e4, size, 1.0)
+    return torch.where((size > 1e4) | ((size > 0) & (size < 1e-30)), size, 1.0)
 
 
 def unit_columns(features: Tensor, *, center: bool) -> Tensor:
     """Columns divided by their l2 norm; those that are zero, up to the round-off of their mean, stay zero."""
     Z = features.to(at_least_float32(features.dtype))
     if center:
-        Z = Z / _size_of_large(Z, (-2,))  # their mean would overflow
+        Z = Z / _scale_of(Z, (-2,))  # their mean would overflow, or lose its digits
         roundoff = 4 * torch.finfo(Z.dtype).eps * Z.detach().abs().amax(-2, keepdim=True)
         Z = Z - Z.mean(-2, keepdim=True)
         Z = torch.where(Z.detach().abs().amax(-2, keepdim=True) > roundoff, Z, 0.0 * Z)
