@@ -39,6 +39,10 @@ OF_FEATURES = {
     "matrix_nuclear_norm": (measures.matrix_nuclear_norm, naive.matrix_nuclear_norm),
     "nesum": (measures.nesum, lambda Z: (x := naive.eigenvalues(naive.centred(Z))).sum() / x[0]),
     "isoscore": (measures.isoscore, naive.isoscore),
+    "isoscore_star": (
+        lambda Z: measures.isoscore_star(Z, shrinkage=0.0),
+        naive.isoscore,
+    ),
     "self_clustering": (measures.self_clustering, naive.self_clustering),
     "two_nn": (lambda Z: measures.two_nn(Z, discard=0.2), lambda Z: naive.two_nn(Z, 0.2)),
     "mle_dimension": (
@@ -247,6 +251,16 @@ def test_isoscore_is_one_for_a_sphere_and_zero_for_a_line():
     )
     with pytest.raises(ValueError, match="knows their width"):
         measures.isoscore(spectrum(torch.eye(3)))
+
+
+def test_isoscore_star_shrinks_towards_the_reference():
+    Z = features((9, 4))
+    for reference in (None, torch.diag(t([4.0, 3.0, 2.0, 1.0]))):
+        target = torch.eye(4, dtype=torch.float64) if reference is None else reference
+        C = 0.7 * torch.cov(Z.mT) + 0.3 * target
+        expected = (matinfo.participation_ratio(C) - 1) / 3
+        ours = measures.isoscore_star(Z, shrinkage=0.3, reference=reference)
+        assert ours.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
 # Of rows
@@ -479,6 +493,8 @@ def test_semantic_kernel_equals_its_definition(kind):
     [
         (lambda: measures.power_law(torch.eye(4), first=5, last=5), "first < last"),
         (lambda: measures.numerical_rank(torch.eye(4), rtol=1.0), r"rtol in \[0, 1\)"),
+        (lambda: measures.isoscore_star(torch.ones(4, 3), shrinkage=2.0), r"shrinkage in \[0, 1\]"),
+        (lambda: measures.isoscore_star(torch.ones(4, 3), shrinkage=0.1, reference=torch.eye(2)), "reference of shape"),
         (lambda: measures.uniformity(torch.ones(1, 3)), "at least 2 rows"),
         (lambda: measures.curvature(torch.ones(2, 3)), "at least 3 rows"),
         (lambda: measures.two_nn(torch.ones(3, 2)), "at least four"),

@@ -31,6 +31,7 @@ from matinfo.measures.spectra import (
     alpha_req,
     condition_number,
     isoscore,
+    isoscore_star,
     nesum,
     normalized_entropy,
     nuclear_norm,
@@ -57,6 +58,7 @@ __all__ = [
     "normalized_entropy",
     "nuclear_norm",
     "isoscore",
+    "isoscore_star",
     "self_clustering",
     "truncated_vendi",
     # of rows

@@ -37,8 +37,7 @@ def two_nn(features: Tensor, *, discard: float = 0.1) -> Tensor:
 
     Notes:
         O(n^2 d) time, rows in blocks. Statistical error about ``dimension sqrt(1/n)``, and a downward bias above ten
-        dimensions or so. scikit-dimension numbers the ratios from 0, ``y_i = -log(1 - (i - 1)/n)``, which is smaller by
-        about ``1/n``; it takes one batch element on a CPU and divides by zero where samples repeat.
+        dimensions or so. The same number as scikit-dimension's ``TwoNN`` (0.5) for distinct samples.
 
     References:
         Facco, d'Errico, Rodriguez and Laio (2017), Estimating the intrinsic dimension of datasets by a minimal

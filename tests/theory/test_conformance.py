@@ -18,6 +18,8 @@ MODULES = {
     "toqito": "toqito",
     "dit": "dit",
     "scikit-learn": "sklearn",
+    "scikit-dimension": "skdim",
+    "Released code": "matinfo",
 }
 
 
