@@ -20,7 +20,7 @@ from tolerances import entropy_tolerance
 import matinfo
 from matinfo import Gram
 
-EXAMPLES, MANY = 12, 1200
+EXAMPLES, MANY = 20, 1200
 SCALES = (*(0,) * 6, -5, 5, -20, 19, -39, 30, 38, -45, 150, -155, 300, -300, -320)
 ORDERS = (0.0, 0.3, 0.5, 0.9, 1.0, 1 + 1e-9, 1.5, 2.0, 3.0, 7.0, 64.0, 1000.0, math.inf)
 FLOATS = {
@@ -214,7 +214,9 @@ class Draw:
     def converted(self, x, numpy, *, halves=True):
         """In the framework and a dtype, mixed more often than not."""
         if numpy:
-            return self.layout(x.astype(self.one_of((np.float64, np.float32, np.float16)[: 2 + halves])))
+            with np.errstate(over="ignore"):
+                x = x.astype(self.one_of((np.float64, np.float32, np.float16)[: 2 + halves]))
+            return self.layout(x)
         return self.layout(torch.as_tensor(x).to(FLOATS[self.one_of(FLOATS)]))
 
     def spoiled(self, arguments):
@@ -320,7 +322,7 @@ def check_information(name, draw):
     operands = []
     for _ in range(count):
         Z = draw.scaled(draw.rows(n, draw.size()))
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             # An array becomes float64: that of a matrix in half precision is indefinite beyond the rounding of float64.
             x = draw.converted(Z if gram else Z @ Z.T, numpy, halves=gram)
         operands.append(x)
@@ -429,15 +431,11 @@ def test_fuzz_notices_a_quantity_that_is_slightly_wrong(name, monkeypatch):
         test_function_of_arbitrary_input_is_right_or_refuses(name)
 
 
-@pytest.mark.parametrize("name", ["barlow_twins_loss", "vne_loss", "mec_loss", "club_loss"])
+@pytest.mark.parametrize("name", ["barlow_twins_loss", "vne_loss", "mec_loss", "gaussian_nll"])
 def test_fuzz_notices_a_definition_that_is_slightly_different(name, monkeypatch):
     oracle = LOSS_ORACLES[name]
 
-    def different(*arguments):
-        value = oracle(*arguments)
-        return value * mp.mpf("1.01") if name != "club_loss" else (value[0] * mp.mpf("1.01"), value[1])
-
-    monkeypatch.setitem(LOSS_ORACLES, name, different)
+    monkeypatch.setitem(LOSS_ORACLES, name, lambda *arguments: oracle(*arguments) * mp.mpf("1.01"))
     with pytest.raises(AssertionError):
         test_function_of_arbitrary_input_is_right_or_refuses(name)
 
