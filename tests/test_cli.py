@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -450,6 +451,23 @@ def test_report_plot_writes_the_kind_of_picture_asked_for(tmp_path, capsys, suff
     out = tmp_path / f"out{suffix}"
     assert main(["report", save(tmp_path, "a.npy", features()), "--plot", str(out), "--theme", "dark"]) == 0
     assert out.read_bytes().startswith(start)
+
+
+def test_report_plot_names_what_it_shows_and_starts_at_zero(tmp_path, capsys):
+    out = tmp_path / "out.svg"
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        assert main(["report", save(tmp_path, "a.npy", features()), "--plot", str(out), "--base", "2"]) == 0
+        one = out.read_text(encoding="utf-8")
+        np.savez(tmp_path / "b.npz", **{f"layer{i}": features(seed=i) for i in range(7)})
+        assert main(["report", str(tmp_path / "b.npz"), "--plot", str(out), "--center"]) == 0
+        many = out.read_text(encoding="utf-8")
+    assert "a.npy: n = 50, d = 6. K = Z Z^T, rows of Z divided by their length, not centred" in one
+    assert "log d = 2.58" in one
+    assert "log n = 5.64 (above)" in one
+    assert "b.npz: n = 50, d = 6. K = Z Z^T, rows of Z divided by their length, less their mean" in many
+    assert (
+        many.count(">0<") + many.count(">0.0<") + many.count(">0.00<") == 4
+    )  # the lowest number of each panel
 
 
 class Page(html.parser.HTMLParser):

@@ -92,7 +92,9 @@ def number(value: Value) -> str:
     """Digits that a reader wants, or a dash."""
     if value.value is None:
         return "inf" if value.reason.startswith("infinite") else "-"
-    return f"{value.value:.6g}" if math.isfinite(value.value) else "-"
+    if not math.isfinite(value.value):
+        return "-"
+    return f"{value.value:.6g}" if abs(value.value) > 1e-13 else "0"
 
 
 def _lines(array: ArrayReport, name: str, options: Options) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from matinfo.cli.arguments import Options
-from matinfo.cli.as_text import array_names
+from matinfo.cli.as_text import array_names, describe
 from matinfo.cli.errors import optional
 from matinfo.cli.report import Report
+from matinfo.cli.value import Value, order_name
 from matinfo.plot import entropy_profile, layers, spectrum, style
-from matinfo.plot.theme import tidy
+from matinfo.plot.profile import unit_name
+from matinfo.plot.theme import line_style, tidy
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 _MOST_CURVES = 6
 _LONGEST_NAME = 28
@@ -31,51 +37,133 @@ def picture_bytes(report: Report, options: Options, theme: str, kind: str) -> by
 
 
 def _draw(report: Report, options: Options) -> Figure:
+    """Spectra and entropies where there are few arrays, numbers array by array where there are many or several."""
     figure_class = optional("matplotlib.figure", "a picture", "plot").Figure
     names = [_shorten(name) for name in array_names(report)]
-    curves = len(report.arrays) <= _MOST_CURVES
-    panels = _panels(report, names) if report.pair is None and len(report.arrays) > 1 else None
-    width = max(2 * curves, len(next(iter(panels.values()))) if panels else 0)
-    rows = curves + (panels is not None)
-    height = 3.6 * rows + (0.22 * len(names) if len(names) > 1 and curves else 0)
-    figure: Figure = figure_class(figsize=(10.5 if width < 4 else 13, height), layout="constrained")
+    curves = len(names) <= _MOST_CURVES
+    panels = _panels(report) if report.pair is None and len(names) > 1 else []
+    informations = [v for v in report.pair.values if v.chance] if report.pair else []
+    rows = curves + bool(panels)
+    height = 3.9 * rows + (0.22 * len(names) if len(names) > 1 and curves else 0)
+    width = max((2 + bool(informations)) * curves, len(panels))
+    figure: Figure = figure_class(figsize=(10.5 if width < 3 else 14, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    figure.suptitle(_title(report, options), fontsize="medium")
     parts = list(figure.subfigures(rows, 1, squeeze=False)[:, 0])
     if curves:
-        left, right = parts.pop(0).subplots(1, 2)
-        drawn = {name: array.measured.S for name, array in zip(names, report.arrays, strict=True)}
-        single = next(iter(drawn.values())) if len(drawn) == 1 else drawn
-        for ax in (left, right):
+        _curves(report, names, options, parts.pop(0), informations)
+    if panels:
+        axes = list(parts.pop(0).subplots(1, len(panels), squeeze=False)[0])
+        heights = {
+            name: {panel: float(array.values[i].value or 0.0) for panel, i in panels}
+            for name, array in zip(names, report.arrays, strict=True)
+        }
+        layers(heights, units={panel: report.arrays[0].values[i].unit for panel, i in panels}, ax=axes)
+        for ax, (_, i) in zip(axes, panels, strict=True):
             tidy(ax)
-        spectrum(single, ax=left)
-        if len(drawn) > 1:
-            left.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
-        entropy_profile(single, base=options.base, ax=right)
-    if panels is not None:
-        axes = parts.pop(0).subplots(1, width if not curves else len(next(iter(panels.values()))))
-        for ax in axes:
-            tidy(ax)
-        units = {v.title: v.unit for v in report.arrays[0].values}
-        layers(panels, units=units, ax=list(axes))
-        for ax in axes:
+            _from_zero(ax, [array.values[i].value or 0.0 for array in report.arrays])
             ax.set_xlabel("")
     return figure
 
 
-def _panels(report: Report, names: list[str]) -> dict[str, dict[str, float]]:
-    """One entropy, of the order nearest to 1, and what has no order."""
+def _curves(
+    report: Report, names: list[str], options: Options, part: SubFigure, informations: list[Value]
+) -> None:
+    axes = part.subplots(1, 2 + bool(informations))
+    labels = names if len(names) == 1 else [f"{name} ({_shape(report, i)})" for i, name in enumerate(names)]
+    drawn = {label: array.measured.S for label, array in zip(labels, report.arrays, strict=True)}
+    single = next(iter(drawn.values())) if len(drawn) == 1 else drawn
+    for ax in axes:
+        tidy(ax)
+    spectrum(single, ax=axes[0])
+    if len(drawn) > 1:
+        axes[0].legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    entropy_profile(single, base=options.base, ax=axes[1])
+    if len(drawn) > 1:
+        axes[1].get_legend().remove()
+    bounds: dict[float, str] = {}
+    for array in report.arrays:
+        m = array.measured
+        for letter, count in (("n", m.rows), ("d", m.source.columns)):
+            bounds.setdefault(
+                math.log(count) / options.unit, f"log {letter} = {math.log(count) / options.unit:.3g}"
+            )
+    _bounded(axes[1], bounds)
+    if informations:
+        _informations(axes[2], informations, options)
+
+
+def _bounded(ax: Axes, bounds: dict[float, str]) -> None:
+    """From zero, with the bounds, so that a curve that is nearly flat is seen to be."""
+    top = max(float(np.max(np.asarray(line.get_ydata(), dtype=float))) for line in ax.get_lines())
+    lowest = min((bound for bound in bounds if bound >= top * (1 - 1e-9)), default=top)
+    top = 1.12 * max(lowest, top, 1e-9)
+    ax.set_ylim(0.0, top)
+    for bound, text in bounds.items():
+        if bound <= top:
+            ax.axhline(bound, color=ax.xaxis.label.get_color(), linestyle=":", linewidth=1.0)
+        else:
+            text += " (above)"
+        ax.annotate(
+            text, (0.99, min(bound, top) if bound <= top else 1.0),
+            xycoords=("axes fraction", "data") if bound <= top else "axes fraction",
+            ha="right", va="bottom" if bound <= top else "top", fontsize="small",
+        )  # fmt: skip
+
+
+def _informations(ax: Axes, values: list[Value], options: Options) -> None:
+    """Information of each order above what rows in random order have."""
+    places = list(range(len(values)))
+    found, chance = (line_style(ax, i) | {"linestyle": "none", "markersize": 8} for i in range(2))
+    ax.plot(places, [v.value for v in values], label="rows as they are", **found)  # type: ignore[arg-type]
+    levels = [v.chance for v in values if v.chance]
+    ax.errorbar(
+        places, [c.mean for c in levels], [2 * c.std for c in levels], capsize=5, label="by chance, ± 2 sd", **chance
+    )  # fmt: skip
+    ax.set_xticks(places, [order_name(v.alpha) for v in values if v.alpha is not None])
+    ax.set(
+        xlabel="order α",
+        ylabel=f"mutual information ({unit_name(options.base)})",
+        xlim=(-0.5, len(values) - 0.5),
+    )
+    _from_zero(ax, [v.value or 0.0 for v in values] + [c.mean for c in levels])
+    ax.legend()
+
+
+def _from_zero(ax: Axes, heights: list[float]) -> None:
+    """Zero on the axis: the part of it where the numbers are would make a trend of their last digits."""
+    low, high = min(0.0, *heights), max(0.0, *heights)
+    ax.set_ylim(1.15 * low, 1.15 * high or 1.0)
+
+
+def _panels(report: Report) -> list[tuple[str, int]]:
+    """One entropy, of the order nearest to 1, and what has no order, each once."""
     values = report.arrays[0].values
     orders = [v.alpha for v in values if v.alpha is not None]
     nearest = min(orders, key=lambda alpha: abs(alpha - 1))
-    chosen = [
-        i
+    same = {"participation_ratio", "vendi_score"}
+    return [
+        (v.title, i)
         for i, v in enumerate(values)
-        if v.value is not None and v.alpha in {None, nearest} and v.name != "participation_ratio"
+        if v.value is not None and v.alpha in {None, nearest} and v.name not in same
     ]
-    return {
-        name: {a.values[i].title: float(a.values[i].value or 0.0) for i in chosen}
-        for name, a in zip(names, report.arrays, strict=True)
-    }
+
+
+def _title(report: Report, options: Options) -> str:
+    """The file, what is common to its arrays, and which matrix was measured."""
+    files = dict.fromkeys(array.measured.source.file.name for array in report.arrays)
+    shapes = dict.fromkeys(_shape(report, i) for i in range(len(report.arrays)))
+    name = next(iter(files)) if len(files) == 1 else f"{len(files)} files"
+    if len(report.arrays) == 1:
+        name = array_names(report)[0]
+    common = f": {next(iter(shapes))}" if len(shapes) == 1 else ""
+    return f"{_shorten(name)}{common}. {describe(options)}"
+
+
+def _shape(report: Report, i: int) -> str:
+    measured = report.arrays[i].measured
+    columns = "" if measured.options.kind == "matrix" else f", d = {measured.source.columns}"
+    return f"n = {measured.rows}{columns}"
 
 
 def _shorten(name: str) -> str:

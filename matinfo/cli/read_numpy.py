@@ -1,4 +1,4 @@
-"""``.npy`` and ``.npz``: mapped, or read from the archive, so that no row but those of a batch is in memory."""
+"""``.npy`` and ``.npz``: no rows but those of a batch are in memory."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ Header = tuple[tuple[int, ...], bool, np.dtype]
 def read_npy(file: Path) -> Contents:
     """The array of an ``.npy`` file."""
     with open(file, "rb") as stream:
-        shape, fortran, dtype = _header(stream, str(file))
+        header = _header(stream, str(file))
         start, there = stream.tell(), file.stat().st_size - stream.tell()
-    rows, columns = _checked(str(file), shape, dtype)
+    rows, columns, dtype = _checked(str(file), header)
     needed = rows * columns * dtype.itemsize
     if there < needed:
         raise InputError(f"{file}: ends early: {there} of {needed} bytes of data. Write or copy it again.")
 
     def read(step: int) -> Iterator[Batch]:
-        yield from _batches(np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C"), step)
+        with open(file, "rb") as stream:
+            stream.seek(start)
+            yield from _batches(stream, str(file), header, step)
 
     return Contents([Source(file, None, rows, columns, str(dtype), rows, "row", read)], [])
 
@@ -68,7 +70,7 @@ def _sparse(file: Path) -> Source:
             matrix.check_format(full_check=True)
     except Exception as error:  # the arrays of a damaged file may disagree in any way
         raise InputError(f"{file}: cannot be read as a sparse matrix: {first_line(error)}.") from None
-    rows, columns = _checked(str(file), matrix.shape, matrix.dtype)
+    rows, columns, _ = _checked(str(file), (matrix.shape, False, matrix.dtype))
     compressed = matrix.tocsr()
 
     def read(step: int) -> Iterator[Batch]:
@@ -84,42 +86,48 @@ def _member(file: Path, archive: zipfile.ZipFile, member: str) -> Source:
     if not member.endswith(".npy"):
         raise InputError(f"{name}: not an array.")
     with _zip_errors(file, name), archive.open(member) as stream:
-        shape, fortran, dtype = _header(stream, name)
-    rows, columns = _checked(name, shape, dtype)
+        header = _header(stream, name)
+    rows, columns, dtype = _checked(name, header)
 
-    def in_order(step: int) -> Iterator[Batch]:
-        with _zip_errors(file, name), archive.open(member) as stream:
-            _header(stream, name)
-            for part in slices(rows, step):
-                count = part.stop - part.start
-                data = stream.read(count * columns * dtype.itemsize)
-                if len(data) < count * columns * dtype.itemsize:
-                    raise InputError(
-                        f"{name}: ends early, in row {part.start} or after. Write or copy it again."
-                    )
-                yield Batch(as_rows(np.frombuffer(data, dtype).reshape(count, columns)), count)
-
-    def by_columns(step: int) -> Iterator[Batch]:
-        # Columns come one after the other: a row is there when all have been unpacked, to a file and not to memory.
-        with tempfile.TemporaryFile() as unpacked:
-            with _zip_errors(file, name), archive.open(member) as stream:
-                _header(stream, name)
+    def read(step: int) -> Iterator[Batch]:
+        with _zip_errors(file, name), archive.open(member) as stream, tempfile.TemporaryFile() as unpacked:
+            _, fortran, _ = _header(stream, name)
+            if (
+                fortran
+            ):  # columns one after the other: a row is whole when all are unpacked, to a file, not to memory
                 shutil.copyfileobj(stream, unpacked, 2**20)
-            if unpacked.tell() < rows * columns * dtype.itemsize:
-                raise InputError(f"{name}: ends early. Write or copy it again.")
-            yield from _batches(np.memmap(unpacked, dtype, "r", 0, shape, "F"), step)
+                unpacked.seek(0)
+            yield from _batches(unpacked if fortran else stream, name, header, step)
 
-    return Source(file, key, rows, columns, str(dtype), rows, "row", by_columns if fortran else in_order)
-
-
-def _batches(array: np.ndarray, step: int) -> Iterator[Batch]:
-    for part in slices(len(array), step):
-        yield Batch(as_rows(array[part]), part.stop - part.start)
+    return Source(file, key, rows, columns, str(dtype), rows, "row", read)
 
 
-def _checked(name: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int]:
+def _batches(stream: IO[bytes], name: str, header: Header, step: int) -> Iterator[Batch]:
+    """Rows of an array that begins here. Read, not mapped: mapped pages count as memory for as long as it is open."""
+    (rows, columns), fortran, dtype = header
+    first = stream.tell() if fortran else 0
+    for part in slices(rows, step):
+        count = part.stop - part.start
+        if fortran:
+            parts = []
+            for j in range(columns):
+                stream.seek(first + (j * rows + part.start) * dtype.itemsize)
+                parts.append(stream.read(count * dtype.itemsize))
+            data = b"".join(parts)
+        else:
+            data = stream.read(count * columns * dtype.itemsize)
+        if len(data) < count * columns * dtype.itemsize:
+            raise InputError(f"{name}: ends early, in row {part.start} or after. Write or copy it again.")
+        block = np.frombuffer(data, dtype)
+        yield Batch(
+            as_rows(block.reshape(columns, count).T if fortran else block.reshape(count, columns)), count
+        )
+
+
+def _checked(name: str, header: Header) -> tuple[int, int, np.dtype]:
+    shape, _, dtype = header
     check_dtype(name, dtype)
-    return check_shape(name, shape)
+    return *check_shape(name, shape), dtype
 
 
 @contextlib.contextmanager

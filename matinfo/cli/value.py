@@ -58,8 +58,8 @@ TITLES = {
 
 
 TERMS = {
-    "renyi_entropy": "how evenly the trace of K is spread over its eigenvalues: 0 for one direction, log min(n, d) for "
-    "equal ones. Small orders count all directions, large ones the dominant",
+    "renyi_entropy": "H, how evenly the trace of K is spread over its eigenvalues: 0 for one direction, log min(n, d) "
+    "for equal ones. Small orders count all directions, large ones the dominant",
     "effective_rank": "exp of the entropy of order 1: the number of directions that carry the rows",
     "vendi_score": "effective number of distinct rows; of rows of length one the same number as the effective rank",
     "participation_ratio": "exp of the entropy of order 2: an effective rank in which large eigenvalues count more",
