@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import oracles_measures as naive
@@ -167,6 +168,14 @@ def test_named_measure_of_a_spectrum_equals_that_of_prepared_features(name):
     else:
         with pytest.raises(ValueError, match="positive trace"):
             function(zero)
+
+
+def test_the_guide_tells_what_every_measure_sees():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "how-to" / "which-number.md").read_text(
+        encoding="utf-8"
+    )
+    names = {*MEASURES, *(n for n in measures.__all__ if n[0].islower())} - {"measure"}
+    assert [name for name in sorted(names) if f"`{name}" not in page] == []
 
 
 def test_all_named_measures_come_from_one_decomposition():
