@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_choice, check_floating, check_positive, check_trace
+from matinfo._validation import check_choice, check_floating, check_positive
 from matinfo.operands import Gram, Matrix, Side, as_tensor, normalize_rows
 from matinfo.spectral.eigensystem import Noise, eigensystem
-from matinfo.spectral.traces import spectrum
 
 S = TypeVar("S", bound="Stream")
 
@@ -204,19 +203,6 @@ def root_of(moment: Tensor, given: torch.dtype = torch.float64) -> Tensor | None
 def constant_column(rows: int, mean: Tensor, eps: float) -> Tensor:
     """Largest sum of squares ``(d,)`` of a centred column that rounding alone can leave, given its mean."""
     return rows * (4 * eps * mean).square()
-
-
-def singular_value_rank(moment: Tensor, samples: int, offset: float) -> Tensor:
-    """RankMe of features known by their second moment: singular values are the roots of its eigenvalues."""
-    if not offset >= 0:
-        raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
-    check_trace(moment.diagonal().sum(), "features")
-    width = moment.shape[-1]
-    noise = Noise.of(width, torch.float64, torch.float64)
-    eigenvalues = spectrum(moment, noise, side="features")
-    kept = torch.where(eigenvalues > noise.cut(eigenvalues.flip(-1)), eigenvalues, 0.0 * eigenvalues)
-    sigma = kept[..., : min(samples, width)].sqrt()
-    return torch.special.entr(sigma / sigma.sum(-1, keepdim=True) + offset).sum(-1).exp()
 
 
 class Stream:

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._streams import StreamGram, singular_value_rank
+from matinfo._streams import StreamGram
 from matinfo._validation import check_base, check_count, check_order, check_positive
-from matinfo.coding_rate import matrix_tcr
+from matinfo.coding_rate import tcr
 from matinfo.entropy import renyi_entropy
 from matinfo.metrics._base import MomentMetric, device_of
-from matinfo.rank import effective_rank, vendi_score
+from matinfo.rank import effective_rank, rankme, vendi_score
 from matinfo.spectral.precision import without_autocast
+from matinfo.spectrum import spectrum
 
 CANCELLED = 16 * torch.finfo(torch.float64).eps
 """Share of the trace that is left of equal rows when they are centred: round-off."""
@@ -187,7 +188,7 @@ class RankMe(_FeatureMetric):
     Example:
         >>> import torch
         >>> from matinfo.metrics import RankMe
-        >>> metric = RankMe(3)
+        >>> metric = RankMe(3, normalize=False)  # rows as they are, as its authors take them
         >>> metric.update(torch.diag(torch.tensor([2.0, 1.0, 0.0])))
         >>> round(float(metric.compute()), 4)
         1.8899
@@ -211,7 +212,7 @@ class RankMe(_FeatureMetric):
         self.offset = offset
 
     def _value(self) -> Tensor:
-        return singular_value_rank(self._second_moment(), self.count, self.offset)
+        return rankme(spectrum(self._gram()), offset=self.offset)
 
 
 class TotalCodingRate(_FeatureMetric):
@@ -263,7 +264,7 @@ class TotalCodingRate(_FeatureMetric):
         return []  # defined for the zero matrix too
 
     def _value(self) -> Tensor:
-        return matrix_tcr(self._second_moment(), self.mu)
+        return tcr(self._gram(), self.mu)
 
 
 class VendiScore(_FeatureMetric):

@@ -18,13 +18,14 @@ from matinfo._streams import (
     constant_column,
     converted,
     good_rows,
-    singular_value_rank,
     without_roundoff,
 )
-from matinfo._validation import check_choice, check_count, check_positive
-from matinfo.coding_rate import matrix_tcr
+from matinfo._validation import check_choice, check_count
+from matinfo.coding_rate import coding_rate, tcr
 from matinfo.operands import Gram
+from matinfo.rank import rankme
 from matinfo.spectral.precision import at_least_float32, without_autocast
+from matinfo.spectrum import spectrum
 from matinfo.streaming._sums import RunningSum
 
 BLOCK_ENTRIES = 2**18
@@ -203,8 +204,6 @@ class CovarianceAccumulator(Stream):
     def tcr(self, mu: float = 1.0) -> Tensor:
         """Total coding rate of all rows, as :func:`matinfo.tcr`.
 
-        ``log det(mu I_d + M)``.
-
         Args:
             mu: Ridge, > 0.
 
@@ -214,12 +213,10 @@ class CovarianceAccumulator(Stream):
         Raises:
             ValueError: If mu <= 0 or no row has been added.
         """
-        return matrix_tcr(self.second_moment(), mu)
+        return tcr(self.gram(), mu)
 
     def coding_rate(self, *, eps: float = 0.5) -> Tensor:
         """Coding rate of all rows, as :func:`matinfo.coding_rate`.
-
-        ``1/2 log det(I + d/(n eps^2) M)``.
 
         Args:
             eps: Distortion, > 0.
@@ -230,16 +227,12 @@ class CovarianceAccumulator(Stream):
         Raises:
             ValueError: If eps <= 0 or no row has been added.
         """
-        check_positive(eps, "eps")
-        moment = self.second_moment()
-        return 0.5 * matrix_tcr(moment * (self._width / (self._count * eps**2)))
+        return coding_rate(self.gram(), eps=eps)
 
     def rankme(self, *, offset: float = 0.0) -> Tensor:
         """RankMe of all rows, as :func:`matinfo.rankme`.
 
-        ``exp(-sum_k p_k log p_k)``, ``p_k = sigma_k / sum sigma + offset``, ``sigma_k`` the roots of the min(n, d)
-        largest eigenvalues of M. Singular values below about 1e-8 of the largest are in the round-off of M and count
-        as zero.
+        Of the roots of the eigenvalues of M: singular values below about 1e-8 of the largest count as zero.
 
         Args:
             offset: Added to every p_k.
@@ -250,7 +243,7 @@ class CovarianceAccumulator(Stream):
         Raises:
             ValueError: If offset < 0, no row has been added, or all rows are zero.
         """
-        return self._out(singular_value_rank(self._symmetric(), self._count, offset))
+        return rankme(spectrum(self.gram()), offset=offset)
 
     def __repr__(self) -> str:
         return f"CovarianceAccumulator(width={self._width}, count={self._count}, skipped={self._skipped})"

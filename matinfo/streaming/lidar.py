@@ -49,8 +49,8 @@ class LidarAccumulator(Stream):
 
     def __init__(self, width: int, *, nan: str = "error") -> None:
         super().__init__(normalize=False, nan=nan)
-        self._means = CovarianceAccumulator(width, center=True, nan="propagate")
-        self._within = CovarianceAccumulator(width, nan="propagate")
+        self._means = CovarianceAccumulator(width, center=True, normalize=False, nan="propagate")
+        self._within = CovarianceAccumulator(width, normalize=False, nan="propagate")
 
     @property
     def width(self) -> int:
