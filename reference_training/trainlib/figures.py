@@ -20,6 +20,7 @@ from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import read_json, write_json
 from trainlib.logs import read_metrics
+from trainlib.method import DEFAULT
 from trainlib.pictures import COLOURS, save, tidy
 from trainlib.run import CONFIG
 from trainlib.siamese.config import SiameseRunConfig
@@ -144,6 +145,13 @@ FIGURES = {
         "Jensen-Shannon divergences of the branches",
         tuple(_divergences(f) for f in FEATURES), _siamese, NOT_SIAMESE,
     ),
+    6: PaperFigure(  # of Rodríguez-Gálvez et al. (2023), not of Tan et al.
+        "entropy, reconstruction and their bound on the information of the projections",
+        ((Panel("projector", "sphere_bound", "entropy minus reconstruction (nats)", "ER bound"),
+          Panel("projector", "sphere_entropy", "entropy on the sphere (nats)", "entropy"),
+          Panel("projector", "sphere_reconstruction", "reconstruction (nats)", "reconstruction")),),
+        _siamese, NOT_SIAMESE,
+    ),
 }  # fmt: skip
 
 
@@ -166,9 +174,14 @@ def read_run(folder: Path, label: str | None = None) -> Run:
         raise UsageError(
             OPTION, f"{path} is not the configuration of a pre-training run", "name another run"
         ) from error
-    return Run(
-        label or config.label(), folder, config, [r for r in read_metrics(folder) if r["kind"] == "eval"]
-    )
+    measured = [r for r in read_metrics(folder) if r["kind"] == "eval"]
+    for record in measured:
+        for feature in FEATURES:
+            if f"{feature}_sphere_entropy" in record:
+                record[f"{feature}_sphere_bound"] = (
+                    record[f"{feature}_sphere_entropy"] - record[f"{feature}_sphere_reconstruction"]
+                )
+    return Run(label or config.label(), folder, config, measured)
 
 
 def read_runs(folders: list[Path]) -> list[Run]:
@@ -250,6 +263,8 @@ def _curve(label: str, runs: list[Run], key: str) -> dict[str, Any]:
     epochs = sorted(set.intersection(*(set(values) for values in series)))
     rows = [[values[epoch] for epoch in epochs] for values in series]
     columns = list(zip(*rows, strict=True))
+    feature, quantity = key.split("_", 1)
+    initial = [r.measured[0].get(f"{feature}_{DEFAULT}_{quantity}") for r in runs]
     return {
         "label": label,
         "seeds": [r.config.run.seed for r in runs],
@@ -257,6 +272,7 @@ def _curve(label: str, runs: list[Run], key: str) -> dict[str, Any]:
         "mean": [statistics.fmean(values) for values in columns],
         "sd": [statistics.stdev(values) for values in columns] if len(rows) > 1 else None,
         "values": rows,
+        "untrained_default_norms": None if None in initial else statistics.fmean(initial),
     }
 
 
@@ -269,7 +285,10 @@ def _width(run: Run, feature: str) -> int:
 
 
 def draw(content: dict[str, Any], path: Path) -> None:
-    """The picture of a figure's numbers: mean over seeds, band of one standard deviation, dashes at ``log n``."""
+    """The picture of a figure's numbers: mean over seeds, band of one standard deviation, dashes at ``log n``.
+
+    A dotted line starts where the untrained network would be with batch norms as they are initialised.
+    """
     rows, columns = (1 + max(panel[name] for panel in content["panels"]) for name in ("row", "column"))
     figure = Figure(figsize=(4.9 * columns, 3.7 * rows + 0.4))
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -308,6 +327,11 @@ def _draw_curve(axes, curve: dict[str, Any], index: int) -> None:
         curve["epochs"], curve["mean"], color=colour, label=curve["label"], lw=1.6, marker=marker, ms=4,
         markevery=(index % every, every),
     )  # fmt: skip
+    if curve["untrained_default_norms"] is not None and len(curve["epochs"]) > 1:
+        axes.plot(
+            curve["epochs"][:2], [curve["untrained_default_norms"], curve["mean"][1]], color=colour, lw=1, ls=":",
+            marker=marker, ms=5, mfc="none", markevery=[0],
+        )  # fmt: skip
     if curve["sd"] is not None:
         low = [mean - sd for mean, sd in zip(curve["mean"], curve["sd"], strict=True)]
         high = [mean + sd for mean, sd in zip(curve["mean"], curve["sd"], strict=True)]

@@ -225,7 +225,12 @@ class TrainingLoop:
             return
         features, _ = extract(self.encode, self.dataset, "test", self.config.run.rank_images)
         values = {f"{kind}_{k}": v for kind, f in features.items() for k, v in spectrum(f).items()}
-        values |= {f"{kind}_{k}": v for kind, own in self.measure().items() for k, v in own.items()}
+        measured = [self.measure()]
+        if epoch == 0:
+            measured.append(self.method.measure_untrained(self.dataset, self.fabric.autocast))
+        values |= {
+            f"{kind}_{k}": v for part in measured for kind, own in part.items() for k, v in own.items()
+        }
         self.log.write("eval", step=self.progress.step, epoch=epoch, **values)
 
     def measure(self) -> Measurements:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainlib import optim
 from trainlib.step import StepOutput
 
+DEFAULT = "default"  # before a quantity's name: of the untrained network with batch norms as initialised
 Measurements = dict[str, dict[str, float]]  # feature -> quantity -> value
 
 
@@ -56,6 +57,10 @@ class Method(nn.Module):
 
     def measure(self, dataset, autocast: Callable[[], AbstractContextManager]) -> Measurements:
         """Further measurements on held-out images, besides the spectra of ``encode``'s features."""
+        return {}
+
+    def measure_untrained(self, dataset, autocast: Callable[[], AbstractContextManager]) -> Measurements:
+        """Further measurements before the first step."""
         return {}
 
     def summarize(self, records: list[dict[str, Any]]) -> dict[str, Any]:

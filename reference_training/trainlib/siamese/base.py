@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainlib import ranks
 from trainlib.evaluate import extract, knn_accuracy
-from trainlib.method import Measurements, Method
+from trainlib.method import DEFAULT, Measurements, Method
 from trainlib.siamese.instrument import correlations, divergences, reconstruction_bound, shared_information
 from trainlib.siamese.networks import Branch, calibrate
 from trainlib.siamese.optimizers import PROBE_LR, make_optimizer
@@ -164,6 +164,19 @@ class SiameseMethod(Method):
             }
             for name, pair in branches.items()
         }
+
+    @torch.no_grad()
+    def measure_untrained(self, dataset, autocast: Callable[[], AbstractContextManager]) -> Measurements:
+        """``measure`` with the statistics of batch norms as they are initialised, in place of the calibrated ones."""
+        norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        kept = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+        found = self.measure(dataset, autocast)
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, value in buffers.items():
+                getattr(norm, name).copy_(value)
+        return {kind: {f"{DEFAULT}_{k}": v for k, v in own.items()} for kind, own in found.items()}
 
     def summarize(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """The measurements before the first step, to compare with the final ones."""
