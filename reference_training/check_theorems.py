@@ -10,7 +10,6 @@ was violated.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 PROGRAM = "check_theorems.py"
@@ -112,4 +111,6 @@ def _folders(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

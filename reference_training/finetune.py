@@ -9,8 +9,6 @@ RUN/scratch.json. Defaults are in square brackets; where they depend on the data
 
 from __future__ import annotations
 
-import sys
-
 PROGRAM = "finetune.py"
 
 
@@ -29,4 +27,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

@@ -11,7 +11,6 @@ finished runs, and with ``--predict`` also the eigenvalues that runs of ``cifar-
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 PROGRAM = "judge_runs.py"
@@ -58,4 +57,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

@@ -7,8 +7,6 @@ Cosine similarity, votes weighted by exp(cosine / temperature). Results go to RU
 
 from __future__ import annotations
 
-import sys
-
 PROGRAM = "knn.py"
 
 
@@ -30,4 +28,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

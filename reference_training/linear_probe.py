@@ -8,8 +8,6 @@ square brackets; where they depend on the data set, each one's is given.
 
 from __future__ import annotations
 
-import sys
-
 PROGRAM = "linear_probe.py"
 
 
@@ -28,4 +26,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

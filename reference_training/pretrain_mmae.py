@@ -6,7 +6,6 @@ Without arguments: M-MAE on scikit-learn's digits, a few minutes on two cores. S
 from __future__ import annotations
 
 import argparse
-import sys
 
 PROGRAM = "pretrain_mmae.py"
 
@@ -46,4 +45,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

@@ -6,7 +6,6 @@ Without arguments: SimCLR on scikit-learn's digits, a minute or two on one core.
 from __future__ import annotations
 
 import argparse
-import sys
 
 PROGRAM = "pretrain_siamese.py"
 
@@ -47,4 +46,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

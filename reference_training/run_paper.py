@@ -14,7 +14,6 @@ stopped and skips what is finished; runs that figures share are trained once.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 PROGRAM = "run_paper.py"
@@ -78,4 +77,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

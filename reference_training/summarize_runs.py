@@ -8,7 +8,6 @@ A comparison's folder stands for all runs in it. Runs are grouped by method and 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 PROGRAM = "summarize_runs.py"
@@ -43,4 +42,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from trainlib.entry import enter
+
+    enter(PROGRAM, main)

@@ -1,7 +1,8 @@
-"""Checkpoints: written atomically, read without executing anything, checked against the configuration."""
+"""Checkpoints: written atomically, read without executing anything, checked against a digest and the configuration."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -15,7 +16,8 @@ from trainlib.errors import UsageError
 from trainlib.files import write_atomic
 
 NAME = "checkpoint.pt"
-FORMAT = 1
+PREVIOUS = "checkpoint.previous.pt"  # the one before, for when the last one is damaged
+FORMAT = 2
 
 
 class Progress(NamedTuple):
@@ -33,17 +35,22 @@ class Progress(NamedTuple):
 
 
 def save(run_dir: Path, config: Any, progress: Progress, states: dict[str, Any]) -> Path:
-    """Replace the checkpoint of a run; the previous one stays until the new one is complete on disk."""
-    content = {
-        "format": FORMAT,
-        "config": json.dumps(to_dict(config)),
-        "progress": progress._asdict(),
-        "states": states,
-    }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
+    """Write the checkpoint of a run; the last one becomes the previous one, and that is what is lost."""
+    content = {"config": json.dumps(to_dict(config)), "progress": progress._asdict(), "states": states}
+    inner, outer = io.BytesIO(), io.BytesIO()
+    torch.save(content, inner)
+    body = inner.getbuffer()
+    sealed = {"format": FORMAT, "sha256": hashlib.sha256(body).hexdigest()}
+    torch.save(sealed | {"content": torch.frombuffer(body, dtype=torch.uint8)}, outer)
     path = run_dir / NAME
-    write_atomic(path, buffer.getbuffer())
+    if path.exists():
+        path.replace(run_dir / PREVIOUS)  # until the next line is done, the previous one is the last
+    try:
+        write_atomic(path, outer.getbuffer())
+    except OSError:
+        if (run_dir / PREVIOUS).exists():
+            (run_dir / PREVIOUS).replace(path)
+        raise
     return path
 
 
@@ -56,32 +63,43 @@ def load(run_dir: Path, config: Any, *, option: str = "--resume") -> tuple[Progr
         UsageError: The file is damaged, or belongs to another configuration.
     """
     path = run_dir / NAME
+    if not path.exists():  # a crash between the two renamings of ``save`` leaves the previous one only
+        path = run_dir / PREVIOUS
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        version, saved = content["format"], from_dict(type(config), json.loads(content["config"]))
+        content = unseal(path)
+        saved = from_dict(type(config), json.loads(content["config"]))
         progress, states = Progress(**content["progress"]), content["states"]
-    except (
-        RuntimeError,
-        EOFError,
-        pickle.UnpicklingError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
+    except _DAMAGES as error:
+        before = run_dir / PREVIOUS
+        remedy = (
+            f"move {before} (the checkpoint before) into its place" if before.exists() else "put back a copy"
+        )
         raise UsageError(
             option, f"{path} is damaged or not a checkpoint of this program ({type(error).__name__})",
-            "put back a copy, or delete it to start the run again from its first step",
+            f"{remedy}, or delete it to start the run again from its first step",
         ) from error  # fmt: skip
-    if version != FORMAT:
-        raise UsageError(
-            option, f"{path} has format {version}, expected {FORMAT}", "use the version that wrote it"
-        )
     for flag, ours, theirs in differences(config, saved):
         raise UsageError(
             option, f"{path} was written with {flag} {theirs}, the run has {flag} {ours}",
             f"use {flag} {theirs} or a fresh --out",
         )  # fmt: skip
     return progress, states
+
+
+_DAMAGES = (
+    RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, ValueError, AttributeError, OSError,
+    AssertionError,  # torch asserts while it restores a tensor
+)  # fmt: skip
+
+
+def unseal(path: Path) -> dict[str, Any]:
+    """What ``save`` sealed: configuration, progress and states of a file whose digest is that of its content."""
+    sealed = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(sealed, dict) or sealed["format"] != FORMAT:
+        raise ValueError(f"not of format {FORMAT}")
+    body = sealed["content"].numpy().tobytes()
+    if hashlib.sha256(body).hexdigest() != sealed["sha256"]:
+        raise ValueError("the digest is not that of the content")
+    return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)

@@ -7,6 +7,7 @@ with each run. A default of ``None`` means "taken from the recipe of the data se
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -293,15 +294,26 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
 
     A missing option has its default: the run is older than the option.
     """
-    defaults = cls()
+    if not isinstance(values, dict):
+        raise ValueError("it is not a table of sections")
     parts = {}
-    for name, section in sections(defaults):
-        given = values.get(name)
-        known = {f.name for f in dataclasses.fields(section)}
-        if not isinstance(given, dict) or not set(given) <= known:
+    for name, section in sections(cls()):
+        given, types = values.get(name), typing.get_type_hints(type(section))
+        known = {f.name: f for f in dataclasses.fields(section)}
+        if not isinstance(given, dict) or not given.keys() <= known.keys():
             raise ValueError(f"section '{name}' does not have the expected options")
+        for key, value in given.items():
+            choices = known[key].metadata.get("choices")
+            if not _fits(value, types[key]) or (choices and value is not None and value not in choices):
+                raise ValueError(f"{flag_of(known[key])} cannot be {value!r}")
         parts[name] = type(section)(**given)
     return cls(**parts)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value read from JSON is of an option's type; a whole number is a float, True is no number."""
+    allowed = typing.get_args(annotation) or (annotation,)
+    return type(value) in allowed or (type(value) is int and float in allowed)
 
 
 def differences(ours: Any, theirs: Any) -> list[tuple[str, Any, Any]]:

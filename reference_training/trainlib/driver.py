@@ -13,7 +13,7 @@ from trainlib.cli import fail, read_config
 from trainlib.config import resolve
 from trainlib.data import load_dataset
 from trainlib.errors import DIVERGED_EXIT_CODE, USAGE_EXIT_CODE, DivergedError, UsageError, describe_os_error
-from trainlib.files import read_json, write_json
+from trainlib.files import read_names, write_json
 from trainlib.loop import Instrument
 from trainlib.method import Method
 from trainlib.run import check_same, check_shares, create_run_dir, prepare_device, read_run_config, train_run
@@ -134,7 +134,12 @@ def _resumed(program: Program, arguments: argparse.Namespace) -> tuple[Path, dic
         )
     if not out.is_dir():
         raise UsageError("--resume", f"there is no folder {out}", "name the --out of an earlier run")
-    names = read_json(out / STUDY)["runs"] if (out / STUDY).is_file() else [""]
+    names = read_names(out / STUDY) if (out / STUDY).is_file() else [""]
+    for name in names:  # a run that is continued is written to: never outside of the folder that was named
+        if name and (Path(name).name != name or name in (".", "..") or (out / name).is_symlink()):
+            raise UsageError(
+                str(out / STUDY), f"names {name!r}, which is not a folder in {out}", "put back a copy"
+            )
     runs = {}
     for name in names:
         saved = read_run_config(out / name, program.config_class)

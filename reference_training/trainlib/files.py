@@ -33,8 +33,35 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; a damaged one is a ``UsageError``."""
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             str(path), "is damaged (not JSON)", "put back a copy, or start again with a fresh --out"
         ) from error
+
+
+def read_table(path: Path, **needed: type) -> dict[str, Any]:
+    """A JSON object that has these entries of these types."""
+    value = read_json(path)
+    for name, kind in needed.items():
+        if not isinstance(value, dict) or not isinstance(value.get(name), kind):
+            raise UsageError(
+                str(path), f"is damaged (no entry {name!r} of the right kind)",
+                "put back a copy, or start again with a fresh --out",
+            )  # fmt: skip
+    return value
+
+
+def read_names(path: Path) -> list[str]:
+    """The runs that a manifest lists."""
+    names = read_table(path, runs=list)["runs"]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(
+            str(path), "is damaged (its runs are not names)", "put back a copy, or name the runs' folders"
+        )
+    return names
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """The summary of a finished run."""
+    return read_table(run_dir / "summary.json", label=str, seed=int, epochs=int, features=dict)

@@ -21,7 +21,7 @@ from scipy import optimize, stats
 from matinfo import Spectrum, effective_rank, participation_ratio
 from trainlib.environment import environments
 from trainlib.errors import UsageError
-from trainlib.files import read_json, write_json
+from trainlib.files import read_json, read_summary, write_json
 from trainlib.fleet import SPECTRA
 from trainlib.logs import read_metrics
 from trainlib.run import SUMMARY
@@ -253,7 +253,7 @@ def _predictions(folders: list[Path]) -> list[dict[str, Any]]:
     for folder in folders:
         if not (folder / SPECTRA).is_file():
             raise UsageError("--predict", f"{folder} has no {SPECTRA}", "give runs of --scale cifar-medium")
-        label = read_json(folder / SUMMARY)["label"]
+        label = read_summary(folder)["label"]
         measured = [r for r in read_metrics(folder) if r["kind"] == "eval"]
         with np.load(folder / SPECTRA) as spectra:
             for record in measured:

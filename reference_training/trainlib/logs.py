@@ -8,23 +8,49 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from trainlib.errors import UsageError
 from trainlib.files import write_atomic
 
 NAME = "metrics.jsonl"
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """All complete records of a run; a line cut short by a crash is left out."""
+    """All records of a run; a last line that a crash cut short is left out.
+
+    Raises:
+        UsageError: A line before it is not a record.
+    """
     path = run_dir / NAME
     if not path.exists():
         return []
+    lines = path.read_bytes().splitlines(keepends=True)
     records = []
-    for line in path.read_text().splitlines():
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if _is_record(record):
+            records.append(record)
+        elif number < len(lines) or line.endswith(b"\n"):
+            raise UsageError(
+                str(path), f"line {number} is damaged (not a record of the training log)",
+                "put back a copy, or delete the line",
+            )  # fmt: skip
     return records
+
+
+def _is_record(record: Any) -> bool:
+    """Whether a line has what every reader counts on: its kind, step and epoch, and in training the loss."""
+    needed = {"step": int, "epoch": (int, float)}
+    if not isinstance(record, dict) or record.get("kind") not in ("train", "eval", "stopped"):
+        return False
+    if record["kind"] == "train":
+        needed["loss"] = float
+    numbers = [v for k, v in record.items() if k not in ("kind", "reason")]
+    return all(isinstance(record.get(k), t) for k, t in needed.items()) and all(
+        isinstance(v, int | float) for v in numbers
+    )
 
 
 class NullLog:

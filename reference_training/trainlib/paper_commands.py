@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from trainlib import deadline
 from trainlib.cli import protocol_parser, read_config
-from trainlib.config import MaskedRunConfig, from_dict, resolve
+from trainlib.config import MaskedRunConfig, resolve
 from trainlib.errors import DIVERGED_EXIT_CODE
-from trainlib.files import read_json
+from trainlib.files import read_table
 from trainlib.finetuning import PROTOCOL as FINETUNING
 from trainlib.paper import FINETUNE, MASKED, PROBE, SIAMESE, Training, What
 from trainlib.probing import PROTOCOL as PROBING
-from trainlib.run import CONFIG, SUMMARY, check_same, read_run_config
+from trainlib.run import CONFIG, SUMMARY, check_same, configuration, read_run_config
 from trainlib.siamese.config import SiameseRunConfig
 from trainlib.siamese.validate import validate_siamese
 from trainlib.validate import validate_masked
@@ -81,7 +81,8 @@ class Command(NamedTuple):
         result = self.folder / f"{name}.json"
         if not result.is_file():
             return "begun" if (self.folder / name).is_dir() else "new"
-        check_same(self.config, from_dict(type(self.config), read_json(result)["protocol"]), result)
+        protocol = read_table(result, protocol=dict)["protocol"]
+        check_same(self.config, configuration(result, type(self.config), protocol), result)
         return "finished"
 
     def arguments(self, state: str) -> list[str]:

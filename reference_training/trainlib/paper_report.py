@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from trainlib import figures
 from trainlib.environment import environments
-from trainlib.files import read_json, write_atomic, write_json
+from trainlib.files import read_json, read_summary, write_atomic, write_json
 from trainlib.paper import What, data_of, plan
 from trainlib.paper_commands import RESULTS, Chosen, Command, run_folder
 from trainlib.pictures import COLOURS, save, tidy
@@ -147,7 +147,7 @@ def report(
 
 def _record(folder: Path) -> dict[str, Any]:
     """What the files of a finished run say: ``run``, and the protocols that have ended."""
-    found = {"run": read_json(folder / SUMMARY), "folder": str(folder)}
+    found = {"run": read_summary(folder), "folder": str(folder)}
     for protocol in RESULTS.values():
         if (folder / f"{protocol}.json").is_file():
             found[protocol] = read_json(folder / f"{protocol}.json")

@@ -21,7 +21,7 @@ from trainlib.config import DataConfig, differences, resolve, to_dict
 from trainlib.data import load_dataset
 from trainlib.driver import guarded, seed_list
 from trainlib.errors import UsageError
-from trainlib.files import read_json, write_atomic, write_json
+from trainlib.files import read_table, write_atomic, write_json
 from trainlib.loop import make_fabric
 from trainlib.run import CONFIG, check_same, check_shares, create_run_dir, prepare_device, read_run_config
 from trainlib.supervised import Prepared, fit
@@ -147,8 +147,8 @@ def _resumed(protocol: Protocol, arguments: argparse.Namespace, job: Job) -> Job
     )
     if not earlier:
         return job
-    source = read_json(job.folder / SOURCE) if (job.folder / SOURCE).is_file() else {}
-    if source.get("weights") != job.weights:
+    source = job.folder / SOURCE
+    if not source.is_file() or read_table(source, weights=str)["weights"] != job.weights:
         raise UsageError(
             "--resume", f"{job.folder} was made with other weights than {job.origin.run_dir} has now",
             "choose another --out",

@@ -13,7 +13,7 @@ from trainlib.config import differences, from_dict, to_dict
 from trainlib.environment import ENVIRONMENT, environment
 from trainlib.errors import UsageError
 from trainlib.evaluate import evaluate_features
-from trainlib.files import read_json, write_json
+from trainlib.files import read_json, read_summary, write_json
 from trainlib.logs import read_metrics
 from trainlib.loop import Instrument, TrainingLoop, make_fabric
 
@@ -72,8 +72,13 @@ def read_run_config(run_dir: Path, cls: type) -> Any:
             f"{run_dir} is not a run folder (it has no {CONFIG})",
             "name the --out of an earlier run",
         )
+    return configuration(path, cls, read_json(path))
+
+
+def configuration(path: Path, cls: type, values: Any) -> Any:
+    """The configuration of class ``cls`` that a file holds."""
     try:
-        return from_dict(cls, read_json(path))
+        return from_dict(cls, values)
     except (ValueError, TypeError) as error:
         raise UsageError(
             "--resume", f"{path} is not a configuration of this program ({error})", "start a fresh --out"
@@ -93,8 +98,9 @@ def train_run(
 ) -> dict[str, Any]:
     """Train (or continue), evaluate, draw, and return the summary that is also saved as ``summary.json``."""
     if (run_dir / SUMMARY).exists():
-        return read_json(run_dir / SUMMARY)
-    checkpoint.load(run_dir, config)  # a bad checkpoint is refused before anything is changed
+        return read_summary(run_dir)
+    checkpoint.load(run_dir, config)  # damaged files are refused before anything is changed
+    read_metrics(run_dir)
     if ranks.is_first():
         write_json(run_dir / ENVIRONMENT, environment())
     label = config.label()

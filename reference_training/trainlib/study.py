@@ -9,7 +9,7 @@ from typing import Any
 from trainlib.config import FREE_ON_RESUME
 from trainlib.environment import environments
 from trainlib.errors import UsageError
-from trainlib.files import read_json, write_atomic, write_json
+from trainlib.files import read_names, read_summary, read_table, write_atomic, write_json
 from trainlib.logs import read_metrics
 from trainlib.pictures import draw_comparison
 from trainlib.siamese.config import METHOD_OPTIONS
@@ -86,7 +86,7 @@ def expand(folders: list[Path]) -> list[Path]:
     run_dirs = []
     for folder in folders:
         if (folder / MANIFEST).is_file():
-            run_dirs += [folder / name for name in read_json(folder / MANIFEST)["runs"]]
+            run_dirs += [folder / name for name in read_names(folder / MANIFEST)]
         else:
             run_dirs.append(folder)
     return run_dirs
@@ -104,7 +104,7 @@ def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
             raise UsageError(
                 "FOLDER", f"{run_dir} holds no finished run", "finish it with --resume or leave it out"
             )
-        config, summary = read_json(run_dir / CONFIG), read_json(run_dir / SUMMARY)
+        config, summary = read_table(run_dir / CONFIG, model=dict, data=dict), read_summary(run_dir)
         free = {*MAY_DIFFER, *(OF_SIAMESE_METHODS if "backbone" in config["model"] else ())}
         shared = {s: {k: v for k, v in config[s].items() if k not in free} for s in config}
         common = common or shared

@@ -56,7 +56,8 @@ def fit(
     """Train (or continue) in ``folder``; return the summary, which is also saved there."""
     if (folder / SUMMARY).exists():
         return read_json(folder / SUMMARY)
-    checkpoint.load(folder, config)  # a bad checkpoint is refused before anything is changed
+    checkpoint.load(folder, config)  # damaged files are refused before anything is changed
+    read_metrics(folder)
     if ranks.is_first():
         write_json(folder / ENVIRONMENT, environment())
     make_method, dataset = prepare()

@@ -86,7 +86,7 @@ def recolour(pixels: Tensor, colour: Tensor, recipe: ViewRecipe) -> Tensor:
         pixels = torch.where(chance[:, 1:2] < recipe.grey_p, _grey(pixels), pixels)
     if recipe.blur_p:
         blurred = blur(pixels, BLUR[0] + (BLUR[1] - BLUR[0]) * sigma[:, 0, 0, 0])
-        pixels = torch.where(chance[:, 2:3] < recipe.blur_p, blurred, pixels)
+        pixels = torch.where(chance[:, 2:3] < recipe.blur_p, blurred.clamp(0, 255), pixels)
     if recipe.solarize_p:
         solarised = torch.where(pixels >= SOLARIZE_FROM, 255 - pixels, pixels)
         pixels = torch.where(chance[:, 3:4] < recipe.solarize_p, solarised, pixels)

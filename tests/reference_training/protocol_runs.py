@@ -47,4 +47,4 @@ def refused(main: Callable, capsys, *options) -> str:
 
 def states(folder: Path) -> dict:
     """The states in a checkpoint."""
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["states"]
+    return checkpoint.unseal(folder / "checkpoint.pt")["states"]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from protocol_runs import make_run, refused, run_program, states
 from torch import nn
-from trainlib import protocol
+from trainlib import checkpoint, protocol
 from trainlib.backbone import load_backbone
 from trainlib.config import MaskedRunConfig, RunConfig, resolve
 from trainlib.evaluate import extract
@@ -244,7 +244,7 @@ def test_resumed_probe_equals_an_uninterrupted_one_bit_for_bit(
     assert code == 130
     assert "interrupted; continue with --resume" in stderr
     folder = tmp_path / "cut" / "linear_probe" / "seed0"
-    assert torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 1
+    assert checkpoint.unseal(folder / "checkpoint.pt")["progress"]["epoch"] == 1
     probe(run_dir, "--out", tmp_path / "cut", "--resume")
     probe(*options, "--out", tmp_path / "whole")
     cut, whole = (states(tmp_path / n / "linear_probe" / "seed0") for n in ("cut", "whole"))

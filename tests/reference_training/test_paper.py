@@ -17,7 +17,7 @@ import run_paper
 import torch
 from protocol_runs import refused, run_program, states
 from training_options import TINY
-from trainlib import deadline, paper
+from trainlib import checkpoint, deadline, paper
 from trainlib.cli import read_config
 from trainlib.config import MaskedRunConfig, resolve, to_dict
 from trainlib.files import write_json
@@ -437,7 +437,7 @@ PAUSED = [*TINY, "--epochs", "3", "--checkpoint-every", "3", "--device", "cpu"]
 def test_training_stops_with_a_checkpoint_after_the_epoch_in_which_the_time_is_over(tmp_path):
     with deadline.stop_after(0), pytest.raises(deadline.PausedError):
         pretrain_mmae.main([*PAUSED, "--out", str(tmp_path)])
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]["epoch"] == 1
+    assert checkpoint.unseal(tmp_path / "checkpoint.pt")["progress"]["epoch"] == 1
     assert not deadline.passed()
 
 

@@ -13,6 +13,7 @@ import pretrain_siamese
 import pytest
 import torch
 from siamese_options import TINY_SIAMESE, siamese_config, siamese_method
+from trainlib import checkpoint
 from trainlib.config import differences, flag_of, from_dict, sections, to_dict
 from trainlib.data import load_dataset
 from trainlib.logs import read_metrics
@@ -210,7 +211,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     code, _, stderr = run_siamese("--resume", tmp_path / "stopped", defaults=[])
     assert code == 0, stderr
     whole, resumed = (
-        torch.load(tmp_path / f / "checkpoint.pt", weights_only=True)["states"] for f in ("whole", "stopped")
+        checkpoint.unseal(tmp_path / f / "checkpoint.pt")["states"] for f in ("whole", "stopped")
     )
     assert whole["model"].keys() == resumed["model"].keys()
     for key, value in whole["model"].items():

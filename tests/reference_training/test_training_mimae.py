@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from trainlib import mask_information
+from trainlib import checkpoint, mask_information
 from trainlib.config import DataConfig, MaskedConfig, MaskedRunConfig, OptimConfig, resolve
 from trainlib.logs import read_metrics
 from trainlib.mask_information import Conditional, MaskInformationMethod, build_masked, disjoint_masking
@@ -242,8 +242,7 @@ def test_stopped_and_resumed_mimae_run_equals_an_uninterrupted_one(run_script, t
     assert run_script("--resume", tmp_path / "stopped", defaults=[])[0] == 0
     assert run_script(*options, "--out", tmp_path / "whole")[0] == 0
     resumed, whole = (
-        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["states"]
-        for name in ("stopped", "whole")
+        checkpoint.unseal(tmp_path / name / "checkpoint.pt")["states"] for name in ("stopped", "whole")
     )
     assert any(name.startswith("conditional.") for name in whole["model"])
     assert all(torch.equal(resumed["model"][name], weight) for name, weight in whole["model"].items())

@@ -12,6 +12,7 @@ import check_theorems
 import pytest
 import run_paper
 import torch
+from trainlib import checkpoint
 from trainlib.logs import read_metrics
 
 pytestmark = pytest.mark.distributed
@@ -34,7 +35,7 @@ def run(script: str, *options: str, processes: int = 1) -> subprocess.CompletedP
 
 def weights(run_dir: Path) -> torch.Tensor:
     """All parameters and buffers of the last checkpoint."""
-    model = torch.load(run_dir / "checkpoint.pt", weights_only=True)["states"]["model"]
+    model = checkpoint.unseal(run_dir / "checkpoint.pt")["states"]["model"]
     return torch.cat([value.double().flatten() for value in model.values()])
 
 

@@ -14,6 +14,7 @@ import pretrain_mmae
 import pytest
 import torch
 from training_options import TINY
+from trainlib import checkpoint
 from trainlib.logs import read_metrics
 
 import matinfo
@@ -60,16 +61,14 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     kill_in_the_middle(killed)
     assert not (killed / "summary.json").exists()
-    reached = torch.load(killed / "checkpoint.pt", weights_only=True)["progress"]
+    reached = checkpoint.unseal(killed / "checkpoint.pt")["progress"]
     assert 8 <= reached["epoch"] < 60
 
     assert pretrain_mmae.main(["--resume", str(killed)]) == 0
     assert pretrain_mmae.main([*OPTIONS, "--out", str(whole)]) == 0
     capsys.readouterr()
 
-    resumed, reference = (
-        torch.load(f / "checkpoint.pt", weights_only=True)["states"] for f in (killed, whole)
-    )
+    resumed, reference = (checkpoint.unseal(f / "checkpoint.pt")["states"] for f in (killed, whole))
     assert resumed["model"].keys() == reference["model"].keys()
     for name, weight in reference["model"].items():
         assert torch.equal(resumed["model"][name], weight), name
@@ -92,9 +91,7 @@ def test_weights_move_during_training_so_that_equality_means_something(tmp_path,
     for epochs, seed in ((2, 0), (2, 1)):
         code, _, _ = run_script("--out", tmp_path / f"{epochs}-{seed}", "--epochs", epochs, "--seed", seed)
         assert code == 0
-        weights.append(
-            torch.load(tmp_path / f"{epochs}-{seed}" / "checkpoint.pt", weights_only=True)["states"]["model"]
-        )
+        weights.append(checkpoint.unseal(tmp_path / f"{epochs}-{seed}" / "checkpoint.pt")["states"]["model"])
     assert all(not torch.equal(weights[0][k], weights[1][k]) for k in weights[0] if k.endswith("weight"))
 
 

@@ -27,7 +27,7 @@ def test_run_leaves_table_checkpoint_metrics_and_pictures(finished_run):
     folder, stdout, stderr = finished_run
     names = {p.name for p in folder.iterdir()}
     assert names == {
-        "checkpoint.pt", "config.json", "environment.json", "metrics.jsonl", "reconstructions.png", "summary.json",
+        "checkpoint.pt", "checkpoint.previous.pt", "config.json", "environment.json", "metrics.jsonl", "reconstructions.png", "summary.json",
         "training.png",
     }  # fmt: skip
     for picture in ("reconstructions.png", "training.png"):
