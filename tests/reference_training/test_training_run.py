@@ -27,8 +27,8 @@ def test_run_leaves_table_checkpoint_metrics_and_pictures(finished_run):
     folder, stdout, stderr = finished_run
     names = {p.name for p in folder.iterdir()}
     assert names == {
-        "checkpoint.pt", "checkpoint.previous.pt", "config.json", "environment.json", "metrics.jsonl", "reconstructions.png",
-        "summary.json", "training.png",
+        "checkpoint.pt", "checkpoint.previous.pt", "config.json", "environment.json", "metrics.jsonl",
+        "reconstructions.png", "summary.json", "training.png",
     }  # fmt: skip
     for picture in ("reconstructions.png", "training.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
