@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.cli import RESULTS
 from benchmarks.gpu_checks import checks
-from benchmarks.gpu_speed import TOLERANCE, Stopwatch, speed_cases
+from benchmarks.gpu_speed import Stopwatch, speed_cases
 from benchmarks.machine import environment
 
 
@@ -74,8 +74,8 @@ def render(results: dict[str, Any]) -> str:
     for record in results["speed"]:
         lines += [
             f"\n### {record['name']}\n",
-            "| Contender | Time | Over | Ratio | Peak memory | Relative error: value, gradient |",
-            "| --- | --: | --- | --: | --: | --- |",
+            "| Contender | Time | Over | Ratio | Peak memory | Relative error: value, gradient | Route |",
+            "| --- | --: | --- | --: | --: | --- | --- |",
         ]
         lines += ["| " + " | ".join(_cells(row)) + " |" for row in record["rows"]]
         if record["status"] != "ok":
@@ -91,8 +91,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     errors = [row[kind] for kind in ("value_error", "gradient_error") if row[kind] is not None]
     last = row["note"].replace("|", "/") or ", ".join(f"{error:.0e}" for error in errors)
     if row["target"] is not None:
-        last += f" (target {row['target']:g}x at {TOLERANCE:.0e}: {row['status']})"
-    return [row["name"], seconds, row["over"], ratio, memory, last]
+        last += f" (target {row['target']:g}x at {row['tolerance']:.0e}: {row['status']})"
+    return [row["name"], seconds, row["over"], ratio, memory, last, row["route"]]
 
 
 def _guarded(name: str, call: Callable[[], str], deadline: float) -> dict[str, Any]:
@@ -110,8 +110,8 @@ def _guarded(name: str, call: Callable[[], str], deadline: float) -> dict[str, A
 def _speed_lines(record: dict[str, Any]) -> list[str]:
     lines = [f"{record['name']}  [{record['status']}, {record['seconds']:.1f} s] {record['detail']}"]
     for row in record["rows"]:
-        name, seconds, _, ratio, memory, last = _cells(row)
-        lines.append(f"  {name:34s} {seconds:>10s} {ratio:>9s} {memory:>9s}  {last}")
+        name, seconds, _, ratio, memory, last, route = _cells(row)
+        lines.append(f"  {name:34s} {seconds:>10s} {ratio:>9s} {memory:>9s}  {last}  {route}")
     return lines
 
 

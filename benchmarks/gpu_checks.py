@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ import matinfo
 from benchmarks.case import OURS, gradient_of
 from benchmarks.failures import KINDS, TOLERANCES, failure_table
 from benchmarks.families import NAMES, hard_features
+from benchmarks.gpu_stability import stability_table
 from benchmarks.inputs import features, kernel_matrix
 from benchmarks.oracle import coding_rate_and_gradient, entropy_and_gradient
 from benchmarks.peers import Peers
@@ -45,7 +47,7 @@ FEATURE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mmae_tcr_loss": mmae_tcr_loss,
     "umae_uniformity_loss": umae_uniformity_loss,
 }
-AGREEMENT = {torch.float32: (2e-5, 2e-3), torch.float64: (1e-10, 1e-8)}
+AGREEMENT = {torch.float32: (1e-5, 2e-3), torch.float64: (1e-10, 1e-8)}
 """Largest accepted relative error of value and gradient against float64 on the CPU."""
 
 Check = Callable[[], str]
@@ -64,11 +66,13 @@ def checks(device: str, *, quick: bool) -> dict[str, Check]:
         found[f"feature functions, {name}, equal float64 on the CPU"] = partial(
             _agreement, FEATURE_FUNCTIONS, features(n, n // 4, dtype=torch.float64), dtype, device
         )
-    found["no host synchronisation on the Cholesky route"] = partial(_no_synchronisation, device, n)
+    found["no host synchronisation where it is an error"] = partial(_no_synchronisation, device, n)
+    found["more than 65,535 matrices"] = partial(_many, device, 72 if quick else 72_000)
     found["NaN stays in its batch element"] = partial(_nan_stays, device)
     found["quadrature keeps its bound"] = partial(_quadrature, device, n)
     found["16 hard families, one matrix at a time"] = partial(_hard_families, device, seeds, quick)
     found["16 hard families, as one batch"] = partial(_hard_batch, device, seeds, 32 if quick else 128)
+    found["values and gradients against 50 digits"] = partial(_fifty_digits, device, quick)
     return found
 
 
@@ -109,6 +113,9 @@ def _no_synchronisation(device: str, n: int) -> str:
         "coding_rate": gradient_of(matinfo.coding_rate, F),
         "mmae_tcr_loss": gradient_of(mmae_tcr_loss, F),
         "entropy of order 2": gradient_of(partial(renyi_entropy, alpha=2), K),
+        "entropy of order 1": gradient_of(renyi_entropy, K),
+        "entropy of order 1 of features": gradient_of(lambda F: renyi_entropy(Gram(F)), F),
+        "quadrature": gradient_of(partial(renyi_entropy, method="quadrature"), K),
     }
     wrong = []
     for name, call in calls.items():
@@ -121,6 +128,16 @@ def _no_synchronisation(device: str, n: int) -> str:
     if wrong:
         raise AssertionError("; ".join(wrong))
     return ", ".join(calls) if device == "cuda" else "not applicable on the CPU"
+
+
+def _many(device: str, batch: int) -> str:
+    Z = features(64, 4, device=device).reshape(8, 8, 4)
+    K = (Z @ Z.mT).repeat(-(-batch // 8), 1, 1)[:batch]
+    value, gradient = gradient_of(lambda K: renyi_entropy(K).sum(), K)()
+    one = float(renyi_entropy(K[:8].double().cpu()).sum()) * batch / 8
+    assert abs(float(value) / one - 1) < 1e-3, f"sum {float(value)}, true about {one}"
+    assert gradient.isfinite().all()
+    return f"{batch:,} of order 8"
 
 
 @contextlib.contextmanager
@@ -152,20 +169,21 @@ def _nan_stays(device: str) -> str:
 
 def _quadrature(device: str, n: int) -> str:
     """A refusal (the documented error) is fine, an answer beyond the bound is not."""
-    worst, refused = 0.0, 0
+    worst, refused, asked = 0.0, 0, 0
     Z = features(n, n // 2, device=device)
-    for K in (kernel_matrix(n, device=device), Z @ Z.mT):
-        for alpha in (0.5, 1.0, 1.5, 1.9, 2.0):
+    for K in (kernel_matrix(n, device=device), Z @ Z.mT, kernel_matrix(n, torch.float64, device)):
+        for alpha, rtol in itertools.product((0.5, 1.0, 1.5, 1.9, 2.0), (1e-2, 1e-3, 1e-4)):
+            asked += 1
             true = float(renyi_entropy(K.double(), alpha, method="eigh"))
             try:
-                found = float(renyi_entropy(K, alpha, method="quadrature", rtol=1e-3))
+                found = float(renyi_entropy(K, alpha, method="quadrature", rtol=rtol))
             except ValueError:
                 refused += 1
                 continue
-            worst = max(worst, abs(found - true) / true)
-    assert worst <= 1e-3, f"relative error {worst:.1e} with rtol=1e-3"
-    assert refused < 5, f"{refused} of 10 refused"
-    return f"largest relative error {worst:.0e} with rtol=1e-3; {refused} of 10 refused"
+            worst = max(worst, abs(found - true) / true / rtol)
+    assert worst <= 1, f"an error of {worst:.1e} times the tolerance"
+    assert refused < asked / 3, f"{refused} of {asked} refused"
+    return f"largest error {worst:.2f} times the tolerance; {refused} of {asked} refused"
 
 
 def _hard_families(device: str, seeds: int, quick: bool) -> str:
@@ -208,3 +226,13 @@ def _hard_batch(device: str, seeds: int, n: int) -> str:
     if wrong:
         raise AssertionError(f"{len(wrong)} wrong: " + "; ".join(wrong[:3]))
     return f"{len(NAMES) * seeds} matrices of order {n}, H_1, H_2 and TCR, both precisions"
+
+
+def _fifty_digits(device: str, quick: bool) -> str:
+    """Features, and float64 matrices; a matrix formed in float32 has lost what its gradient in the features needs."""
+    table = stability_table(device, quick=quick)
+    counts = [f"{r['contender']} ({r['dtype']}) {r['failures']} of {r['problems']}" for r in table["rows"]]
+    failed = [row for row in table["rows"] if row["contender"].startswith(OURS) and row["failures"]]
+    failed = [row for row in failed if (row["contender"], row["dtype"]) != (f"{OURS}, matrix", "float32")]
+    assert not failed, "; ".join(table["examples"])
+    return "failures: " + ", ".join(counts)
