@@ -304,7 +304,7 @@ def test_gpu_program_runs_on_the_cpu(tmp_path, capsys):
     assert status == 0, capsys.readouterr().out
     results = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert {check["status"] for check in results["checks"]} == {"ok"}
-    assert len(results["checks"]) == 9
+    assert len(results["checks"]) == 11
     for case in results["speed"]:
         assert case["status"] == "ok", case["detail"]
         for row in case["rows"]:

@@ -17,8 +17,12 @@ from matinfo.spectral import cusolver, eigensolver
 
 @pytest.fixture
 def four_threads(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
     monkeypatch.setattr(eigensolver, "_WORTH_A_THREAD", 1)
+    yield
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("vectors", [False, True])

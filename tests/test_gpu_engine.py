@@ -166,6 +166,7 @@ def test_explain_names_the_route_on_the_device():
         renyi_entropy(K, rtol=1e-3)
         renyi_entropy(K, 0.05, rtol=1e-3)  # out of the quadrature's reach: eigenvalues
     assert [step.route for step in log.steps] == ["eigvalsh", "quadrature", "eigvalsh"]
+    assert log.steps[0].note == "cuSOLVER batched"
 
 
 # ---------------------------------------------------------------- capture, compilation, transforms

@@ -68,8 +68,14 @@ def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "") -> tuple[Tensor
         return _normalize_and_solve(K, vectors, side)
     eigenvalues, Q, note = _solve_with_fallbacks(K, vectors)
     if side:
+        if not note and _takes_batched_driver(K):
+            note = "cuSOLVER batched"
         record("eigh" if vectors else "eigvalsh", K, side=side, note=note)
     return eigenvalues, Q
+
+
+def _takes_batched_driver(K: Tensor) -> bool:
+    return K.is_cuda and K.shape[-1] <= _LARGEST_ON_BATCHED_DRIVER and cusolver.is_available()
 
 
 def _too_large(K: Tensor, why: str) -> str:
@@ -127,17 +133,22 @@ def _solve(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor]:
     workers = min(torch.get_num_threads(), A.numel() * n // _WORTH_A_THREAD) if A.ndim > 2 else 1
     if workers < 2 or n > _LARGEST_ON_A_THREAD:
         return _torch_solve(A, vectors)
-    # PyTorch solves a batch on the CPU one matrix after the other; LAPACK runs without the interpreter's lock.
-    parts = A.reshape(-1, n, n).chunk(workers)
-    with ThreadPoolExecutor(workers) as pool:
-        solved = list(pool.map(lambda part: _torch_solve(part, vectors), parts))
+    # PyTorch solves a batch on the CPU one matrix after the other; LAPACK runs without the interpreter's lock. Its own
+    # threads, which small matrices only wait for, are switched off in the workers; the setting is shared, so it is
+    # made again here, where it was.
+    threads, parts = torch.get_num_threads(), A.reshape(-1, n, n).chunk(workers)
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            solved = list(pool.map(lambda part: _torch_solve(part, vectors), parts))
+    finally:
+        torch.set_num_threads(threads)
     eigenvalues = torch.cat([x for x, _ in solved]).reshape(A.shape[:-1])
     return eigenvalues, torch.cat([Q for _, Q in solved]).reshape(A.shape) if vectors else A.new_empty(0)
 
 
 def _solve_on_device(A: Tensor, vectors: bool) -> tuple[Tensor, Tensor]:
     n = A.shape[-1]
-    if n <= _LARGEST_ON_BATCHED_DRIVER and cusolver.is_available():
+    if _takes_batched_driver(A):
         eigenvalues, Q = cusolver.batched_eigh(A, vectors=vectors)
         if bool(eigenvalues.isnan().any()):
             raise torch.linalg.LinAlgError("cuSOLVER's batched eigensolver did not converge")
