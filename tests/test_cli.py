@@ -17,8 +17,9 @@ import pytest
 import torch
 
 import matinfo
-from matinfo import Gram
+from matinfo import Gram, measures
 from matinfo.cli import load, main
+from matinfo.measures import MEASURES
 from matinfo.operands import normalize_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,6 +264,8 @@ SETTINGS = [
     ["--rows", "31", "--seed", "2", "--alpha", "0,0.333333333333,inf"],
     ["--nan", "skip"],
     ["--kind", "matrix", "--mu", "2"],
+    ["--measures", ",".join(MEASURES), "--permutations", "0"],
+    ["--measures", ",".join(MEASURES), "--permutations", "0", "--kind", "matrix"],
 ]
 
 
@@ -286,6 +289,24 @@ def test_report_calls_run_and_give_the_numbers(tmp_path, capsys, flags, shapes):
                 assert quantity["value"] == pytest.approx(again, rel=1e-7, abs=1e-9), quantity["call"]
                 checked += 1
     assert checked >= 12
+
+
+def test_report_takes_any_measure_by_name(tmp_path, capsys):
+    file = save(tmp_path, "a.npy", features(3000, 6))
+    content = report(
+        capsys, file, "--measures", "two_nn,stable_rank,curvature,nesum,effective_rank", "--base", "2"
+    )
+    found = numbers(content["arrays"][0]["quantities"])
+    Z = load(file)
+    assert found["stable_rank", None] == pytest.approx(float(measures.stable_rank(Gram(Z))), rel=1e-9)
+    assert found["curvature", None] == pytest.approx(float(measures.curvature(Z)), rel=1e-9)
+    assert found["two_nn", None] == pytest.approx(float(measures.two_nn(load(file, rows=2048))), rel=1e-9)
+    assert [q["name"] for q in content["arrays"][0]["quantities"]].count("effective_rank") == 1
+    assert content["notes"] == [
+        "a.npy: measures of rows (R in their calls) are of 2048 of them.",
+        "a.npy: nesum: defined for rows that are centred; here they are not.",
+    ]
+    assert content["terms"]["stable rank"].endswith("(1 to min(n, d))")
 
 
 def test_report_of_what_cannot_be_compared_is_one_line(tmp_path, capsys):

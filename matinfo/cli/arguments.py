@@ -12,6 +12,7 @@ from typing import NoReturn
 import matinfo
 from matinfo._validation import check_base, check_order, check_positive
 from matinfo.cli.errors import InputError
+from matinfo.measures import MEASURES
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -36,6 +37,7 @@ class Options:
     keys: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     alphas: tuple[float, ...] = (0.5, 1.0, 2.0, math.inf)
+    measures: tuple[str, ...] = ()
     mu: float = 1.0
     normalize: bool = True
     center: bool = False
@@ -78,6 +80,7 @@ def parse(argv: Sequence[str] | None) -> Options | int:
         keys=tuple(given.key),
         drop=tuple(given.drop),
         alphas=given.alpha,
+        measures=given.measures,
         mu=given.mu,
         normalize=given.normalize,
         center=given.center,
@@ -128,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--alpha", type=_orders, default=(0.5, 1.0, 2.0, math.inf), metavar="A,B,...",
         help="orders of the entropies, numbers or inf (default: 0.5,1,2,inf)",
+    )  # fmt: skip
+    how.add_argument(
+        "--measures", type=_measures, default=(), metavar="A,B,...",
+        help=f"further measures by name: {', '.join(MEASURES)}",
     )  # fmt: skip
     how.add_argument("--mu", type=_positive("mu"), default=1.0, help="ridge of the coding rate (default: 1)")
     how.add_argument(
@@ -200,6 +207,13 @@ def _orders(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(
             f"expected numbers in [0, inf] with commas between, got {text!r}"
         ) from None
+
+
+def _measures(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise argparse.ArgumentTypeError(f"expected names among {', '.join(MEASURES)}, got {unknown[0]!r}")
+    return names
 
 
 def _positive(name: str) -> Callable[[str], float]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from matinfo._conventions import describe_rows
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import printable
 from matinfo.cli.report import ArrayReport, Report
@@ -53,8 +54,7 @@ def describe(options: Options) -> str:
     """What K is."""
     if options.kind == "matrix":
         return "K is the matrix in the file"
-    steps = "divided by their length" if options.normalize else "as they are"
-    return f"K = Z Z^T, rows of Z {steps}, {'less their mean' if options.center else 'not centred'}"
+    return f"K = Z Z^T, {describe_rows(center=options.center, normalize=options.normalize)}"
 
 
 def describe_pair(report: Report, options: Options) -> str:
@@ -106,7 +106,7 @@ def shown(value: Value) -> str:
     """A number with its unit and chance level, or the reason why there is none."""
     if value.value is None:
         return f"{number(value)}  {value.reason}"
-    text = f"{number(value)} {value.unit}"
+    text = f"{number(value)} {value.unit}".rstrip()
     if value.chance is None:
         return text
     c = value.chance

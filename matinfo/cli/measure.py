@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,8 @@ class Measured:
     moment: Callable[[], Tensor | str]
     """The second moment ``(d, d)`` of the rows, or why there is none."""
     notes: list[str] = field(default_factory=list)
+    sample: dict[str, Any] = field(default_factory=dict)
+    """Rows ``R`` of a stream, and how many, once a measure has asked for rows."""
 
 
 class _TooLarge(Exception):

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from matinfo.cli.arguments import Options
-from matinfo.cli.errors import InputError, about
+from matinfo.cli.errors import InputError, about, first_line
 from matinfo.cli.files import open_files
 from matinfo.cli.measure import Measured, matrix, measure
-from matinfo.cli.pair import Pair, aligned_rows, measure_pair
+from matinfo.cli.pair import MOST_ROWS, Pair, aligned_rows, measure_pair
 from matinfo.cli.source import Source
 from matinfo.cli.value import Value, value_of
+from matinfo.measures import MEASURES
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,53 @@ def _array_report(measured: Measured, options: Options) -> ArrayReport:
             value_of("rankme", known if features else "is defined for features only", rows, options),
             value_of("tcr" if features else "matrix_tcr", known, rows, options, mu=options.mu),
         ]
+    present = {value.name for value in values}
+    values += [_asked_for(measured, name, options) for name in options.measures if name not in present]
+    measured.notes.extend(_other_rows(measured, options))
     return ArrayReport(measured, values)
+
+
+def _asked_for(measured: Measured, name: str, options: Options) -> Value:
+    """A measure by name: of the spectrum, or of rows, which are read again if they are not in memory."""
+    known: dict[str, Any] | str = {"S": measured.S, "Z": measured.Z}
+    operand = "S" if MEASURES[name].of == "spectrum" else "Z"
+    if operand == "Z" and options.kind == "matrix":
+        known = "is defined for features only"
+    elif operand == "Z" and measured.Z is None:
+        fits = int(options.memory / 8 / measured.source.columns)
+        if "in order" not in MEASURES[name].rows:
+            known, operand = _sample(measured, fits), "R"
+        elif measured.total <= fits:
+            known = {"Z": aligned_rows([measured.source], measured.options)[0]}
+        else:
+            known = "is defined for rows in order, which are too many for --memory"
+    try:
+        return value_of(name, known, operand, options)
+    except ValueError as error:
+        return value_of(name, first_line(error), operand, options)
+
+
+def _sample(measured: Measured, fits: int) -> dict[str, Any]:
+    """Rows of a stream, few enough for measures of all pairs of them."""
+    if not measured.sample:
+        rows = min(measured.total, measured.options.rows or MOST_ROWS, max(2, fits))
+        (R,) = aligned_rows([measured.source], replace(measured.options, rows=rows))
+        measured.sample.update(R=R, rows=rows)
+        if rows < measured.total:
+            measured.notes.append(
+                f"{measured.source.name}: measures of rows (R in their calls) are of {rows} of them."
+            )
+    return measured.sample
+
+
+def _other_rows(measured: Measured, options: Options) -> list[str]:
+    """Notes on measures whose definition prepares rows in another way."""
+    missing = {"centred": not options.center, "unit length": not options.normalize}
+    return [
+        f"{measured.source.name}: {', '.join(names)}: defined for rows that are {what}; here they are not."
+        for what, absent in missing.items()
+        if absent and (names := [name for name in options.measures if what in MEASURES[name].rows])
+    ]
 
 
 def load(
@@ -153,14 +200,22 @@ def load(
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-_IMPORTS = ["from math import inf, log", "from matinfo import *", "from matinfo.cli import load"]
+_IMPORTS = [
+    "from math import inf, log",
+    "from matinfo import *",
+    "from matinfo.measures import *",
+    "from matinfo.cli import load",
+]
 
 
 def setup_of(measured: Measured) -> list[str]:
     """Lines of Python after which the calls of an array give its numbers."""
     name = "K" if measured.options.kind == "matrix" else "Z"
     S = "spectrum(K)" if name == "K" else "spectrum(Gram(Z))"
-    return [*_IMPORTS, f"{name} = {_loading([measured], measured.options)}", f"S = {S}"]
+    lines = [f"{name} = {_loading([measured], measured.options)}", f"S = {S}"]
+    if measured.sample:
+        lines.append(f"R = {_loading([measured], replace(measured.options, rows=measured.sample['rows']))}")
+    return [*_IMPORTS, *lines]
 
 
 def setup_of_pair(report: Report, options: Options) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import matinfo
 from matinfo.cli.arguments import Options
+from matinfo.measures import MEASURES
 from matinfo.plot.profile import unit_name
 
 
@@ -58,8 +59,8 @@ TITLES = {
 
 
 TERMS = {
-    "renyi_entropy": "H, how evenly the trace of K is spread over its eigenvalues: 0 for one direction, log min(n, d) "
-    "for equal ones. Small orders count all directions, large ones the dominant",
+    "renyi_entropy": "H, how evenly the trace of K is spread over its eigenvalues: 0 for one direction, most for equal "
+    "ones. Small orders count all directions, large ones the dominant",
     "effective_rank": "exp of the entropy of order 1: the number of directions that carry the rows",
     "vendi_score": "effective number of distinct rows; of rows of length one the same number as the effective rank",
     "participation_ratio": "exp of the entropy of order 2: an effective rank in which large eigenvalues count more",
@@ -80,9 +81,19 @@ TERMS = {
 
 def terms_of(values: Sequence[Value]) -> dict[str, str]:
     """The words for each kind of number that is there."""
-    names = dict.fromkeys(value.name for value in values if value.value is not None)
-    result = {TITLES.get(name, name.replace("_", " ")).partition(",")[0]: TERMS[name] for name in names}
+    present = {value.name: value for value in values if value.value is not None}
+    result = {}
+    for name, value in present.items():
+        words = TERMS.get(name) or (inspect.getdoc(_function(name)) or "").splitlines()[0].removesuffix(".")
+        title = (value.title if value.alpha is None else TITLES.get(name, name.replace("_", " "))).partition(
+            ","
+        )[0]
+        result[title] = words + (f" ({MEASURES[name].bounds})" if name in MEASURES else "")
     return result | ({"chance": TERMS["chance"]} if any(value.chance for value in values) else {})
+
+
+def _function(name: str) -> Any:
+    return MEASURES[name].function if name in MEASURES else getattr(matinfo, name)
 
 
 def value_of(
@@ -94,13 +105,14 @@ def value_of(
     **keywords: float,
 ) -> Value:
     """The value of ``matinfo.<name>`` of operands by name, or the reason why they cannot be had."""
-    function = getattr(matinfo, name)
-    dimensions = name in {"effective_rank", "participation_ratio", "rankme", "vendi_score"}
-    unit = "dimensions" if dimensions else unit_name(options.base)
+    function = _function(name)
+    unit = MEASURES[name].unit if name in MEASURES else "nats"
+    logarithm = unit == "nats"
+    unit = unit_name(options.base) if logarithm else unit
     divisor = 1.0
     written: dict[str, Any] = {key: order_name(value) for key, value in keywords.items()}
     suffix = ""
-    if options.base is not None and not dimensions:
+    if options.base is not None and logarithm:
         if "base" in inspect.signature(function).parameters:
             keywords["base"] = options.base
             written["base"] = f"{options.base!r}"
