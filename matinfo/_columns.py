@@ -10,27 +10,21 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from matinfo import coding_rate, entropy, rank
+from matinfo.measures import MEASURES
 from matinfo.operands import Gram
 from matinfo.spectrum import Spectrum
 
 Quantities: TypeAlias = Iterable[str] | Mapping[str, "str | Callable[..., Any]"]
 
-SPECTRAL: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        entropy.renyi_entropy,
-        entropy.von_neumann_entropy,
-        rank.effective_rank,
-        rank.participation_ratio,
-        rank.vendi_score,
-        rank.rankme,
-        coding_rate.tcr,
-        coding_rate.matrix_tcr,
-        coding_rate.coding_rate,
-    )
-}
-"""Public functions that need nothing but the eigenvalues."""
+
+@dataclass(frozen=True)
+class _OfRows:
+    """A measure of features as a function of their Gram matrix; a class, so that what holds it can be pickled."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, gram: Gram) -> Any:
+        return self.function(gram.features())
 
 
 @dataclass(frozen=True)
@@ -73,17 +67,18 @@ def _as_column(name: str, what: str | Callable[..., Any], reserved: Iterable[str
     if name in reserved:
         raise ValueError(f"Expected a quantity not to be named {name!r}, which is a column of its own.")
     if isinstance(what, str):
-        if what not in SPECTRAL:
+        if what not in MEASURES:
             raise ValueError(
-                f"Expected a quantity to be one of {', '.join(SPECTRAL)}, or a callable, got {what!r}."
+                f"Expected a quantity to be one of {', '.join(MEASURES)}, or a callable, got {what!r}."
             )
-        return Column(name, SPECTRAL[what], spectral=True)
+        function, of = MEASURES[what].function, MEASURES[what].of
+        return Column(name, function if of == "spectrum" else _OfRows(function), spectral=of == "spectrum")
     if not callable(what):
         raise TypeError(
             f"Expected the quantity {name!r} to be a name or a callable, got {type(what).__name__}."
         )
     inner = what.func if isinstance(what, functools.partial) and not what.args else what
-    if inner not in SPECTRAL.values():
+    if inner not in [m.function for m in MEASURES.values() if m.of == "spectrum"]:
         return Column(name, what, spectral=False)
     # A trial: arguments that a Spectrum cannot answer are refused here and not after an hour of training.
     what(Spectrum(torch.tensor([2.0, 1.0]), rows=3, width=2))

@@ -11,7 +11,8 @@ from matinfo.entropy import entropy_of
 from matinfo.operands import Gram, Matrix, Operand, as_operands
 from matinfo.spectral.normalize import times_power_of_four
 from matinfo.spectral.relative_entropy import relative_entropy
-from matinfo.spectral.traces import spectrum, trace
+from matinfo.spectral.traces import trace
+from matinfo.spectrum import Spectrum, as_spectral, spectrum
 
 
 def _unit_trace(K: Gram | Matrix) -> Gram | Matrix:
@@ -127,14 +128,15 @@ def matrix_js(K1: Operand, K2: Operand) -> Tensor:
 
 
 @quantity
-def spectrum_js(K1: Operand, K2: Operand) -> Tensor:
+def spectrum_js(K1: Operand | Spectrum, K2: Operand | Spectrum) -> Tensor:
     """Jensen-Shannon divergence of two spectra (eigenspace JS).
 
     ``H((p_1 + p_2)/2) - (H(p_1) + H(p_2))/2`` with p_i the eigenvalues of ``K_i/tr K_i`` in descending order and H
     Shannon's entropy. Blind to eigenvectors, hence at most :func:`matrix_js`.
 
     Args:
-        K1: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, or :class:`Gram`.
+        K1: Positive semi-definite matrices ``(..., n, n)`` as Tensor or NumPy array, a :class:`Gram` or a
+            :class:`Spectrum`.
         K2: The same; another order is padded with zeros.
 
     Returns:
@@ -157,19 +159,18 @@ def spectrum_js(K1: Operand, K2: Operand) -> Tensor:
         >>> float(spectrum_js(A, B))  # the same spectrum
         0.0
     """
-    operands = as_operands((K1, K2), "spectrum_js")
-    check_batches([tuple(K.shape) for K in operands])
-    p1, p2 = (_normalized_spectrum(K) for K in operands)
+    spectra = [spectrum(as_spectral(K, name, "spectrum_js")) for K, name in ((K1, "K1"), (K2, "K2"))]
+    check_batches([tuple(S.shape) for S in spectra])
+    p1, p2 = (_shares(S) for S in spectra)
     size = max(p1.shape[-1], p2.shape[-1])
     p1, p2 = (torch.nn.functional.pad(p, (0, size - p.shape[-1])) for p in (p1, p2))
     return _shannon((p1 + p2) / 2) - (_shannon(p1) + _shannon(p2)) / 2
 
 
-def _normalized_spectrum(K: Gram | Matrix) -> Tensor:
-    side = K.side(sensitive=True)
-    check_trace(side.total)
-    eigenvalues = spectrum(side.matrix, side.noise, side=side.name)
-    return eigenvalues / eigenvalues.sum(-1, keepdim=True)
+def _shares(S: Spectrum) -> Tensor:
+    x = S.eigenvalues
+    check_trace(x.detach().sum(-1))
+    return x / x.sum(-1, keepdim=True)
 
 
 def _shannon(p: Tensor) -> Tensor:

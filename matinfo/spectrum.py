@@ -176,7 +176,7 @@ class Spectrum:
 def spectrum(
     K: Tensor | np.ndarray | Gram | Any,
     *,
-    center: bool | None = None,
+    center: bool | str | None = None,
     normalize: bool | None = None,
     precision: str = "auto",
 ) -> Spectrum:
@@ -189,8 +189,8 @@ def spectrum(
         K: Positive semi-definite matrices ``(..., n, n)``, Tensor or NumPy array; or a :class:`Gram`, also the one of
             a stream or of all ranks; or a kernel operator or SciPy sparse matrix, which is formed here. If ``center``
             or ``normalize`` is given: features ``(..., n, d)``.
-        center: Says that K is features, and whether to subtract the mean row. A column that is then zero up to the
-            round-off of its mean is set to zero.
+        center: Says that K is features, and whether to subtract the mean row; ``"first"`` before the division by the
+            lengths, as Diff-eRank has it. A column that is then zero up to the round-off of its mean is set to zero.
         normalize: Says that K is features, and whether to divide each row by its l2 norm first.
         precision: ``"auto"`` and ``"float64"`` solve in float64, so that every quantity is right; ``"float32"`` is
             faster, and right to about 1e-6 of the largest eigenvalue.
@@ -231,7 +231,7 @@ def spectrum(
     with context("spectrum", [operand] if isinstance(operand, Tensor | Gram) else []):
         if center is not None or normalize is not None:
             Z = check_features(cast(Tensor, operand), "features")
-            operand = Gram(prepared_rows(Z, bool(center), bool(normalize)))
+            operand = Gram(prepared_rows(Z, center or False, bool(normalize)))
         elif not isinstance(operand, Tensor | Gram | Matrix):
             operand = _formed(operand)
         operand = as_operand(operand, "K", "spectrum")
@@ -261,10 +261,12 @@ def check_decomposed(method: str, precision: str) -> None:
         )
 
 
-def prepared_rows(Z: Tensor, center: bool, normalize: bool) -> Tensor:
-    """Rows of length one, less their mean, as far as asked for."""
+def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
+    """Rows of length one, and less their mean, as far as asked for and in the order asked for."""
+    if isinstance(center, str):
+        check_choice(center, "center", ("first",))
     given = torch.finfo(Z.dtype).eps
-    if normalize:
+    if normalize and center != "first":
         Z = normalize_rows(Z)
     if not center:
         return Z
@@ -273,7 +275,8 @@ def prepared_rows(Z: Tensor, center: bool, normalize: bool) -> Tensor:
     Z = Z - mean
     # Left as it is, the round-off of a constant column would look like one more direction, or like many.
     constant = Z.detach().square().mean(-2, keepdim=True) <= (4 * given * mean.detach()).square()
-    return torch.where(constant, 0.0 * Z, Z)
+    Z = torch.where(constant, 0.0 * Z, Z)
+    return normalize_rows(Z) if normalize and center == "first" else Z
 
 
 def _formed(K: Any) -> Tensor:

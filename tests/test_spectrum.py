@@ -182,6 +182,13 @@ def test_a_compiled_loss_of_a_spectrum_has_the_same_gradient():
     torch.testing.assert_close(*gradients)
 
 
+def test_spectrum_js_takes_spectra():
+    A, B = (Gram(torch.randn(9, d, dtype=torch.float64, generator=seeded(d))) for d in (3, 5))
+    expected = matinfo.spectrum_js(A, B)
+    torch.testing.assert_close(matinfo.spectrum_js(spectrum(A), spectrum(B)), expected)
+    torch.testing.assert_close(matinfo.spectrum_js(spectrum(A), B), expected)
+
+
 def test_spectrum_takes_what_stands_for_one_matrix():
     Z = torch.randn(12, 4, dtype=torch.float64, generator=seeded())
     stream = CovarianceAccumulator(4, normalize=False)
@@ -209,6 +216,18 @@ def test_spectrum_of_features_is_that_of_the_stream_with_the_same_preparation(ce
     S = spectrum(Z, center=center, normalize=normalize)
     assert (S.rows, S.width) == (20, 4)
     torch.testing.assert_close(S.values, spectrum(stream.gram()).values)
+
+
+def test_center_first_gives_the_matrix_of_diff_erank():
+    Z = 3 + torch.randn(20, 4, dtype=torch.float64, generator=seeded())
+    R = torch.nn.functional.normalize(Z - Z.mean(0), dim=-1)
+    torch.testing.assert_close(spectrum(Z, center="first", normalize=True).values, spectrum(Gram(R)).values)
+    report = matinfo.layers.layerwise([Z], center="first", pairs=False)
+    torch.testing.assert_close(
+        effective_rank(spectrum(Z, center="first", normalize=True)), report.effective_rank[0]
+    )
+    with pytest.raises(ValueError, match="Expected center to be one of"):
+        spectrum(Z, center="last")
 
 
 def test_a_constant_column_is_no_direction():

@@ -85,7 +85,7 @@ def measure(
     features: Tensor | np.ndarray,
     names: Iterable[str] | None = None,
     *,
-    center: bool = False,
+    center: bool | str = False,
     normalize: bool = False,
 ) -> dict[str, Any]:
     """Measures of one set of features by name, all those of the spectrum from one decomposition.
@@ -93,7 +93,7 @@ def measure(
     Args:
         features: ``(..., n, d)``, Tensor or NumPy array, one row a sample.
         names: Keys of :data:`MEASURES`; None for all that need nothing but the spectrum.
-        center: Whether to subtract the mean row, after the following.
+        center: Whether to subtract the mean row, after the following; ``"first"`` before it.
         normalize: Whether to divide each row by its l2 norm.
 
     Returns:

@@ -129,7 +129,7 @@ def layers(
     """
     reports = _reports(report)
     if reports:
-        names = list(max((one.names for one in reports.values()), key=len))
+        names = max([list(one.names) for one in reports.values()], key=len)
         lines = _of_reports(reports)
     else:
         rows = _layer_rows(report)  # type: ignore[arg-type]
