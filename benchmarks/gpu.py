@@ -65,7 +65,7 @@ def render(results: dict[str, Any]) -> str:
     e = results["environment"]
     machine = f"{e['device']}, torch {e['versions']['torch']}, CUDA {e['cuda']}, {e['processor']}"
     lines = [
-        f"Measured {e['date']} at commit {e['commit']}: {machine}; {results['seconds']} s.\n",
+        f"Measured {e['date']} at commit {e['commit']}: {machine}; {results['seconds']} s.{results.get('note', '')}\n",
         "## Checks\n",
         "| Check | | Detail |",
         "| --- | --- | --- |",

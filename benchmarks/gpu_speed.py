@@ -22,6 +22,8 @@ from benchmarks.peers import diff_erank_recipe, plain_entropy, released_mmae_los
 from matinfo import Gram, effective_rank, explain, joint_entropy, matrix_tcr, renyi_entropy
 from matinfo.estimate import KernelOperator, estimate_entropy
 from matinfo.losses import mmae_tcr_loss
+from matinfo.spectral import cusolver
+from matinfo.spectral.triangular import weighted_inverse_sum
 
 EIGH = "H_1, torch.linalg.eigh"
 SLOGDET = "TCR, torch slogdet"
@@ -97,6 +99,21 @@ class Stopwatch:
         except Exception as error:  # an unavailable route or a solver that fails is a result
             row["note"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
+    def plain(self, name: str, call: Callable[[], Any], *, over: str = "") -> None:
+        """Time a call that has no gradient."""
+        row: dict[str, Any] = dict.fromkeys(
+            ("seconds", "ratio", "memory_mib", "value_error", "gradient_error", "target", "tolerance")
+        )
+        row |= {"name": name, "over": over, "note": "", "route": "", "status": ""}
+        self.rows.append(row)
+        try:
+            call()
+            row["memory_mib"], row["seconds"] = self._memory(call), self._median(call)
+            slow = [other["seconds"] for other in self.rows if other["name"] == over and other["seconds"]]
+            row["ratio"] = slow[0] / row["seconds"] if slow else None
+        except Exception as error:
+            row["note"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
     def once(self, name: str, function: Callable[[], str], *, estimate: float) -> None:
         """One call without a warm-up, of about ``estimate`` seconds; it returns a note."""
         row: dict[str, Any] = dict.fromkeys(
@@ -151,6 +168,10 @@ def speed_cases(device: str, *, quick: bool) -> dict[str, Callable[[Stopwatch], 
     batches = ((10, 16, 50.0), (4, 48, 5.0)) if quick else ((1000, 64, 50.0), (512, 256, 5.0), (64, 768, 5.0))
     sizes = (64, 96) if quick else (1024, 2048, 4096, 8192)
     cases: dict[str, Callable[[Stopwatch], None]] = {
+        "drivers of the eigensolver": partial(_drivers, device, quick),
+        "six factors and the weighted sum of their inverses": partial(_factors, device, quick),
+    }
+    cases |= {
         f"batch {b} x {n} x {n}, float32": partial(_batch, device, b, n, target) for b, n, target in batches
     }
     for n in sizes:
@@ -165,6 +186,39 @@ def speed_cases(device: str, *, quick: bool) -> dict[str, Callable[[Stopwatch], 
     cases[f"M-MAE regulariser, B = {batch}, d = {width}"] = partial(_mmae, device, batch, width)
     cases["estimates of a kernel of n samples, d = 64, error bar 1 %"] = partial(_reach, device, quick)
     return cases
+
+
+def _drivers(device: str, quick: bool, stopwatch: Stopwatch) -> None:
+    """Eigenvalues and eigenvectors, nothing else: what decides which driver serves which order."""
+    shapes = (
+        ((3, 16),)
+        if quick
+        else ((1000, 64), (512, 256), (64, 512), (64, 768), (1, 512), (1, 1024), (1, 4096))
+    )
+    for (batch, n), dtype in itertools.product(shapes, (torch.float32, torch.float64)):
+        Z = torch.randn(batch, n, 2 * n, generator=torch.Generator().manual_seed(n)).to(device, dtype)
+        K = Z @ Z.mT / n
+        name = f"{batch} x {n}, {str(dtype)[6:]}"
+        stopwatch.plain(f"{name}: torch.linalg.eigh", partial(torch.linalg.eigh, K))
+        if device == "cuda":
+            batched = partial(cusolver.batched_eigh, K, vectors=True)
+            stopwatch.plain(f"{name}: cuSOLVER batched", batched, over=f"{name}: torch.linalg.eigh")
+
+
+def _factors(device: str, quick: bool, stopwatch: Stopwatch) -> None:
+    """What the quadrature is made of."""
+    for n in (64,) if quick else (2048, 4096, 8192):
+        P = kernel_matrix(n, torch.float64, device) / n
+        P.diagonal().add_(0.01 / n)
+        stopwatch.plain(
+            f"n = {n}: six times torch.linalg.cholesky",
+            lambda P=P: [torch.linalg.cholesky(P) for _ in range(6)],
+        )
+        L = torch.linalg.cholesky(P)
+        for dtype in (torch.float64, torch.float32):
+            factors = torch.stack([L.to(dtype)] * 6)
+            total = partial(weighted_inverse_sum, factors, [1.0] * 6)
+            stopwatch.plain(f"n = {n}: inverses by products, {str(dtype)[6:]}", total)
 
 
 def _batch(device: str, batch: int, n: int, target: float, stopwatch: Stopwatch) -> None:

@@ -130,9 +130,9 @@ def renyi_entropy(
         method: ``"auto"`` takes the cheapest exact route; ``"eigh"`` always goes through the eigenvalues; ``"power"``
             (integer orders), ``"frobenius"`` (alpha = 2), ``"lanczos"`` (alpha = inf) and ``"quadrature"``
             (0 < alpha <= 2, Cholesky only, approximate) ask for one.
-        precision: ``"auto"``, ``"float32"`` or ``"float64"`` for the spectral work.
+        precision: ``"auto"``, ``"float32"`` or ``"float64"`` for the spectral work (the quadrature: always float64).
         rtol: Accepted relative error. It lets ``"auto"`` take the quadrature where that is faster (on a GPU, from
-            1e-3), and is guaranteed by ``method="quadrature"`` (default there 1e-3).
+            1e-3), and is guaranteed by ``method="quadrature"`` (default there 1e-3), rounding included, or refused.
 
     Returns:
         ``(...)``, between 0 and log n, in nats (or the base asked for); dtype of the input, at least float32.
