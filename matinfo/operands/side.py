@@ -72,16 +72,17 @@ class Side:
         if self.name != "matrix" or not checks_are_on():
             return K
         x, tolerance, readable = K.detach(), self.noise.indefinite, is_readable(K)
+        single = readable and x.ndim == 2
         if thorough or x.shape[-1] <= SMALL:
-            # The largest eigenvalue is no less than an entry of the diagonal, and no more than the norm.
-            diagonal = x.diagonal(dim1=-2, dim2=-1)
-            size = diagonal.amax(-1) if readable else 2 * torch.linalg.vector_norm(x, dim=(-2, -1))
-            fine: Any = has_cholesky_factor(x, tolerance * size)
+            # The largest eigenvalue is no less than the mean of the diagonal, and no more than the norm.
+            size = self.total / x.shape[-1] if readable else 2 * torch.linalg.vector_norm(x, dim=(-2, -1))
+            shift = tolerance * (size.item() if single else size[..., None])
+            fine: Any = has_cholesky_factor(x, shift)
         else:
             image = self.image
             if image is None or image.dtype != x.dtype:
                 image = x @ probe(x.shape[-1], x.dtype, x.device)
-            fine = krylov_is_semidefinite(x, image, tolerance, single=readable and x.ndim == 2)
+            fine = krylov_is_semidefinite(x, image, tolerance, single=single)
         if not readable:
             indefinite = ~fine & x.isfinite().all(-1).all(-1)
             return torch.where(indefinite[..., None, None], torch.nan, K)

@@ -16,7 +16,7 @@ from matinfo.spectral.lanczos import top_pair
 
 def trace(K: Tensor) -> Tensor:
     """``tr K``, float64."""
-    return K.diagonal(dim1=-2, dim2=-1).double().sum(-1)
+    return K.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float64)
 
 
 def spectrum(K: Tensor, noise: Noise, *, side: str = "matrix") -> Tensor:
