@@ -19,7 +19,7 @@ class no_checks(contextlib.ContextDecorator):
     NaN for non-finite input.
 
     Notes:
-        Saves three to seven products of the matrix with a vector at order 2, a Cholesky factorisation (``n^3/3`` flops)
+        Saves five to nine products of the matrix with a vector at order 2, a Cholesky factorisation (``n^3/3`` flops)
         at orders 3 and 4 and in :func:`matrix_tcr`, and nothing where eigenvalues are computed anyway. A
         :class:`Gram` is positive semi-definite as it stands, and never looked at. The switch belongs to the current
         thread (or async task). Functions compiled by ``torch.compile`` do not see it.

@@ -30,17 +30,21 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         data = [*args, *kwargs.values()]  # an array is one whether it is passed by position or by name
-        kinds = [isinstance(a, np.ndarray) or getattr(a, "is_numpy", None) for a in data]
-        numpy = any(kinds)
-        if numpy and any(
-            [isinstance(a, Tensor) or kind is False for a, kind in zip(data, kinds, strict=True)]
-        ):
+        numpy, tensors, operands = False, False, []
+        for a in data:
+            if isinstance(a, np.ndarray):
+                numpy = True
+            elif isinstance(a, Tensor) or hasattr(a, "given_dtype"):
+                operands.append(a)
+                known = getattr(a, "is_numpy", False)
+                numpy, tensors = numpy or known, tensors or not known
+        if numpy and tensors:
             raise TypeError(
                 "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
             )
         if numpy:
             data = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in data]
-        operands = [a for a in data if isinstance(a, Tensor) or hasattr(a, "given_dtype")]
+            operands = [a for a in data if isinstance(a, Tensor) or hasattr(a, "given_dtype")]
         call = cast(Callable[..., Tensor], function)
         with context(function.__name__, operands):
             result = call(*data[: len(args)], **dict(zip(kwargs, data[len(args) :], strict=True)))

@@ -16,7 +16,7 @@ def values_are_readable(x: Tensor) -> bool:
     Not so while compiling, under ``vmap``, while a CUDA graph is captured, and where ``torch.cuda.set_sync_debug_mode``
     makes waiting for the device an error.
     """
-    if torch.compiler.is_compiling() or x.is_meta or is_transformed(x):
+    if torch.compiler.is_compiling() or x.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(x):
         return False
     return not x.is_cuda or not (
         torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode() == 2

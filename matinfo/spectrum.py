@@ -16,7 +16,7 @@ from matinfo._validation import (
     check_floating,
     check_positive_semidefinite,
 )
-from matinfo.operands import Gram, Matrix, Operand, as_operand, as_tensor, normalize_rows
+from matinfo.operands import Gram, Matrix, Operand, as_matrix, as_operand, as_tensor, normalize_rows
 from matinfo.spectral import traces
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.precision import PRECISIONS
@@ -249,6 +249,8 @@ def spectrum(
 
 def as_spectral(K: Operand | Spectrum, name: str, function: str) -> Operand | Spectrum:
     """Check an argument of which the eigenvalues are all that matters."""
+    if isinstance(K, Tensor):
+        return as_matrix(K, name, function)
     return K if isinstance(K, Spectrum) else as_operand(K, name, function)
 
 

@@ -105,7 +105,8 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
         raise ValueError(f"Expected {name} to have at least one row, got shape {tuple(K.shape)}.")
     given, exponent, image = K.dtype, None, None
     rounding = torch.finfo(given).eps
-    K = K.to(at_least_float32(given))
+    if K.dtype.itemsize == 2:
+        K = K.float()
     total = trace(K.detach())
     readable = is_readable(K)
     if not (readable and trace_is_safe(total, K.dtype)):
@@ -113,9 +114,9 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
         K, exponent = without_scale(K, torch.float64 if readable else K.dtype)
         total = trace(K.detach())
     if not readable:
-        K = _symmetric_or_nan(K, _symmetry_tolerance(given))
+        K = _symmetric_or_nan(K, given)
     elif checks_are_on():
-        K, image = _symmetric(K, name, _symmetry_tolerance(given))
+        K, image = _symmetric(K, name, given)
     return Matrix(K, given, rounding, total, exponent, image)
 
 
@@ -123,7 +124,7 @@ def _symmetry_tolerance(given: torch.dtype) -> float:
     return 1e-2 if given in (torch.float16, torch.bfloat16) else SYMMETRY_TOLERANCE
 
 
-def _symmetric(K: Tensor, name: str, tolerance: float) -> tuple[Tensor, Tensor | None]:
+def _symmetric(K: Tensor, name: str, given: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """K, symmetric beyond doubt.
 
     Beyond small orders ``K s`` is compared with ``K^T s`` for one vector s without a pattern: an asymmetric pair of
@@ -135,19 +136,19 @@ def _symmetric(K: Tensor, name: str, tolerance: float) -> tuple[Tensor, Tensor |
     Raises:
         ValueError: If K is not symmetric.
     """
-    x, image = K.detach(), None
-    n = x.shape[-1]
-    if n <= SMALL:
-        if torch.equal(x, x.mT):
-            return K, None
-    else:
-        s = cached_probe(n, x.dtype, x.device)
+    x, n = K.detach(), K.shape[-1]
+    if n > SMALL:
+        s = cached_probe(n, x.dtype, x.device)  # of entries of size 1/sqrt(n)
         image = x @ s
-        gap = (image - x.mT @ s).abs().amax(-1)
+        gap = torch.linalg.vector_norm(image - x.mT @ s, math.inf, -1)
+        largest = x.diagonal(dim1=-2, dim2=-1).amax(-1)
         # Rounding of a sum of n terms; matrices that are symmetric but for rounding stay as they are.
-        roundoff = 8 * math.sqrt(n) * torch.finfo(x.dtype).eps
-        if bool((gap <= min(roundoff, tolerance) * x.diagonal(dim1=-2, dim2=-1).amax(-1)).all()):
+        bound = min(8 * torch.finfo(x.dtype).eps, SYMMETRY_TOLERANCE / math.sqrt(n))
+        if gap.item() <= bound * largest.item() if x.ndim == 2 else bool((gap <= bound * largest).all()):
             return K, image
+    elif torch.equal(x, x.mT):
+        return K, None
+    tolerance = _symmetry_tolerance(given)
     gap = (x - x.mT).abs().amax((-2, -1))
     asymmetric = gap > tolerance * x.abs().amax((-2, -1))
     if bool(asymmetric.any()):
@@ -160,8 +161,8 @@ def _symmetric(K: Tensor, name: str, tolerance: float) -> tuple[Tensor, Tensor |
     return K / 2 + K.mT / 2, None
 
 
-def _symmetric_or_nan(K: Tensor, tolerance: float) -> Tensor:
-    x = K.detach()
+def _symmetric_or_nan(K: Tensor, given: torch.dtype) -> Tensor:
+    x, tolerance = K.detach(), _symmetry_tolerance(given)
     gap = (x - x.mT).abs().amax((-2, -1), keepdim=True)
     asymmetric = gap > tolerance * x.abs().amax((-2, -1), keepdim=True)
     return torch.where(asymmetric, torch.nan, K / 2 + K.mT / 2)

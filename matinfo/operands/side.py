@@ -10,7 +10,7 @@ from torch import Tensor
 
 from matinfo._checking import checks_are_on
 from matinfo._validation import values_are_readable
-from matinfo.spectral.definite import has_cholesky_factor, krylov_is_semidefinite, probe
+from matinfo.spectral.definite import cholesky_failure, krylov_is_semidefinite, probe
 from matinfo.spectral.eigensystem import Noise, eigensystem
 
 SMALL = 64
@@ -77,7 +77,8 @@ class Side:
             # The largest eigenvalue is no less than the mean of the diagonal, and no more than the norm.
             size = self.total / x.shape[-1] if readable else 2 * torch.linalg.vector_norm(x, dim=(-2, -1))
             shift = tolerance * (size.item() if single else size[..., None])
-            fine: Any = has_cholesky_factor(x, shift)
+            failure = cholesky_failure(x, shift)
+            fine: Any = failure.item() == 0 if single else failure == 0
         else:
             image = self.image
             if image is None or image.dtype != x.dtype:

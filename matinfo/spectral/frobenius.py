@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -33,7 +34,14 @@ def collision_entropy(K: Tensor, total: Tensor, *, side: str = "matrix") -> Tens
     record("frobenius", K, side=side)
     if torch.compiler.is_compiling():
         return 2 * K.diagonal(dim1=-2, dim2=-1).double().sum(-1).log() - _sum_of_squares(K).log()
-    value: Tensor = _CollisionEntropy.apply(K, total, _sum_of_squares(K.detach()))
+    squared = _sum_of_squares(K.detach())
+    constants: tuple[Any, Any] = (total, squared)
+    if K.ndim == 2 and K.device.type == "cpu" and values_are_readable(K):
+        constants = (
+            total.item(),
+            squared.item(),
+        )  # numbers take a third of the time of tensors that hold one
+    value: Tensor = _CollisionEntropy.apply(K, *constants)
     return value
 
 
@@ -90,25 +98,31 @@ class _CollisionEntropy(SpectralOperation):
     """K, with its trace and squared norm -> the entropy; ``dH/dK = 2 I/tr K - 2 K/|K|_F^2``."""
 
     @staticmethod
-    def forward(K: Tensor, total: Tensor, squared: Tensor) -> Tensor:
-        return (total * total / squared).log() + 0 * squared  # infinity is not a number here
+    def forward(K: Tensor, total: Tensor | float, squared: Tensor | float) -> Tensor:
+        if isinstance(squared, Tensor):
+            return (total * total / squared).log() + 0 * squared  # infinity is not a number here
+        number = math.log(total * total / squared) if 0 < squared < math.inf else math.nan
+        return torch.scalar_tensor(number, dtype=torch.float64)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
+        tensors = inputs if isinstance(inputs[2], Tensor) else inputs[:1]
+        ctx.numbers = inputs[len(tensors) :]
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        K, total, squared = ctx.saved_tensors
+        K, *constants = ctx.saved_tensors
         if derivatives_may_follow():
             return grad[..., None, None].to(K.dtype) * _differentiable_derivative(K), None, None
-        if grad.ndim == 0 and grad.device.type == "cpu" and values_are_readable(grad):
-            # Python numbers take a third of the time of tensors that hold one.
+        if ctx.numbers and values_are_readable(grad):
+            total, squared = ctx.numbers
             weight = 2 * grad.item()
-            result = K * (-weight / squared.item())
-            result.diagonal().add_(weight / total.item())
+            result = K * (-weight / squared)
+            result.diagonal().add_(weight / total)
             return result, None, None
+        total, squared = constants or ctx.numbers
         grad = 2 * grad
         result = K * (-grad / squared)[..., None, None].to(K.dtype)
         result.diagonal(dim1=-2, dim2=-1).add_((grad / total)[..., None].to(K.dtype))

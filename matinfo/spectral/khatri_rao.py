@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from matinfo.spectral.autograd import SpectralOperation
-from matinfo.spectral.eigensystem import derivatives_may_follow
+from matinfo.spectral.eigensystem import derivatives_are_wanted, derivatives_may_follow
 
 _BLOCK_ENTRIES = 2**22
 """Entries of R that are in memory at a time."""
@@ -28,8 +28,9 @@ def khatri_rao(factors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
 
 def moment(R: Tensor, working: torch.dtype) -> Tensor:
     """``R^T R`` in a working precision; the backward is one product, in the same (near collapse float32 fails)."""
-    if torch.compiler.is_compiling():
-        return R.to(working).mT @ R.to(working)
+    if torch.compiler.is_compiling() or not derivatives_are_wanted(R):
+        R = R.to(working)
+        return R.mT @ R
     result: Tensor = _Moment.apply(R, working)
     return result
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from matinfo._record import record
 from matinfo.spectral import compiled
 from matinfo.spectral.autograd import SpectralOperation
+from matinfo.spectral.eigensystem import derivatives_are_wanted
 
 
 def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
@@ -39,7 +40,7 @@ def logdet_of_sum(K: Tensor, mu: float) -> Tensor:
     if torch.compiler.is_compiling():
         value, L = _LogDet.forward(K.detach(), mu)
         return compiled.linearized(value, (K, torch.cholesky_inverse(L)))
-    result: Tensor = _LogDet.apply(K, mu)[0]
+    result: Tensor = (_LogDet.apply if derivatives_are_wanted(K) else _LogDet.forward)(K, mu)[0]
     return result
 
 
