@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainlib import augment, ranks, views
 from trainlib.errors import UsageError
+from trainlib.randaugment import RandAugment
 from trainlib.rng import generator
 
 
@@ -27,28 +28,29 @@ class Split:
     labels: Tensor
 
 
-class TensorDataset:
-    """Two splits in memory, augmented and normalised on the training device."""
+class ImageDataset:
+    """What image data sets share: an order, a normalisation, and a RandAugment after the crops, if one is set.
 
-    after_crop = None  # a RandAugment for the cropped training images
+    A data set gives the size of a split, ``_crops`` of training images, and plain images of a split.
+    """
 
-    def __init__(self, name: str, train: Split, test: Split, classes: int, config) -> None:
-        self.name, self.classes, self.config = name, classes, config
-        self.splits = {"train": train, "test": test}
-        self.channels = train.images.shape[1]
-        self.image_size = config.data.image_size
-        statistics = train.images[:: max(1, len(train.images) // 10_000)].float().div(255)
-        self.mean = statistics.mean((0, 2, 3))
-        self.std = statistics.std((0, 2, 3))
+    after_crop: RandAugment | None = None
+    name: str
+    classes: int
+    channels = 3
+    device = torch.device("cpu")
+    """Where the batches go."""
+
+    def __init__(self, config) -> None:
+        self.config, self.image_size = config, config.data.image_size
 
     def size(self, split: str) -> int:
         """Number of images of a split."""
-        return len(self.splits[split].labels)
+        raise NotImplementedError
 
-    def to(self, device: torch.device) -> TensorDataset:
-        """Move the images to the training device, where augmentation happens."""
-        self.splits = {k: Split(s.images.to(device), s.labels.to(device)) for k, s in self.splits.items()}
-        self.mean, self.std = self.mean.to(device), self.std.to(device)
+    def to(self, device: torch.device) -> ImageDataset:
+        """Give batches on this device."""
+        self.device, self.mean, self.std = device, self.mean.to(device), self.std.to(device)
         return self
 
     def steps_per_epoch(self) -> int:
@@ -57,7 +59,7 @@ class TensorDataset:
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 255] to zero mean and unit variance per channel."""
-        return (pixels / 255 - self.mean[:, None, None]) / self.std[:, None, None]
+        return (pixels.float() / 255 - self.mean[:, None, None]) / self.std[:, None, None]
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Normalised images back to [0, 1], for pictures."""
@@ -65,50 +67,95 @@ class TensorDataset:
 
     def train_batches(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented, normalised batches of one epoch."""
-        data, split = self.config.data, self.splits["train"]
-        for index, source in self._order(epoch, seed):
-            draws = ranks.share(augment.draw(len(index), source))
-            index = ranks.share(index)
-            images = augment.random_crop(
-                split.images[index], draws, data.crop_min, data.flip, self.image_size
-            )
+        data = self.config.data
+        for _, (pixels,), labels, source in self._crops(epoch, seed, [(data.crop_min, data.flip)]):
             if self.after_crop is not None:
-                images = self.after_crop.batch(images, draws)
-            yield self.normalize(images), split.labels[index]
+                drawn = ranks.share(self.after_crop.draw(self.config.optim.batch, source))
+                pixels = self.after_crop.batch(pixels, drawn.to(pixels.device))
+            yield self.normalize(pixels), labels
 
     def view_batches(
         self, epoch: int, seed: int, recipes: tuple[views.ViewRecipe, views.ViewRecipe]
     ) -> Iterator[tuple[views.Views, Tensor]]:
         """Two views of the images of each batch of one epoch, each view by its recipe."""
-        split = self.splits["train"]
-        for index, source in self._order(epoch, seed):
-            draws = [ranks.share(views.draw(len(index), source)) for _ in recipes]
-            index = ranks.share(index)
+        crops = [(recipe.crop_min, recipe.flip) for recipe in recipes]
+        for index, pixels, labels, source in self._crops(epoch, seed, crops):
             first, second = (
-                self._view(split.images[index], recipe, drawn)
-                for recipe, drawn in zip(recipes, draws, strict=True)
+                self._coloured(crop, recipe, ranks.share(views.draw(self.config.optim.batch, source)))
+                for crop, recipe in zip(pixels, recipes, strict=True)
             )
-            yield views.Views(first, second, index), split.labels[index]
+            yield views.Views(first, second, index), labels
+
+    def _coloured(self, pixels: Tensor, recipe: views.ViewRecipe, drawn: Tensor) -> Tensor:
+        pixels = pixels.float().clamp(0, 255)
+        return self.normalize(views.recolour(pixels, drawn.to(pixels.device), recipe))
 
     def evaluation_views(self, recipe: views.ViewRecipe, limit: int) -> tuple[Tensor, Tensor]:
-        """Two views of the first ``limit`` held-out images, the same ones at every call and for every seed."""
-        images, source = self.splits["test"].images[:limit], generator(0, "evaluation")
-        first, second = (self._view(images, recipe, views.draw(len(images), source)) for _ in range(2))
+        """Two views of held-out images, the same ones at every call and for every seed."""
+        source = generator(0, "evaluation")
+        crops = self._held_out(limit, [(recipe.crop_min, recipe.flip)] * 2, source)
+        first, second = (self._coloured(c, recipe, views.draw(len(c), source)) for c in crops)
         return first, second
 
-    def _view(self, images: Tensor, recipe: views.ViewRecipe, draws: views.ViewDraws) -> Tensor:
-        return self.normalize(views.make_view(images, draws, recipe, self.image_size))
+    def _crops(
+        self, epoch: int, seed: int, kinds: list[tuple[float, bool]]
+    ) -> Iterator[tuple[Tensor, list[Tensor], Tensor, torch.Generator]]:
+        """Batches of an epoch: the images' numbers, a crop of each kind (smallest area, flip), labels, and a source.
 
-    def _order(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, torch.Generator]]:
+        The source gives what else is random about the batch. Several processes get their shares.
+        """
+        raise NotImplementedError
+
+    def _held_out(self, limit: int, kinds: list[tuple[float, bool]], source: torch.Generator) -> list[Tensor]:
+        """A crop of each kind of at most ``limit`` held-out images."""
+        raise NotImplementedError
+
+    def _order(self, epoch: int, seed: int, device: torch.device) -> Iterator[tuple[Tensor, torch.Generator]]:
         """The images of each batch of an epoch, and the source of its augmentation."""
-        batch, device = self.config.optim.batch, self.splits["train"].images.device
-        source = generator(seed, "order", epoch, device=device)
+        batch, source = self.config.optim.batch, generator(seed, "order", epoch, device=device)
         order = torch.randperm(self.size("train"), generator=source, device=device)
         for step in range(self.steps_per_epoch()):
-            yield (
-                order[step * batch : (step + 1) * batch],
-                generator(seed, "augment", epoch, step, device=device),
-            )
+            part = order[step * batch : (step + 1) * batch]
+            yield part, generator(seed, "augment", epoch, step, device=device)
+
+
+class TensorDataset(ImageDataset):
+    """Two splits in memory, augmented and normalised on the training device."""
+
+    def __init__(self, name: str, train: Split, test: Split, classes: int, config) -> None:
+        super().__init__(config)
+        self.name, self.classes = name, classes
+        self.splits = {"train": train, "test": test}
+        self.channels = train.images.shape[1]
+        statistics = train.images[:: max(1, len(train.images) // 10_000)].float().div(255)
+        self.mean = statistics.mean((0, 2, 3))
+        self.std = statistics.std((0, 2, 3))
+
+    def size(self, split: str) -> int:
+        """Number of images of a split."""
+        return len(self.splits[split].labels)
+
+    def to(self, device: torch.device) -> ImageDataset:
+        """Move the images to the training device, where augmentation happens."""
+        self.splits = {k: Split(s.images.to(device), s.labels.to(device)) for k, s in self.splits.items()}
+        return super().to(device)
+
+    def _crops(self, epoch, seed, kinds):
+        split = self.splits["train"]
+        for index, source in self._order(epoch, seed, split.images.device):
+            draws = [ranks.share(augment.draw(len(index), source)) for _ in kinds]
+            own = ranks.share(index)
+            yield own, self._cropped(split.images[own], draws, kinds), split.labels[own], source
+
+    def _held_out(self, limit, kinds, source):
+        images = self.splits["test"].images[:limit]
+        return self._cropped(images, [augment.draw(len(images), source) for _ in kinds], kinds)
+
+    def _cropped(self, images, draws, kinds):
+        return [
+            augment.random_crop(images, own, crop_min, flip, self.image_size)
+            for own, (crop_min, flip) in zip(draws, kinds, strict=True)
+        ]
 
     def evaluation_batches(
         self, split: str, batch: int, limit: int | None = None

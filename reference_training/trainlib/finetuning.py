@@ -185,9 +185,7 @@ def check(config, backbone: Backbone) -> None:
 def prepare(config, backbone: Backbone, dataset, fabric) -> Prepared:
     """What makes the classifier, and the images that it is trained on."""
     operations = config.finetune.randaugment
-    dataset.after_crop = (
-        None if operations == "none" else RandAugment(operations, dataset.channels, dataset.mean.cpu())
-    )
+    dataset.after_crop = None if operations == "none" else RandAugment(operations, dataset.mean)
     for line in parts_off(config, backbone):
         print(f"note: {line}", file=sys.stderr)
     return lambda own: Classifier(own, backbone, dataset.classes).to(fabric.device), dataset

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from trainlib import augment
-
 BLUR = (0.1, 2.0)  # pixels, standard deviation
 SOLARIZE_FROM = 128.0
 LUMINANCE = (0.2989, 0.587, 0.114)
@@ -53,27 +51,13 @@ AUGMENTATIONS = {
 }
 
 
-class ViewDraws(NamedTuple):
-    """Uniform numbers of one view: of the crop, and ``(B, 13)`` of the colours."""
-
-    crop: augment.CropDraws
-    colour: Tensor
-
-
-def draw(batch: int, generator: torch.Generator) -> ViewDraws:
-    """Uniform numbers for one view of a batch, on the generator's device."""
-    colour = torch.rand(batch, 13, generator=generator, device=generator.device)
-    return ViewDraws(augment.draw(batch, generator), colour)
-
-
-def make_view(images: Tensor, draws: ViewDraws, recipe: ViewRecipe, size: int) -> Tensor:
-    """One view of ``images (B, C, H, W)`` with pixels in [0, 255], as floats in the same range."""
-    pixels = augment.random_crop(images, draws.crop, recipe.crop_min, recipe.flip, size)
-    return recolour(pixels.clamp(0, 255), draws.colour.to(images.device), recipe)
+def draw(batch: int, generator: torch.Generator) -> Tensor:
+    """Uniform numbers ``(B, 13)`` behind the colours of one view, on the generator's device."""
+    return torch.rand(batch, 13, generator=generator, device=generator.device)
 
 
 def recolour(pixels: Tensor, colour: Tensor, recipe: ViewRecipe) -> Tensor:
-    """Jitter, greyscale, blur and solarise; an image that a change does not meet passes through it unchanged.
+    """Jitter, greyscale, blur and solarise pixels in [0, 255]; what a change does not meet passes through it.
 
     Every change is computed for all images and chosen by masks: lists of the images concerned would have the host wait
     for the device at each change.

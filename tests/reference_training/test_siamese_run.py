@@ -12,6 +12,7 @@ import numpy as np
 import pretrain_siamese
 import pytest
 import torch
+from PIL import Image
 from siamese_options import TINY_SIAMESE, siamese_config, siamese_method
 from trainlib import checkpoint
 from trainlib.config import differences, flag_of, from_dict, sections, to_dict
@@ -305,7 +306,7 @@ def test_held_out_views_are_equal_for_all_methods_and_options():
         (["--width", "0"], "--width: expected a whole number of at least 1"),
         (["--momentum", "1"], "--momentum: expected a number in [0, 1)"),
         (["--batch", "5000"], "--batch: 5000 images are more than the 1437 training images"),
-        (["--data", "imagefolder", "--data-dir", "x"], "--data: views of imagefolder are not implemented"),
+        (["--data", "imagefolder", "--data-dir", "x"], "--data-dir: there is no folder x/train"),
         (["--data", "cifar10"], "--data-dir: --data cifar10 reads image files"),
         (["--patch", "2"], "unrecognized arguments: --patch 2"),
     ],
@@ -319,3 +320,20 @@ def test_bad_option_is_one_line_and_leaves_nothing(options, expected, run_siames
     assert stderr.count("\n") == 1
     assert expected in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_image_folders_give_two_views(run_siamese, tmp_path):
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for label in ("a", "b"):
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{i}.png")
+    code, table, stderr = run_siamese(
+        "--data", "imagefolder", "--data-dir", tmp_path / "data", "--image-size", "16", "--batch", "8",
+        "--workers", "0", "--backbone", "convnet", "--width", "4", "--epochs", "1", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 0, stderr
+    assert "SimCLR" in table
+    assert (tmp_path / "run" / "views.png").is_file()

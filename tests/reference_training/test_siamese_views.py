@@ -8,7 +8,7 @@ import pytest
 import torch
 from siamese_options import siamese_config
 from torchvision.transforms.v2 import functional as oracle
-from trainlib import views
+from trainlib import augment, views
 from trainlib.data import load_dataset
 
 PLAIN = views.ViewRecipe(crop_min=1.0, flip=False, jitter_p=0.0, grey_p=0.0)
@@ -25,12 +25,14 @@ def images():
     return pixels
 
 
-def drawn(batch: int, seed: int = 0) -> views.ViewDraws:
+def drawn(batch: int, seed: int = 0) -> torch.Tensor:
     return views.draw(batch, torch.Generator().manual_seed(seed))
 
 
 def made(images: torch.Tensor, recipe: views.ViewRecipe, seed: int = 0) -> torch.Tensor:
-    return views.make_view(images, drawn(len(images), seed), recipe, images.shape[-1])
+    crops = augment.draw(len(images), torch.Generator().manual_seed(seed + 100))
+    pixels = augment.random_crop(images, crops, recipe.crop_min, recipe.flip, images.shape[-1])
+    return views.recolour(pixels.clamp(0, 255), drawn(len(images), seed), recipe)
 
 
 COLOUR_CHANGES = (
@@ -53,8 +55,8 @@ def test_colour_change_equals_torchvision_image_by_image(kind, images):
 def test_jitter_follows_the_order_and_the_factors_that_each_image_drew(images):
     strength = (0.8, 0.7, 0.6, 0.2)
     draws = drawn(len(images))
-    ours = views.make_view(images, draws, replace(PLAIN, jitter=strength, jitter_p=0.6), 16)
-    uniform, order, chance, _ = draws.colour.split([4, 4, 4, 1], 1)
+    ours = views.recolour(images, draws, replace(PLAIN, jitter=strength, jitter_p=0.6))
+    uniform, order, chance, _ = draws.split([4, 4, 4, 1], 1)
     orders = set()
     for i, image in enumerate(images):
         expected = image / 255

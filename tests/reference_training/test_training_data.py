@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from trainlib import cifar
+from trainlib import cifar, views
 from trainlib.data import load_dataset
 from trainlib.errors import UsageError
 
@@ -164,6 +164,43 @@ def test_imagefolder_batches_do_not_depend_on_the_number_of_workers(folder, make
     for (images, labels), (other_images, other_labels) in zip(first, second, strict=True):
         assert torch.equal(images, other_images)
         assert torch.equal(labels, other_labels)
+
+
+def test_imagefolder_views_do_not_depend_on_workers_and_show_one_image(folder, make_config):
+    recipes = views.AUGMENTATIONS["symmetric"]
+    first, second = (
+        list(load_dataset(folder_config(make_config, folder, workers=w)).view_batches(1, 2, recipes))
+        for w in (0, 2)
+    )
+    for (pair, labels), (other, other_labels) in zip(first, second, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(pair, other, strict=True))
+        assert torch.equal(labels, other_labels)
+        assert not torch.equal(pair.first, pair.second)
+    whole = views.ViewRecipe(crop_min=1.0, flip=False, jitter_p=0, grey_p=0)
+    dataset = load_dataset(folder_config(make_config, folder))
+    pair, labels = next(dataset.view_batches(0, 0, (whole, whole)))
+    assert [dataset.samples["train"][i][1] for i in pair.index] == labels.tolist()
+    assert float((pair.first - pair.second).abs().mean()) < 0.7 * float(
+        (pair.first - pair.second.roll(1, 0)).abs().mean()
+    )
+
+
+def test_imagefolder_gives_its_first_batch_before_the_epoch_is_planned(folder, make_config, monkeypatch):
+    dataset = load_dataset(folder_config(make_config, folder, batch=2))
+    made = []
+    draw = dataset._numbers
+    monkeypatch.setattr(dataset, "_numbers", lambda *a: made.append(1) or draw(*a))
+    next(dataset.train_batches(0, 0))
+    assert len(made) == 1
+
+
+def test_imagefolder_keeps_its_workers_from_epoch_to_epoch(folder, make_config):
+    dataset = load_dataset(folder_config(make_config, folder, workers=1))
+    list(dataset.train_batches(0, 0))
+    (worker,) = dataset._loaders["train"][1]._iterator._workers
+    list(dataset.train_batches(1, 0))
+    assert dataset._loaders["train"][1]._iterator._workers == [worker]
+    assert worker.is_alive()
 
 
 def test_imagefolder_evaluates_every_held_out_image_once(folder, make_config):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from trainlib.config import BaseRunConfig, DataConfig, OptimConfig, RunConfig, option
-from trainlib.errors import UsageError
 
 METHODS = (
     "simclr", "spectral", "barlow_twins", "vicreg", "matrix_ssl", "byol", "simsiam", "dino", "swav", "deepcluster",
@@ -95,10 +94,6 @@ class SiameseRunConfig(BaseRunConfig):
         from trainlib.siamese.registry import METHOD_CLASSES
         from trainlib.views import AUGMENTATIONS
 
-        if self.data.data not in self.recipes:
-            raise UsageError(
-                "--data", f"views of {self.data.data} are not implemented", "use digits or CIFAR"
-            )
         recipe = dict(self.recipes[self.data.data])
         method = METHOD_CLASSES[self.method.method].settings
         rates = method.rates[self.optim.optimizer or recipe["optimizer"]]
@@ -147,4 +142,8 @@ SiameseRunConfig.recipes = {
     },
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
+    "imagefolder": _CIFAR | {
+        "image_size": 96, "backbone": "resnet18", "projector_hidden": 2048, "projector_width": 256, "epochs": 100,
+        "warmup_epochs": 5.0,
+    },
 }  # fmt: skip
