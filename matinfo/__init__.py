@@ -4,8 +4,8 @@ Everything is a function of the spectrum of a positive semi-definite matrix, and
 features or kernel -> operand -> spectral engine -> quantity -> loss, metric, monitor.
 """
 
-import importlib
-from typing import Any
+import importlib as _importlib
+from typing import Any as _Any
 
 from matinfo import bounds, distributed, estimate, kernels, layers, losses, measures, monitor, streaming
 from matinfo._checking import no_checks
@@ -84,8 +84,13 @@ __all__ = [
 _WITH_EXTRAS = ("cli", "metrics", "plot")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """Rooms that need an extra are imported when they are asked for."""
     if name in _WITH_EXTRAS:
-        return importlib.import_module(f"matinfo.{name}")
+        return _importlib.import_module(f"matinfo.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, those of the extras too."""
+    return sorted([*__all__, *_WITH_EXTRAS, "__version__"])

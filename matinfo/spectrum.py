@@ -16,7 +16,7 @@ from matinfo._validation import (
     check_floating,
     check_positive_semidefinite,
 )
-from matinfo.operands import Gram, Matrix, Operand, as_matrix, as_operand, as_tensor, normalize_rows
+from matinfo.operands import Gram, Matrix, Operand, as_matrix, as_operand, as_tensor
 from matinfo.spectral import traces
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.precision import PRECISIONS
@@ -231,7 +231,7 @@ def spectrum(
     with context("spectrum", [operand] if isinstance(operand, Tensor | Gram) else []):
         if center is not None or normalize is not None:
             Z = check_features(cast(Tensor, operand), "features")
-            operand = Gram(prepared_rows(Z, center or False, bool(normalize)))
+            operand = Gram(Z, normalize=bool(normalize), center=center or False)
         elif not isinstance(operand, Tensor | Gram | Matrix):
             operand = _formed(operand)
         operand = as_operand(operand, "K", "spectrum")
@@ -261,24 +261,6 @@ def check_decomposed(method: str, precision: str) -> None:
             f"Expected no choice of a route with a Spectrum, got method={method!r}, precision={precision!r}: it has "
             "been decomposed. Choose in spectrum(K, precision=...), or pass the matrix."
         )
-
-
-def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
-    """Rows of length one, and less their mean, as far as asked for and in the order asked for."""
-    if isinstance(center, str):
-        check_choice(center, "center", ("first",))
-    given = torch.finfo(Z.dtype).eps
-    if normalize and center != "first":
-        Z = normalize_rows(Z)
-    if not center:
-        return Z
-    Z = Z.double()
-    mean = Z.mean(-2, keepdim=True)
-    Z = Z - mean
-    # Left as it is, the round-off of a constant column would look like one more direction, or like many.
-    constant = Z.detach().square().mean(-2, keepdim=True) <= (4 * given * mean.detach()).square()
-    Z = torch.where(constant, 0.0 * Z, Z)
-    return normalize_rows(Z) if normalize and center == "first" else Z
 
 
 def _formed(K: Any) -> Tensor:

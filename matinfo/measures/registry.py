@@ -13,7 +13,8 @@ from matinfo import entropy, rank
 from matinfo.coding_rate import coding_rate, matrix_tcr, tcr
 from matinfo.measures import dimension, geometry, spectra
 from matinfo.operands import as_tensor
-from matinfo.spectrum import prepared_rows, spectrum
+from matinfo.operands.gram import prepared_rows
+from matinfo.spectrum import spectrum
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from matinfo._interface import quantity
 from matinfo._validation import check_count, check_features, check_order
 from matinfo.entropy import entropy_of
 from matinfo.operands import Gram, Operand
+from matinfo.operands.gram import prepared_rows
 from matinfo.spectral.entropy_function import entropy_of_eigenvalues
-from matinfo.spectrum import Spectrum, as_spectral, prepared_rows, spectrum
+from matinfo.spectrum import Spectrum, as_spectral, spectrum
 
 _TIE = 1e-10
 """Eigenvalues relatively closer than this share the derivative of a largest or smallest one."""
@@ -538,7 +539,7 @@ def _prepared(
 ) -> tuple[Gram | Spectrum, int]:
     """The Gram matrix of features that are prepared here, or one that is given, and the number of columns."""
     if not isinstance(features, Gram | Spectrum):
-        features = Gram(prepared_rows(check_features(features, "features"), center, normalize))
+        features = Gram(features, normalize=normalize, center=center)
     if features.width is None:
         raise ValueError("Expected features, or a Spectrum that knows their width, got that of a matrix.")
     return features, features.width

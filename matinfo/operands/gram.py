@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from matinfo._validation import (
+    check_choice,
     check_features,
     check_positive,
     check_same_samples,
@@ -36,6 +37,8 @@ class Gram:
     Args:
         features: ``(..., n, d)``, Tensor or NumPy array, one row a sample.
         normalize: Whether to divide each row by its l2 norm, so that K has unit diagonal (zero rows stay zero).
+        center: Whether to subtract the mean row, in float64; after the division if both are asked for, before it with
+            ``"first"``. A column that is then zero up to the rounding of its mean is zero.
 
     Raises:
         TypeError: If ``features`` is not real floating point.
@@ -59,11 +62,13 @@ class Gram:
 
     __array_ufunc__ = None  # so that NumPy scalars leave c * Gram to __rmul__
 
-    def __init__(self, features: Tensor | np.ndarray, normalize: bool = False) -> None:
+    def __init__(
+        self, features: Tensor | np.ndarray, normalize: bool = False, *, center: bool | str = False
+    ) -> None:
         self.is_numpy = isinstance(features, np.ndarray)
         Z = check_features(as_tensor(features) if isinstance(features, np.ndarray) else features, "features")
         self.given_dtype = Z.dtype
-        self.terms: tuple[tuple[Tensor, ...], ...] = ((normalize_rows(Z) if normalize else Z,),)
+        self.terms: tuple[tuple[Tensor, ...], ...] = ((prepared_rows(Z, center, normalize),),)
 
     @classmethod
     def _from_terms(cls, terms: tuple[tuple[Tensor, ...], ...], like: tuple[Gram, ...]) -> Gram:
@@ -216,3 +221,21 @@ class Gram:
 
     def _half_exponent(self, Z: Tensor) -> Tensor:
         return half_exponent(Z)
+
+
+def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
+    """Rows of length one, and less their mean, as far as asked for and in the order asked for."""
+    if isinstance(center, str):
+        check_choice(center, "center", ("first",))
+    given = torch.finfo(Z.dtype).eps
+    if normalize and center != "first":
+        Z = normalize_rows(Z)
+    if not center:
+        return Z
+    Z = Z.double()
+    mean = Z.mean(-2, keepdim=True)
+    Z = Z - mean
+    # Left as it is, the round-off of a constant column would look like one more direction, or like many.
+    constant = Z.detach().square().mean(-2, keepdim=True) <= (4 * given * mean.detach()).square()
+    Z = torch.where(constant, 0.0 * Z, Z)
+    return normalize_rows(Z) if normalize and center == "first" else Z
