@@ -17,7 +17,8 @@ from matinfo.cli.errors import InputError, about
 from matinfo.cli.progress import batches, say
 from matinfo.cli.source import Source, check_shape
 from matinfo.operands import Gram, Operand
-from matinfo.spectrum import Spectrum, prepared_rows, spectrum
+from matinfo.operands.gram import prepared_rows
+from matinfo.spectrum import Spectrum, spectrum
 from matinfo.streaming import CovarianceAccumulator
 
 SLOW_ORDER = 3000
