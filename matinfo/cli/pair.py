@@ -19,7 +19,8 @@ from matinfo.cli.source import Source
 from matinfo.cli.value import Chance, Value, value_of
 from matinfo.entropy import renyi_entropy
 from matinfo.operands import Gram, Operand
-from matinfo.spectrum import prepared_rows, spectrum
+from matinfo.operands.gram import prepared_rows
+from matinfo.spectrum import spectrum
 
 MOST_ROWS = 2048
 """Rows of a sample: the decomposition of a matrix over them takes about a second."""
