@@ -193,7 +193,7 @@ def test_core_works_where_no_extra_is_installed():
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("matinfo", ["metrics", "plot", "layers", "monitor", "cli"]),
+        ("matinfo", ["metrics", "plot", "layers", "monitor", "trackers", "cli"]),
         ("reference_training", ["train", "test"]),
         ("tests", ["train", "test"]),
     ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matinfo.monitor.collapse import CollapseWarning, MonitorWarning, NonFiniteWarning
 from matinfo.monitor.core import Monitor
 from matinfo.monitor.measurement import Spectra
-from matinfo.monitor.writers import CSVWriter, TensorBoardWriter
+from matinfo.monitor.writers import CSVWriter, MLflowWriter, TensorBoardWriter, WandbWriter
 
 if TYPE_CHECKING:
     from matinfo.monitor.lightning import LightningMonitor
@@ -17,11 +17,13 @@ __all__ = [
     "CSVWriter",
     "CollapseWarning",
     "LightningMonitor",
+    "MLflowWriter",
     "Monitor",
     "MonitorWarning",
     "NonFiniteWarning",
     "Spectra",
     "TensorBoardWriter",
+    "WandbWriter",
 ]
 
 

@@ -177,6 +177,74 @@ class TensorBoardWriter:
             self._summary = None
 
 
+class WandbWriter:
+    """Records as values ``<prefix>/<layer>/<quantity>`` of a run of Weights and Biases.
+
+    Args:
+        run: What ``wandb.init`` returns; yours to finish.
+        prefix: First part of the names.
+
+    Notes:
+        The training step is logged as ``<prefix>/step``, and W&B draws the values against it: its own counter belongs
+        to the rest of the training. Values that are not finite are left out.
+
+    References:
+        wandb, Run.define_metric.
+
+    Example:
+        >>> from matinfo.monitor import WandbWriter
+        >>> class Run:  # wandb.init(mode="offline")
+        ...     define_metric = lambda self, name, **options: None
+        ...     log = lambda self, values: print(values)
+        >>> WandbWriter(Run())({"step": 0, "layer": "head", "effective_rank": 3.5})
+        {'matinfo/step': 0, 'matinfo/head/effective_rank': 3.5}
+    """
+
+    def __init__(self, run: Any, *, prefix: str = "matinfo") -> None:
+        self.run, self.prefix = run, prefix
+        run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
+
+    def __call__(self, record: Record) -> None:
+        """Log one record."""
+        self.run.log({f"{self.prefix}/step": record["step"], **scalars(record, self.prefix)})
+
+
+class MLflowWriter:
+    """Records as metrics ``<prefix>/<layer>/<quantity>`` of an MLflow run, at the step of the observation.
+
+    Args:
+        run_id: Of the run; None for the active one.
+        prefix: First part of the names.
+
+    Raises:
+        ModuleNotFoundError: If mlflow is not installed, at the first record.
+
+    Notes:
+        Values that are not finite are left out. ``pip install mlflow-skinny`` is enough to write.
+
+    References:
+        mlflow.log_metrics.
+
+    Example:
+        >>> from matinfo.monitor import MLflowWriter
+        >>> writers = [MLflowWriter()]  # Monitor(model, "encoder", writers=writers)
+    """
+
+    def __init__(self, run_id: str | None = None, *, prefix: str = "matinfo") -> None:
+        self.run_id, self.prefix = run_id, prefix
+
+    def __call__(self, record: Record) -> None:
+        """Log one record."""
+        try:
+            import mlflow
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "Expected mlflow to be installed: MLflowWriter needs it. Run pip install 'matinfo[trackers]'.",
+                name="mlflow",
+            ) from error
+        mlflow.log_metrics(scalars(record, self.prefix), step=record["step"], run_id=self.run_id)
+
+
 def _summary_writer_class() -> type:
     try:
         from torch.utils.tensorboard import SummaryWriter
