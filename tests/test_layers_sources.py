@@ -145,6 +145,22 @@ def test_layerwise_of_a_loader_equals_one_batch(net, options, pairs):
         torch.testing.assert_close(streamed.columns()[name], values, rtol=2e-5, atol=2e-5)
 
 
+class Optional(nn.Module):
+    """As vision transformers of timm: an optional second argument that labels must not become."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x, attn_mask=None):
+        return self.layer(x) if attn_mask is None else self.layer(x * attn_mask[:, None])
+
+
+def test_layerwise_gives_labels_to_no_optional_argument():
+    model, loader = Optional(), [(X, torch.arange(50.0))].__iter__()
+    same(layerwise(model, loader, layers="layer"), layerwise(model, X, layers="layer"))
+
+
 def test_layerwise_of_a_loader_holds_no_rows(net, monkeypatch):
     from matinfo.layers import collector
 

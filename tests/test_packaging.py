@@ -26,7 +26,12 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-MODULE_OF_PACKAGE = {"scikit-learn": "sklearn", "pillow": "PIL"}
+MODULE_OF_PACKAGE = {
+    "scikit-learn": "sklearn",
+    "pillow": "PIL",
+    "mlflow-skinny": "mlflow",
+    "sentence-transformers": "sentence_transformers",
+}
 
 
 def built(kind, folder):

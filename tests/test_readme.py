@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = [page for page in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in page.parts]
+DOCS = [
+    page for page in sorted((ROOT / "docs").rglob("*.md")) if not {"_build", "integrations"} & {*page.parts}
+]
+"""Integrations run in tests/interop/test_integrations.py, where the tools that they are about are installed."""
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 NEEDS_PEERS = {ROOT / "docs" / "theory" / "conformance.md"}
 """Its examples run in tests/theory/test_conformance.py, where the other packages are installed."""

@@ -64,12 +64,14 @@ class _Preparation:
         self.parameters = inspect.signature(model.forward).parameters
         kinds = [p.kind for p in self.parameters.values()]
         self.takes_any_name = inspect.Parameter.VAR_KEYWORD in kinds
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self.positions = (
-            len(kinds)
-            if inspect.Parameter.VAR_POSITIONAL in kinds
-            else sum(kind in positional for kind in kinds)
-        )
+        # Of a tuple (images, labels) as much as forward needs: its optional arguments are not what labels are for.
+        needed = [
+            p
+            for p in self.parameters.values()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        takes_all = inspect.Parameter.VAR_POSITIONAL in kinds
+        self.positions = None if takes_all else max(1, len(needed))
 
     def __call__(self, item: Any) -> Any:
         """Tokens for sentences; without what the model's forward does not take, such as labels; on its device."""

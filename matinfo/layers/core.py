@@ -59,8 +59,9 @@ def layerwise(
             ``(n, d)`` or ``(B, C, H, W)`` a layer, as Tensors or NumPy arrays (widths d may differ); or an iterator of
             such outputs, lists or dicts, one a batch.
         batch: What the model is called with: a dict (such as a tokenizer's output) by name, a list or tuple of tensors
-            by position, anything else as the only argument. Or many of them: a loader, a generator, a list of dicts;
-            or sentences, as a list or any iterable of strings. None for hidden states.
+            by position, anything else as the only argument. Or many of them: a loader, a generator, a list of dicts
+            (of these the model gets the arguments that its ``forward`` has, of tuples as many as it needs); or
+            sentences, as a list or any iterable of strings. None for hidden states.
         mask: ``(B, T)``, 1 or True for tokens that count. None takes ``attention_mask`` out of the batch, if any; token
             ids that hold the padding of the model's ``config`` are refused without a mask. Not for many batches.
         layers: Names, or patterns of names (``"blocks.*"``; ``*`` stays within one component, ``**`` stands for any
@@ -73,8 +74,8 @@ def layerwise(
             subtracts it before rows are divided by their length, as Diff-eRank does.
         normalize: Whether to divide rows by their length, so that K has unit diagonal.
         pairs: Whether to compare every two layers; None to do so for a single batch only.
-        quantities: More columns: names (``"rankme"``, ``"tcr"``, ``"participation_ratio"``, ``"vendi_score"``, ...), or
-            a mapping from names of columns to these functions, ``functools.partial`` of them or callables of a
+        quantities: More columns: names of measures of a spectrum in :data:`matinfo.measures.MEASURES`, or a mapping
+            from names of columns to these functions, ``functools.partial`` of them or callables of a
             :class:`~matinfo.Gram`, as for :class:`~matinfo.monitor.Monitor`. Means over sentences for ``"tokens"``.
         reference: An untrained or other model, or its hidden states, for Diff-eRank; layer by layer as ``model``.
         tokenizer: What turns a list of sentences into the model's arguments, as ``AutoTokenizer`` does.

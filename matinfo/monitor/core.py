@@ -44,11 +44,11 @@ class Monitor:
             component (``"blocks.*"``: the blocks, not what is in them) and ``**`` for any number of components. ``""``
             is the model itself.
         every: k, in calls of :meth:`step`. Step 0 is observed.
-        quantities: Names: ``renyi_entropy``, ``von_neumann_entropy``, ``effective_rank``, ``participation_ratio``,
-            ``vendi_score``, ``rankme``, ``tcr``, ``matrix_tcr``, ``coding_rate``. Or a mapping from names of columns to
-            such names, to these functions or ``functools.partial`` of them (``partial(renyi_entropy, alpha=2)``), all
-            of one decomposition; or to any callable of a :class:`~matinfo.Gram`, which does its own work. The effective
-            rank with the other choice of ``center`` is recorded beside them.
+        quantities: Names: every measure of a spectrum in :data:`matinfo.measures.MEASURES`, such as ``effective_rank``,
+            ``rankme``, ``tcr`` or ``stable_rank``. Or a mapping from names of columns to such names, to these functions
+            or ``functools.partial`` of them (``partial(renyi_entropy, alpha=2)``), all of one decomposition; or to any
+            callable of a :class:`~matinfo.Gram`, which does its own work. The effective rank with the other choice of
+            ``center`` is recorded beside them.
         writers: :class:`CSVWriter`, :class:`TensorBoardWriter` or any callable of a record, a plain dict.
         pool: What a sample is. For outputs ``(n, tokens, d)`` and ``(n, channels, ...)``: ``"mean"`` over tokens or
             positions, ``"tokens"`` (each token or position is a row), ``"flatten"``, ``"cls"`` or ``"last"`` (the first

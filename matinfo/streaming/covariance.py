@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._conventions import describe_rows
 from matinfo._streams import (
     PRECISIONS,
     Stream,
@@ -246,7 +247,8 @@ class CovarianceAccumulator(Stream):
         return rankme(spectrum(self.gram()), offset=offset)
 
     def __repr__(self) -> str:
-        return f"CovarianceAccumulator(width={self._width}, count={self._count}, skipped={self._skipped})"
+        rows = describe_rows(center=self._center, normalize=self._normalize)
+        return f"CovarianceAccumulator(width={self._width}, count={self._count}, skipped={self._skipped}; {rows})"
 
     def _settings(self) -> dict[str, object]:
         precision = str(self._dtype).removeprefix("torch.")
