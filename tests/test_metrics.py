@@ -55,6 +55,14 @@ SINGLE = {
         lambda **k: metrics.RankMe(4, center=True, normalize=False, **k),
         matinfo.rankme(centred(Z)),
     ),
+    "stable rank, by name": (
+        lambda **k: metrics.SpectralMeasure(4, "stable_rank", **k),
+        matinfo.measures.stable_rank(KZ),
+    ),
+    "isoscore, by name": (
+        lambda **k: metrics.SpectralMeasure(4, "isoscore", center=True, normalize=False, **k),
+        matinfo.measures.isoscore(Z),
+    ),
     "coding rate": (
         lambda **k: metrics.TotalCodingRate(4, mu=0.3, normalize=False, **k),
         matinfo.tcr(Z, 0.3),
@@ -290,3 +298,8 @@ def test_update_refuses_what_is_no_tensor():
         TypeError, match=r"Expected features to be a torch.Tensor, got ndarray. Use torch.as_tensor"
     ):
         metrics.EffectiveRank(3, normalize=False).update(torch.eye(3).numpy())
+
+
+def test_a_measure_by_name_has_to_be_one_of_a_spectrum():
+    with pytest.raises(ValueError, match="Expected name to be one of .*got 'two_nn'"):
+        metrics.SpectralMeasure(4, "two_nn")

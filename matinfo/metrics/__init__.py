@@ -4,7 +4,14 @@ The states are sums over rows (second moments and counts, float64), so that merg
 additions. Metrics of a ``MetricCollection`` that need the same sums share them: one update serves all.
 """
 
-from matinfo.metrics.features import EffectiveRank, MatrixEntropy, RankMe, TotalCodingRate, VendiScore
+from matinfo.metrics.features import (
+    EffectiveRank,
+    MatrixEntropy,
+    RankMe,
+    SpectralMeasure,
+    TotalCodingRate,
+    VendiScore,
+)
 from matinfo.metrics.pairs import JointEntropy, MatrixJensenShannon, MatrixMutualInformation
 
 __all__ = [
@@ -14,6 +21,7 @@ __all__ = [
     "MatrixJensenShannon",
     "MatrixMutualInformation",
     "RankMe",
+    "SpectralMeasure",
     "TotalCodingRate",
     "VendiScore",
 ]

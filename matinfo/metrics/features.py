@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from matinfo._streams import StreamGram
-from matinfo._validation import check_base, check_count, check_order, check_positive
+from matinfo._validation import check_base, check_choice, check_count, check_order, check_positive
 from matinfo.coding_rate import tcr
 from matinfo.entropy import renyi_entropy
+from matinfo.measures import MEASURES
 from matinfo.metrics._base import MomentMetric, device_of
 from matinfo.rank import effective_rank, rankme, vendi_score
 from matinfo.spectral.precision import without_autocast
@@ -309,3 +310,57 @@ class VendiScore(_FeatureMetric):
 
     def _value(self) -> Tensor:
         return vendi_score(self._gram(), self.q)
+
+
+class SpectralMeasure(_FeatureMetric):
+    """Any measure of the spectrum of all features, by its name in :data:`matinfo.measures.MEASURES`.
+
+    ``MEASURES[name].function(spectrum(Z Z^T))`` with Z all rows.
+
+    Args:
+        width: d, the number of columns of every batch.
+        name: ``"stable_rank"``, ``"alpha_req"``, ``"isoscore"``, ...: those that need nothing but the spectrum.
+        center: Whether to subtract the mean of all rows.
+        normalize: Whether to divide each row by its l2 norm, before any centring. ``MEASURES[name].rows`` says what the
+            definition assumes of the two.
+        nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If an argument is outside its domain, or the name not that of a measure of a spectrum.
+        TypeError: If ``width`` is not an integer.
+
+    Notes:
+        As :class:`MatrixEntropy`.
+
+    References:
+        Those of the function.
+
+    Example:
+        >>> import torch
+        >>> from matinfo.metrics import SpectralMeasure
+        >>> metric = SpectralMeasure(3, "stable_rank")
+        >>> metric.update(torch.eye(3))
+        >>> round(float(metric.compute()), 4)
+        3.0
+    """
+
+    def __init__(
+        self,
+        width: int,
+        name: str,
+        *,
+        center: bool = False,
+        normalize: bool = True,
+        nan: str = "error",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(width, center=center, normalize=normalize, nan=nan, **kwargs)
+        of_spectrum = tuple([known for known, m in MEASURES.items() if m.of == "spectrum"])
+        self.measure = check_choice(name, "name", of_spectrum)
+
+    def _traces(self) -> list[Tensor]:
+        return [] if MEASURES[self.measure].at_zero else super()._traces()
+
+    def _value(self) -> Tensor:
+        return MEASURES[self.measure].function(spectrum(self._gram()))
