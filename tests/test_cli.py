@@ -19,8 +19,11 @@ import torch
 import matinfo
 from matinfo import Gram, measures
 from matinfo.cli import load, main
+from matinfo.layers import layerwise
 from matinfo.measures import MEASURES
+from matinfo.metrics import EffectiveRank
 from matinfo.operands import normalize_rows
+from matinfo.streaming import CovarianceAccumulator
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDERS = (0.5, 1.0, 2.0, math.inf)
@@ -289,6 +292,24 @@ def test_report_calls_run_and_give_the_numbers(tmp_path, capsys, flags, shapes):
                 assert quantity["value"] == pytest.approx(again, rel=1e-7, abs=1e-9), quantity["call"]
                 checked += 1
     assert checked >= 12
+
+
+@pytest.mark.parametrize(
+    "flags", [{}, {"center": True}, {"normalize": False}, {"normalize": False, "center": True}]
+)
+def test_report_metric_stream_layers_and_spectrum_give_one_number_for_the_same_rows(tmp_path, capsys, flags):
+    Z = features(40, 7)
+    names = [("" if value else "no-") + name for name, value in flags.items()]
+    content = report(capsys, save(tmp_path, "a.npy", Z), *(f"--{name}" for name in names))
+    rank = numbers(content["arrays"][0]["quantities"])["effective_rank", None]
+    metric, stream = EffectiveRank(7, **flags), CovarianceAccumulator(7, **flags)
+    for part in np.split(Z, 4):
+        metric.update(torch.from_numpy(part))
+        stream.update(part)
+    layer = layerwise([Z], pairs=False, **flags).effective_rank[0]
+    S = matinfo.spectrum(Z, **{"normalize": True, "center": False} | flags)
+    for other in (metric.compute(), matinfo.effective_rank(stream.gram()), layer, matinfo.effective_rank(S)):
+        assert float(other) == pytest.approx(rank, rel=1e-9)
 
 
 def test_report_takes_any_measure_by_name(tmp_path, capsys):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import matinfo
 from matinfo._validation import check_base, check_order, check_positive
@@ -74,30 +74,9 @@ def parse(argv: Sequence[str] | None) -> Options | int:
         given = _parser().parse_args(argv)
     except SystemExit as leave:
         return int(leave.code or 0)
-    options = Options(
-        files=tuple(Path(file) for file in given.files),
-        kind=given.kind,
-        keys=tuple(given.key),
-        drop=tuple(given.drop),
-        alphas=given.alpha,
-        measures=given.measures,
-        mu=given.mu,
-        normalize=given.normalize,
-        center=given.center,
-        base=given.base,
-        rows=given.rows,
-        seed=given.seed,
-        permutations=given.permutations,
-        batch_rows=given.batch_rows,
-        nan=given.nan,
-        memory=given.memory * 2**30,
-        plot=given.plot,
-        theme=given.theme,
-        json=given.json,
-        html=given.html,
-        progress=given.progress,
-        quiet=given.quiet,
-    )
+    del given.command
+    values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in vars(given).items()}
+    options = Options(**values)
     _check(options)
     return options
 
@@ -112,11 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    report.add_argument("files", nargs="+", metavar="FILE")
+    report.add_argument("files", nargs="+", type=Path, metavar="FILE")
     what = report.add_argument_group("what the files hold")
     what.add_argument("--kind", choices=("features", "matrix"), default="features", help="default: features")
     what.add_argument(
-        "--key", action="append", default=[], metavar="NAME",
+        "--key", dest="keys", action="append", default=[], metavar="NAME",
         help="which array of a file of several; once for all files, or once for each",
     )  # fmt: skip
     what.add_argument(
@@ -129,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how = report.add_argument_group("what is computed")
     how.add_argument(
-        "--alpha", type=_orders, default=(0.5, 1.0, 2.0, math.inf), metavar="A,B,...",
+        "--alpha", dest="alphas", type=_orders, default=(0.5, 1.0, 2.0, math.inf), metavar="A,B,...",
         help="orders of the entropies, numbers or inf (default: 0.5,1,2,inf)",
     )  # fmt: skip
     how.add_argument(
@@ -161,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-rows", type=_whole(1), metavar="N", help="rows in memory at a time (default: by width)"
     )
     run.add_argument(
-        "--memory", type=_positive("memory"), default=2.0, metavar="GIB",
+        "--memory", type=_positive("memory", 2**30), default=2.0 * 2**30, metavar="GIB",
         help="largest matrix to hold, in GiB (default: 2)",
     )  # fmt: skip
     run.add_argument("--progress", action="store_true", help="show progress even where there is no terminal")
@@ -216,10 +195,10 @@ def _measures(text: str) -> tuple[str, ...]:
     return names
 
 
-def _positive(name: str) -> Callable[[str], float]:
+def _positive(name: str, unit: float = 1) -> Callable[[str], float]:
     def convert(text: str) -> float:
         try:
-            return check_positive(float(text), name)
+            return check_positive(float(text), name) * unit
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected a number > 0, got {text!r}") from None
 

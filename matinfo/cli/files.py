@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import cast
 
 from matinfo.cli.arguments import Options
-from matinfo.cli.errors import InputError, about, printable
+from matinfo.cli.errors import InputError, about, optional, printable
 from matinfo.cli.read_numpy import read_npy, read_npz
-from matinfo.cli.read_tables import read_arrow, read_parquet
-from matinfo.cli.read_text import read_text
 from matinfo.cli.read_torch import read_pt, read_safetensors
 from matinfo.cli.source import Contents, Source
 
@@ -23,10 +23,10 @@ _ARRAYS = {
 }
 _TEXT = (".csv", ".tsv", ".txt", ".tab", ".dat")
 _TABLES = {
-    **{text + packed: read_text for text in _TEXT for packed in ("", ".gz", ".bz2", ".zst")},
-    ".parquet": read_parquet,
-    ".feather": read_arrow,
-    ".arrow": read_arrow,
+    **{text + packed: "read_text" for text in _TEXT for packed in ("", ".gz", ".bz2", ".zst")},
+    ".parquet": "read_parquet",
+    ".feather": "read_arrow",
+    ".arrow": "read_arrow",
 }
 SUFFIXES = (*_ARRAYS, *_TABLES)
 
@@ -55,7 +55,10 @@ def open_files(options: Options) -> tuple[list[list[Source]], list[str]]:
 def _open(file: Path, options: Options) -> Contents:
     suffix = suffix_of(file)
     if suffix in _TABLES:
-        return _TABLES[suffix](file, options.drop)
+        optional("pyarrow", f"{file}: a {suffix} file", "cli")
+        module = "read_text" if _TABLES[suffix] == "read_text" else "read_tables"
+        read = getattr(importlib.import_module(f"matinfo.cli.{module}"), _TABLES[suffix])
+        return cast(Contents, read(file, options.drop))
     if not suffix:
         raise InputError(
             f"{file}: unknown kind of file {file.suffix!r}; known are {' '.join(_ARRAYS)} {' '.join(_TEXT)} (also .gz "

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import compute, ipc, parquet, types
 
-from matinfo.cli.errors import InputError, first_line, optional
+from matinfo.cli.errors import InputError, first_line
 from matinfo.cli.source import Batch, Contents, Source, as_rows
 
 SAMPLE_ROWS = 256
@@ -51,10 +53,9 @@ class Table(NamedTuple):
 @contextlib.contextmanager
 def arrow_errors(file: Path, kind: str) -> Iterator[None]:
     """What Arrow finds wrong, in one line."""
-    arrow = optional("pyarrow", f"{file}: a {file.suffix} file", "cli")
     try:
         yield
-    except (arrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         raise InputError(f"{file}: cannot be read as {kind}: {first_line(error)}") from None
 
 
@@ -123,8 +124,7 @@ def _index(table: Table, i: int) -> str:
         return (
             "its name is the one that programs give to an index" if name else "it has no name, as others have"
         )
-    arrow = optional("pyarrow", "a table", "cli")
-    if not _ID_NAME.fullmatch(name) or not arrow.types.is_integer(values.type) or values.null_count:
+    if not _ID_NAME.fullmatch(name) or not pa.types.is_integer(values.type) or values.null_count:
         return ""
     whole = np.concatenate([_as_float(columns[0]) for columns, _ in table.read([i], 2**16)])
     distinct = len(whole) > 2 and len(np.unique(whole)) == len(whole) and not (whole % 1).any()
@@ -132,7 +132,6 @@ def _index(table: Table, i: int) -> str:
 
 
 def _is_number(kind: Any) -> bool:
-    types = optional("pyarrow", "a table", "cli").types
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
@@ -141,12 +140,10 @@ def _is_number(kind: Any) -> bool:
 
 
 def _is_text(kind: Any) -> bool:
-    types = optional("pyarrow", "a table", "cli").types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _is_list(kind: Any) -> bool:
-    types = optional("pyarrow", "a table", "cli").types
     return bool(
         types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or
         types.is_list_view(kind) or types.is_large_list_view(kind)
@@ -237,7 +234,6 @@ def _vectors(table: Table, i: int) -> Source:
 
 def _split(column: Any, path: str) -> Any:
     """Lists of numbers from text."""
-    arrow, compute = (optional(m, path, "cli") for m in ("pyarrow", "pyarrow.compute"))
     if compute.any(compute.match_substring(column, "...")).as_py():
         raise InputError(
             f"{path}: NumPy has left numbers out of this text and written '...' for them. Save the array itself, "
@@ -247,16 +243,15 @@ def _split(column: Any, path: str) -> Any:
     inside = compute.utf8_trim(inside, " \t\r\n,;")
     texts = compute.split_pattern_regex(inside, _GAP)
     try:
-        values = compute.cast(texts.flatten(), arrow.float64())
-    except arrow.ArrowInvalid as error:
+        values = compute.cast(texts.flatten(), pa.float64())
+    except pa.ArrowInvalid as error:
         raise InputError(f"{path}: expected vectors of numbers: {first_line(error)}") from None
-    return arrow.ListArray.from_arrays(_offsets(texts), values, mask=texts.is_null())
+    return pa.ListArray.from_arrays(_offsets(texts), values, mask=texts.is_null())
 
 
 def _offsets(lists: Any) -> Any:
-    arrow = optional("pyarrow", "a table", "cli")
     lengths = np.asarray(lists.value_lengths().fill_null(0))
-    return arrow.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
 
 
 def _stack(lists: Any, width: int, path: str) -> np.ndarray:
@@ -276,7 +271,6 @@ def _stack(lists: Any, width: int, path: str) -> np.ndarray:
 
 def read_parquet(file: Path, drop: Sequence[str]) -> Contents:
     """A Parquet file, row group by row group."""
-    parquet = optional("pyarrow.parquet", f"{file}: a .parquet file", "cli")
 
     def read(which: list[int], step: int) -> Iterator[tuple[list[Any], int]]:
         with arrow_errors(file, "Parquet"):
@@ -299,25 +293,24 @@ def read_parquet(file: Path, drop: Sequence[str]) -> Contents:
 
 def read_arrow(file: Path, drop: Sequence[str]) -> Contents:
     """An Arrow IPC file or stream, which Feather files are too."""
-    arrow, ipc = (optional(m, f"{file}: a {file.suffix} file", "cli") for m in ("pyarrow", "pyarrow.ipc"))
 
     def batches(source: Any) -> tuple[Any, Iterator[Any]]:
         try:
             reader = ipc.open_file(source)
-        except arrow.ArrowInvalid:
+        except pa.ArrowInvalid:
             source.seek(0)
             reader = ipc.open_stream(source)
             return reader.schema, iter(reader)
         return reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
 
     def read(which: list[int], step: int) -> Iterator[tuple[list[Any], int]]:
-        with arrow_errors(file, "Arrow"), arrow.memory_map(str(file)) as source:
+        with arrow_errors(file, "Arrow"), pa.memory_map(str(file)) as source:
             for batch in batches(source)[1]:
                 for start in range(0, batch.num_rows, step):
                     part = batch.slice(start, step)
                     yield [part.column(i) for i in which], part.num_rows
 
-    with arrow_errors(file, "Arrow"), arrow.memory_map(str(file)) as source:
+    with arrow_errors(file, "Arrow"), pa.memory_map(str(file)) as source:
         schema, found = batches(source)
         first = next((batch.slice(0, SAMPLE_ROWS) for batch in found if batch.num_rows), None)
         return _arrow_contents(file, schema, first, None, read, drop)

@@ -12,7 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from matinfo.cli.errors import InputError, first_line, optional
+import pyarrow as pa
+import pyarrow.csv
+
+from matinfo.cli.errors import InputError, first_line
 from matinfo.cli.read_tables import VECTOR, Table, arrow_errors, contents
 from matinfo.cli.source import Contents
 
@@ -48,14 +51,13 @@ class _Layout(NamedTuple):
 
 def read_text(file: Path, drop: Sequence[str]) -> Contents:
     """The numbers of a text table, compressed or not."""
-    arrow = optional("pyarrow", f"{file}: a text table", "cli")
     with arrow_errors(file, "text"):
         layout = _layout(file)
     with _located_errors(file, layout):
         first = _reader(file, layout, {}, False)[0].read_next_batch()
     # A column whose first rows are whole numbers, or gaps, may have fractions later.
     types = {
-        str(i): column.type if str(column.type) in {"bool", "string"} else arrow.float64()
+        str(i): column.type if str(column.type) in {"bool", "string"} else pa.float64()
         for i, column in enumerate(first.columns)
     }
 
@@ -63,11 +65,9 @@ def read_text(file: Path, drop: Sequence[str]) -> Contents:
         chosen = {str(i): types[str(i)] for i in which}
         try:
             yield from batches(chosen, step, True)
-        except arrow.ArrowInvalid:
-            with _located_errors(file, layout):
-                for _ in batches(
-                    chosen, step, False
-                ):  # again, as only one thread knows the number of the line
+        except pa.ArrowInvalid:
+            with _located_errors(file, layout):  # again, as only one thread knows the number of the line
+                for _ in batches(chosen, step, False):
                     pass
             raise
 
@@ -89,10 +89,9 @@ def read_text(file: Path, drop: Sequence[str]) -> Contents:
 @contextlib.contextmanager
 def _located_errors(file: Path, layout: _Layout) -> Iterator[None]:
     """Arrow's errors with the name of the column and the line of the file."""
-    arrow = optional("pyarrow", f"{file}: a text table", "cli")
     try:
         yield
-    except arrow.ArrowException as error:
+    except pa.ArrowException as error:
         message = first_line(error)
     else:
         return
@@ -109,10 +108,9 @@ def _located_errors(file: Path, layout: _Layout) -> Iterator[None]:
 
 def _open(file: Path) -> tuple[Any, Any]:
     """The text as bytes, and the file below, whose position is the progress."""
-    arrow = optional("pyarrow", f"{file}: a text table", "cli")
-    raw = arrow.OSFile(str(file))
+    raw = pa.OSFile(str(file))
     codec = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}.get(file.suffix.lower())
-    return (raw if codec is None else arrow.CompressedInputStream(raw, codec)), raw
+    return (raw if codec is None else pa.CompressedInputStream(raw, codec)), raw
 
 
 class _OneBlank:
@@ -138,23 +136,22 @@ class _OneBlank:
 
 
 def _reader(file: Path, layout: _Layout, types: dict[str, Any], threads: bool) -> tuple[Any, Any]:
-    reading = optional("pyarrow.csv", f"{file}: a text table", "cli")
     stream, raw = _open(file)
-    reader = reading.open_csv(
+    reader = pyarrow.csv.open_csv(
         _OneBlank(stream) if layout.delimiter == " " else stream,
-        read_options=reading.ReadOptions(
+        read_options=pyarrow.csv.ReadOptions(
             use_threads=threads,
             block_size=layout.block,
             skip_rows=layout.skip,
             column_names=[str(i) for i in range(len(layout.names))],
             encoding=layout.encoding,
         ),
-        parse_options=reading.ParseOptions(
+        parse_options=pyarrow.csv.ParseOptions(
             delimiter=layout.delimiter,
             newlines_in_values=layout.newlines,
             invalid_row_handler=lambda row: "error" if row.text.strip() else "skip",  # a line of blanks
         ),
-        convert_options=reading.ConvertOptions(
+        convert_options=pyarrow.csv.ConvertOptions(
             column_types=types,
             include_columns=list(types),
             null_values=_MISSING,
