@@ -192,7 +192,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(row(runs[-1]) + "\n")
         sys.stdout.flush()
     record = {
-        "command": "python -m benchmarks.monitor_alarms",
+        "command": f"python -m benchmarks.monitor_alarms --seed {options.seed}",
         "environment": environment("cpu"),
         "settings": {"steps": options.steps, "seed": options.seed, "batch": BATCH, "every": EVERY},
         "runs": runs,

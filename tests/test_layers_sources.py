@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import matinfo
-from matinfo import Gram, effective_rank
+from matinfo import Gram, effective_rank, plot
 from matinfo.layers import LayerReport, layerwise
 
 RANDOM = torch.Generator().manual_seed(0)
@@ -318,3 +318,30 @@ def test_report_as_a_data_frame_has_a_row_a_layer():
     assert frame["rankme"].tolist() == pytest.approx(report.quantities["rankme"].tolist())
     assert frame.attrs["matrix"] == report.description
     assert "rankme" in report.table()
+
+
+# --- pictures --------------------------------------------------------------------------------------------------
+
+
+def test_models_are_drawn_over_one_another():
+    first, second = (layerwise([h * scale for h in STATES], quantities=["tcr"]) for scale in (1, 2))
+    axes = plot.layers({"base": first, "large": second}, ["effective_rank", "tcr"])
+    lines = axes[0].get_lines()
+    assert [line.get_label() for line in lines] == ["base", "large"]
+    assert lines[1].get_ydata().tolist() == pytest.approx(second.effective_rank.tolist())
+    assert axes[0].get_figure().get_suptitle() == first.description
+    assert len(first.plot()) == 3
+
+
+def test_layers_over_training_has_a_column_for_each_checkpoint():
+    reports = {step: layerwise([h * (1 + step) + step for h in STATES]) for step in (0, 10)}
+    ax = plot.layers_over_training(reports)
+    drawn = np.asarray(ax.images[0].get_array())[::-1]  # the first layer is at the bottom
+    expected = np.stack([report.effective_rank.numpy() for report in reports.values()], 1)
+    np.testing.assert_allclose(drawn, expected)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "10"]
+    with pytest.raises(ValueError, match="got none in 0, 10"):
+        plot.layers_over_training(reports, "tcr")
+    for wrong in ({}, {**reports, 20: layerwise(STATES[:1])}):
+        with pytest.raises(ValueError, match="at least one report, all with the same layers"):
+            plot.layers_over_training(wrong)

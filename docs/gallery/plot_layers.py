@@ -48,11 +48,12 @@ str(found)
 # The data set, layer by layer
 # ----------------------------
 #
-# The tokens of a sentence are averaged, so that a layer is 64 vectors; they are centred, scaled to length one, and
-# the entropy of their Gram matrix is taken. Padding is left out by the tokenizer's mask. Layer 0 is the embedding.
+# The tokens of a sentence are averaged, so that a layer is 64 vectors; they are centred, scaled to length one (the
+# order of Diff-eRank, ``center="first"``), and the entropy of their Gram matrix is taken. Padding is left out by the
+# tokenizer's mask. Layer 0 is the embedding.
 
 if model:
-    pooled = layerwise(model, batch, reference=untrained)
+    pooled = layerwise(model, batch, center="first", reference=untrained)
     plot.layers(pooled)
     plt.show()
 
@@ -68,7 +69,7 @@ if model:
 # random weights is Diff-eRank (Wei et al., 2024), here of each layer and not of the last alone.
 
 if model:
-    tokens = layerwise(model, batch, pool="tokens", reference=untrained)
+    tokens = layerwise(model, batch, pool="tokens", center="first", reference=untrained)
     plot.layers(tokens)
     plt.show()
 
