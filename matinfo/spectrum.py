@@ -43,9 +43,9 @@ class Spectrum:
         TypeError: If ``values`` is not real floating point.
 
     Notes:
-        Immutable. A batch element whose matrix was not finite holds NaN, and so do its quantities. ``spectrum[i]`` is
-        an element of a batch. Only symmetric functions of eigenvalues have a derivative where these repeat, and all
-        quantities are symmetric. There is no second derivative: it is refused.
+        Nothing that takes it changes it. A batch element whose matrix was not finite holds NaN, and so do its
+        quantities. ``spectrum[i]`` is an element of a batch. Only symmetric functions of eigenvalues have a derivative
+        where these repeat, and all quantities are symmetric. There is no second derivative: it is refused.
 
     References:
         Lewis (1996), Derivatives of spectral functions: with f symmetric, ``d f(lambda(K)) = <Q diag(df/dlambda) Q^T,
@@ -187,8 +187,8 @@ def spectrum(
 
     Args:
         K: Positive semi-definite matrices ``(..., n, n)``, Tensor or NumPy array; or a :class:`Gram`, also the one of
-            a stream or of all ranks; or a kernel operator or SciPy sparse matrix, which is formed here. If ``center``
-            or ``normalize`` is given: features ``(..., n, d)``.
+            a stream or of all ranks; or a kernel operator or SciPy's sparse matrix or ``LinearOperator``, which is
+            formed here, without a gradient. If ``center`` or ``normalize`` is given: features ``(..., n, d)``.
         center: Says that K is features, and whether to subtract the mean row; ``"first"`` before the division by the
             lengths, as Diff-eRank has it. A column that is then zero up to the round-off of its mean is set to zero.
         normalize: Says that K is features, and whether to divide each row by its l2 norm first.

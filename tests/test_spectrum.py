@@ -248,6 +248,22 @@ def test_spectrum_knows_trace_rank_and_singular_values(Z):
     assert not spectrum(Gram(Z.requires_grad_())).detach().values.requires_grad
 
 
+def test_float32_solves_are_right_to_the_round_off_they_say():
+    K = t(from_spectrum(eigenvalues("log_spaced_1e6", 40))).float()
+    exact, coarse = spectrum(K), spectrum(K, precision="float32")
+    assert (exact.values - coarse.values).abs().max() < 2e-6 * exact.values[0]
+    assert coarse.rank <= exact.rank
+    with pytest.raises(ValueError, match="Expected precision to be one of"):
+        spectrum(K, precision="half")
+
+
+def test_parts_of_a_batch_are_what_an_index_of_a_batch_says():
+    S = Spectrum(torch.rand(2, 3, 4, dtype=torch.float64, generator=seeded()))
+    assert S[1].shape == (3, 4, 4)
+    assert S[:, 0].shape == (2, 4, 4)
+    assert torch.equal(S[0, 2].values, S.values[0, 2])
+
+
 def test_numpy_in_gives_numpy_out():
     S = spectrum(np.diag([3.0, 1.0]))
     assert isinstance(S.values, np.ndarray)
