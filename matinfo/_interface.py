@@ -53,8 +53,8 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
         call = cast(Callable[..., Tensor], function)
         with context(function.__name__, operands):
             result = call(*data[: len(args)], **dict(zip(kwargs, data[len(args) :], strict=True)))
-        if numpy:
-            return cast(R, result.double().numpy()[()])
+        if numpy:  # which a quantity inside may have seen to, where the operand is a Gram of an array
+            return cast(R, result.double().numpy()[()] if isinstance(result, Tensor) else result)
         return cast(R, result.to(_result_dtype(operands)))
 
     return wrapper

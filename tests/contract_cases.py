@@ -24,14 +24,18 @@ from matinfo.kernels import (
 )
 from matinfo.losses import (
     barlow_twins_loss,
+    bhep_loss,
     byol_loss,
     club_loss,
+    corinfomax_loss,
     deepcluster_loss,
     dino_loss,
     discrete_er_loss,
     emp_ssl_loss,
     er_loss,
     gaussian_nll,
+    gram_loss,
+    gram_volume,
     infonce_loss,
     mask_infonce_loss,
     masked_reconstruction_loss,
@@ -39,8 +43,11 @@ from matinfo.losses import (
     mcr2_loss,
     mec_loss,
     mmae_tcr_loss,
+    mmcr_loss,
     ntxent_loss,
     patch_normalize,
+    sigreg_loss,
+    simdino_loss,
     simsiam_loss,
     sinkhorn,
     spectral_contrastive_loss,
@@ -50,6 +57,7 @@ from matinfo.losses import (
     umae_uniformity_loss,
     vicreg_loss,
     vne_loss,
+    wmse_loss,
 )
 
 
@@ -88,6 +96,44 @@ def with_teachers(function):
         return function(views, teachers, fixed(scores, scores.shape[-1:]))
 
     return call
+
+
+def with_teacher_views(function):
+    """`function` of two views, the argument and that with its columns in reverse, and a fixed view of the teacher."""
+
+    def call(features):
+        if not isinstance(features, np.ndarray | torch.Tensor) or features.ndim < 2:
+            return function(features, features)
+        return with_flipped(lambda views: function(views, fixed(features, views.shape)[..., :1, :, :]))(
+            features
+        )
+
+    return call
+
+
+def with_covariances(function):
+    """`function` of two views and of two fixed covariance matrices."""
+
+    def call(first, second):
+        if not all(isinstance(x, np.ndarray | torch.Tensor) and x.ndim > 1 for x in (first, second)):
+            return function(first, second, None, None)
+        width, like = first.shape[-1], first.real
+        one = 2 * np.eye(width)
+        one = (
+            torch.as_tensor(one, dtype=like.dtype, device=like.device)
+            if isinstance(first, torch.Tensor)
+            else one
+        )
+        return function(first, second, one, one)
+
+    return call
+
+
+def both_forms(features):
+    """SIGReg in its limit, and over the same eight slices at every call."""
+    generator = torch.Generator().manual_seed(0)
+    sliced = sigreg_loss(features, slices=8, generator=generator)
+    return sliced + sigreg_loss(features, form="limit")
 
 
 def with_assignments(function):
@@ -212,9 +258,10 @@ ARRAY_CASES = {
     "scott_bandwidth": Case(scott_bandwidth, normalised=False, differentiable=False),
     "silverman_bandwidth": Case(silverman_bandwidth, normalised=False, differentiable=False),
     "patch_normalize": Case(patch_normalize, normalised=False),
+    "gram_volume": Case(with_flipped(gram_volume)),
 }
 # Losses between views: likewise. Detached arguments are given their own view, so that every gradient exists.
-# (dime_loss, of matrices, is minus dime: tests/test_losses_mask_information.py.)
+# (Losses of matrices, dime_loss and the bottlenecks, are in files of their own.)
 VIEW_CASES = {
     "barlow_twins_loss": Case(barlow_twins_loss, 2),
     "vicreg_loss": Case(vicreg_loss, 2, normalised=False),
@@ -234,6 +281,13 @@ VIEW_CASES = {
     "sphere_entropy": Case(sphere_entropy),
     "sphere_reconstruction": Case(sphere_reconstruction, 2),
     "er_loss": Case(er_loss, 2),
+    "sigreg_loss": Case(both_forms, normalised=False),
+    "bhep_loss": Case(lambda Z: bhep_loss(Z, beta=0.5), normalised=False),
+    "simdino_loss": Case(with_teacher_views(simdino_loss)),
+    "mmcr_loss": Case(with_flipped(mmcr_loss)),
+    "corinfomax_loss": Case(with_covariances(corinfomax_loss), 2, normalised=False),
+    "wmse_loss": Case(lambda a, b: wmse_loss(a, b, shrinkage=0.1), 2, normalised=False),
+    "gram_loss": Case(lambda a, b: gram_loss(a, b[None] if hasattr(b, "ndim") else b, temperature=1.0), 2),
     "discrete_er_loss": Case(of_softmax(discrete_er_loss), 2, normalised=False),
     "mask_infonce_loss": Case(with_flipped(mask_infonce_loss)),
     "masked_reconstruction_loss": Case(with_mask(masked_reconstruction_loss), 2, normalised=False),
@@ -245,11 +299,8 @@ VIEW_CASES = {
 SCALAR_CASES = MATRIX_CASES | FEATURE_CASES
 ALL_CASES = SCALAR_CASES | ARRAY_CASES | VIEW_CASES
 
-LOSSES = [
-    name
-    for name in ALL_CASES
-    if name in matinfo.losses.__all__ and name not in ("sinkhorn", "patch_normalize")
-]
+NOT_LOSSES = ("sinkhorn", "patch_normalize", "gram_volume")
+LOSSES = [name for name in ALL_CASES if name in matinfo.losses.__all__ and name not in NOT_LOSSES]
 
 
 def public_name(case):

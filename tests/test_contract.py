@@ -54,7 +54,17 @@ def test_every_public_function_is_in_this_contract():
         "random_features",
         "spectrum",
     }  # test_feature_maps.py, test_spectrum.py
-    assert functions - covered == {"explain", "dime_loss", "vmf_log_normalizer"} | returning_an_operand
+    assert (
+        functions - covered
+        == {
+            "explain",
+            "dime_loss",
+            "dib_loss",
+            "hsic_bottleneck_loss",
+            "vmf_log_normalizer",
+        }
+        | returning_an_operand
+    )
 
 
 def test_every_public_name_exists_and_every_agreed_name_is_public():
@@ -286,8 +296,8 @@ def test_loss_is_a_scalar_of_one_batch_and_refuses_more(name):
         ALL_CASES[name](*tokens)
 
 
-# mcr2_loss: torch.unique has no rule for vmap, so that labels cannot be counted inside.
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "mcr2_loss"])
+# mcr2_loss: torch.unique has no rule for vmap, so that labels cannot be counted inside. sigreg_loss draws at random.
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("mcr2_loss", "sigreg_loss")])
 def test_loss_of_several_batches_by_vmap_is_that_of_each(name):
     stacked, elements = batch(name, (3,))
     values = torch.func.vmap(ALL_CASES[name])(*stacked)

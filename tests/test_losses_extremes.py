@@ -33,6 +33,7 @@ GROWING = {
     "dino_loss",
     "deepcluster_loss",
     "swav_loss",
+    "corinfomax_loss",
 }
 
 

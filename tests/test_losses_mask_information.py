@@ -102,6 +102,8 @@ def test_dime_loss_is_minus_dime():
         for f in (dime_loss, dime)
     ]
     assert values[0] == -values[1] != 0
+    grams = [Gram(matrices.features(6, 3, seed), normalize=True) for seed in (0, 1)]
+    assert isinstance(dime_loss(*grams), np.float64)
     with pytest.raises(ValueError, match=r"K1 to be one matrix, got .*-matinfo.dime"):
         dime_loss(Gram(t(masked_views(2))), Gram(t(masked_views(2, seed=1))))
 

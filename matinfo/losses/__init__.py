@@ -1,5 +1,6 @@
 """Training losses: each a function to be minimised, unweighted, in nats where it is an information quantity."""
 
+from matinfo.losses.bottleneck import dib_loss, hsic_bottleneck_loss
 from matinfo.losses.clustering import deepcluster_loss, sinkhorn, swav_loss
 from matinfo.losses.coding import emp_ssl_loss, matrix_ssl_loss, mcr2_loss, mec_loss, vne_loss
 from matinfo.losses.contrastive import infonce_loss, ntxent_loss, spectral_contrastive_loss
@@ -12,6 +13,7 @@ from matinfo.losses.entropy_reconstruction import (
     sphere_reconstruction,
     vmf_log_normalizer,
 )
+from matinfo.losses.expansion import RunningCovariance, corinfomax_loss, mmcr_loss, simdino_loss, wmse_loss
 from matinfo.losses.mask_information import club_loss, dime_loss, gaussian_nll, mask_infonce_loss
 from matinfo.losses.masked import (
     masked_reconstruction_loss,
@@ -19,19 +21,28 @@ from matinfo.losses.masked import (
     patch_normalize,
     umae_uniformity_loss,
 )
+from matinfo.losses.modalities import gram_loss, gram_volume
+from matinfo.losses.normality import bhep_loss, sigreg_loss
 
 __all__ = [
     "DINOCenter",
+    "RunningCovariance",
     "barlow_twins_loss",
+    "bhep_loss",
     "byol_loss",
     "club_loss",
+    "corinfomax_loss",
     "deepcluster_loss",
+    "dib_loss",
     "dime_loss",
     "dino_loss",
     "discrete_er_loss",
     "emp_ssl_loss",
     "er_loss",
     "gaussian_nll",
+    "gram_loss",
+    "gram_volume",
+    "hsic_bottleneck_loss",
     "infonce_loss",
     "mask_infonce_loss",
     "masked_reconstruction_loss",
@@ -39,8 +50,11 @@ __all__ = [
     "mcr2_loss",
     "mec_loss",
     "mmae_tcr_loss",
+    "mmcr_loss",
     "ntxent_loss",
     "patch_normalize",
+    "sigreg_loss",
+    "simdino_loss",
     "simsiam_loss",
     "sinkhorn",
     "spectral_contrastive_loss",
@@ -51,4 +65,5 @@ __all__ = [
     "vicreg_loss",
     "vmf_log_normalizer",
     "vne_loss",
+    "wmse_loss",
 ]

@@ -20,6 +20,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "scikit-dimension": "skdim",
     "Released code": "matinfo",
+    "Released training losses": "matinfo",
 }
 
 
