@@ -126,7 +126,7 @@ def test_simdino_loss_equals_its_definition():
     s, w = (Z / Z.norm(dim=-1, keepdim=True) for Z in (S, T))
     cosines = [(s[v] * w[k]).sum(-1).mean() for k in range(2) for v in range(3) if v != k]
     logdets = [torch.logdet(torch.eye(4) + 4 / (6 * 0.5) * s[v].T @ s[v]) for v in range(2)]
-    expected = -sum(cosines) / 4 - 0.3 * (6 + 4) / (6 * 4) * sum(logdets) / 2
+    expected = -sum(cosines) / 4 - 0.3 * (6 + 4) / (6 * 4) * sum(logdets) / 2 / 2
     close(simdino_loss(S, T, gamma=0.3), expected, 1e-13)
 
 

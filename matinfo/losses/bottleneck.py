@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_positive
+from matinfo._validation import check_floating, check_positive
 from matinfo.information import mutual_information
 from matinfo.operands import Gram, Operand
 from matinfo.operands.matrix import check_matrix
@@ -110,10 +110,9 @@ def _check_single(**operands: Operand) -> None:
 
 def _centred(K: Operand, name: str) -> Tensor:
     """``H K H``, float64."""
-    dense = (
-        K.dense(torch.float64)
-        if isinstance(K, Gram)
-        else check_matrix(K, name, "hsic_bottleneck_loss").double()
-    )
+    if isinstance(K, Gram):
+        dense = K.dense(torch.float64)
+    else:
+        dense = check_matrix(check_floating(K, name), name, "hsic_bottleneck_loss").double()
     dense = dense - dense.mean(0)
     return dense - dense.mean(1, keepdim=True)

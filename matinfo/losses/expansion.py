@@ -27,7 +27,7 @@ def simdino_loss(
 ) -> Tensor:
     """SimDINO loss: alignment with the teacher, and the coding rate of the student's global views.
 
-    ``-mean s . t - gamma (B + d)/(B d) mean_v 2 R(S_v)`` with rows l2-normalised, s the students' and t the teachers',
+    ``-mean s . t - gamma (B + d)/(B d) mean_v R(S_v)`` with rows l2-normalised, s the students' and t the teachers',
     and ``R(F) = 1/2 log det(I + d/(B eps2) F^T F)``. The first mean is over the T V - T pairs of different views and
     over the batch, the second over the T global views.
 
@@ -56,9 +56,9 @@ def simdino_loss(
     Example:
         >>> import torch
         >>> from matinfo.losses import simdino_loss
-        >>> views = torch.eye(4).expand(2, 4, 4)  # 2 R = 4 log 2 at eps2 = 1, times (4 + 4)/16
+        >>> views = torch.eye(4).expand(2, 4, 4)  # R = 2 log 2 at eps2 = 1, times (4 + 4)/16
         >>> round(float(simdino_loss(views, views, eps2=1.0)), 4)
-        -2.3863
+        -1.6931
     """
     check_positive(eps2, "eps2")
     check_positive(gamma, "gamma")
@@ -75,7 +75,7 @@ def simdino_loss(
     alignment = cosines.masked_fill(same_view, 0.0).sum() / (len(T) * (len(S) - 1))
     rate = coding_rate(S[: len(T)], eps=math.sqrt(eps2)).mean()
     samples, width = S.shape[1:]
-    return -alignment - gamma * (samples + width) / (samples * width) * 2 * rate
+    return -alignment - gamma * (samples + width) / (samples * width) * rate
 
 
 @quantity
