@@ -125,6 +125,7 @@ def _with_chance(values: list[Value], K1: Any, K2: Any, options: Options) -> lis
     alone = np.array([[float(renyi_entropy(S, a)) for a in alphas] for S in map(spectrum, (K1, K2))]).sum(0)
     null = np.empty((count, len(alphas)))
     for i in steps(count, "chance level", options):
+        # One decomposition of each product answers all orders; a test order by order would take one for each.
         S = spectrum(K1 * _permuted(K2, random.permutation(n)))
         null[i] = (alone - [float(renyi_entropy(S, a)) for a in alphas]) / options.unit
     return [
