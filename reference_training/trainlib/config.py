@@ -166,6 +166,35 @@ class MaskedConfig:
     temperature: float = option(0.1, "temperature of the InfoNCE loss (mimae)")
 
 
+NAMES = {
+    "mae": "MAE",
+    "mae4": "MAE, several masks",
+    "umae": "U-MAE",
+    "mmae": "M-MAE",
+    "entmae": "Ent-MAE",
+    "mimae": "MI-MAE style",
+}
+
+
+def method_label(method: dict[str, Any]) -> str:
+    """The name of a method with the settings that distinguish it, such as ``M-MAE 0.01``."""
+    label = NAMES[method["method"]]
+    if method["method"] == "mae":
+        return label
+    if method["method"] == "mae4":
+        return f"MAE, {method['masks']} masks"
+    if method["method"] == "mimae":
+        label += f" {method['infonce_weight']:g}/{method['club_weight']:g}"
+        return label if method["masks"] == 4 else f"{label}, {method['masks']} masks"
+    label += f" {method['lambda_']:g}"
+    if method["method"] == "mmae":
+        label += "" if method["mu"] == 1 else f" mu {method['mu']:g}"
+        label += "" if method["tcr_scale"] == "code" else " paper scale"
+        label += " centred" if method["centering"] else ""
+    label += " local gather" if method.get("gather") == "local" else ""
+    return label + (" double norm" if method["double_norm"] else "")
+
+
 class BaseRunConfig:
     """What the programs need to know of a run's configuration besides its sections."""
 
@@ -201,8 +230,6 @@ class MaskedRunConfig(BaseRunConfig):
 
     def label(self) -> str:
         """The name in tables, such as ``M-MAE 0.01``."""
-        from trainlib.tables import method_label
-
         return method_label(to_dict(self)["method"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+import matinfo
 from matinfo import Gram, effective_rank, rankme, renyi_entropy
 
 EVALUATION_BATCH = 500
@@ -14,11 +15,11 @@ TEMPERATURE = 0.07
 
 def spectrum(features: Tensor) -> dict[str, float]:
     """Effective rank and entropy (nats) of the Gram matrix of normalised features, RankMe of the raw ones."""
-    gram = Gram(features, normalize=True)
+    S = matinfo.spectrum(Gram(features, normalize=True))
     return {
-        "effective_rank": float(effective_rank(gram)),
+        "effective_rank": float(effective_rank(S)),
         "rankme": float(rankme(features)),
-        "entropy": float(renyi_entropy(gram)),
+        "entropy": float(renyi_entropy(S)),
     }
 
 

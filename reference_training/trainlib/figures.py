@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from matinfo.plot.theme import MARKERS
 from trainlib import study
 from trainlib.config import MaskedRunConfig, differences, from_dict
 from trainlib.environment import environments
@@ -26,16 +27,6 @@ from trainlib.run import CONFIG
 from trainlib.siamese.config import SiameseRunConfig
 
 OPTION = "FOLDER"
-MARKERS = (
-    "o",
-    "s",
-    "^",
-    "D",
-    "v",
-    "P",
-    "X",
-    "*",
-)  # besides the colours, for those who cannot tell them apart
 LINEAR_BELOW = 1e-3  # nats
 NOT_SIAMESE = "runs of pretrain_siamese.py (SimCLR, Barlow Twins, BYOL)"
 NOT_MASKED = "runs of pretrain_mmae.py (MAE, U-MAE, M-MAE)"

@@ -22,8 +22,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transform
 
 from trainlib import augment, ranks
-from trainlib.data import ImageDataset
 from trainlib.errors import UsageError
+from trainlib.images import ImageDataset
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BICUBIC = InterpolationMode.BICUBIC

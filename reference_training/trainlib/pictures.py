@@ -11,10 +11,9 @@ import torch
 from matplotlib.figure import Figure  # draws with Agg: no display, no global state
 from torch import Tensor
 
+from matinfo.plot.theme import LIGHT as COLOURS
 from trainlib.files import write_atomic
 from trainlib.rng import generator
-
-COLOURS = ("#4c566a", "#2a78b5", "#d1495b", "#3a9d6e", "#b07aa1", "#e0902f", "#17a2b8", "#8c564b")
 
 
 def save(figure: Figure, path: Path) -> None:

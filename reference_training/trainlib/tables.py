@@ -5,16 +5,9 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+from trainlib.config import NAMES
 from trainlib.siamese.config import METHODS
 
-NAMES = {
-    "mae": "MAE",
-    "mae4": "MAE, several masks",
-    "umae": "U-MAE",
-    "mmae": "M-MAE",
-    "entmae": "Ent-MAE",
-    "mimae": "MI-MAE style",
-}
 COLUMNS = (
     ("effective_rank", "eff. rank", 2),
     ("rankme", "RankMe", 2),
@@ -24,25 +17,6 @@ COLUMNS = (
     ("mutual_information", "I (nats)", 3),
     ("joint_entropy", "joint entropy (nats)", 3),
 )
-
-
-def method_label(method: dict[str, Any]) -> str:
-    """The name of a method with the settings that distinguish it, such as ``M-MAE 0.01``."""
-    label = NAMES[method["method"]]
-    if method["method"] == "mae":
-        return label
-    if method["method"] == "mae4":
-        return f"MAE, {method['masks']} masks"
-    if method["method"] == "mimae":
-        label += f" {method['infonce_weight']:g}/{method['club_weight']:g}"
-        return label if method["masks"] == 4 else f"{label}, {method['masks']} masks"
-    label += f" {method['lambda_']:g}"
-    if method["method"] == "mmae":
-        label += "" if method["mu"] == 1 else f" mu {method['mu']:g}"
-        label += "" if method["tcr_scale"] == "code" else " paper scale"
-        label += " centred" if method["centering"] else ""
-    label += " local gather" if method.get("gather") == "local" else ""
-    return label + (" double norm" if method["double_norm"] else "")
 
 
 def group_by_method(summaries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

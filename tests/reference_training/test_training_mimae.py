@@ -7,12 +7,11 @@ import math
 import pytest
 import torch
 from trainlib import checkpoint, mask_information
-from trainlib.config import DataConfig, MaskedConfig, MaskedRunConfig, OptimConfig, resolve
+from trainlib.config import DataConfig, MaskedConfig, MaskedRunConfig, OptimConfig, method_label, resolve
 from trainlib.logs import read_metrics
 from trainlib.mask_information import Conditional, MaskInformationMethod, build_masked, disjoint_masking
 from trainlib.masked import MaskedMethod
 from trainlib.models import patchify, random_masking
-from trainlib.tables import method_label
 from trainlib.validate import validate_masked
 
 from matinfo import Gram, von_neumann_entropy

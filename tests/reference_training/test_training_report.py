@@ -13,7 +13,8 @@ import pytest
 import summarize_runs
 import time_regulariser
 from training_options import TINY
-from trainlib.tables import aggregate, group_by_method, method_label, results_table, spread
+from trainlib.config import method_label
+from trainlib.tables import aggregate, group_by_method, results_table, spread
 
 
 def summary(method: str, seed: int, rank: float, **changes) -> dict:
