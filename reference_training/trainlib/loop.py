@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from trainlib.checkpoint import Progress
 from trainlib.errors import DivergedError
 from trainlib.evaluate import extract, spectrum
 from trainlib.logs import MetricsLog, NullLog
-from trainlib.method import Measurements
+from trainlib.method import Measurements, Method
 from trainlib.optim import set_learning_rates
 from trainlib.progress import ProgressDisplay
 from trainlib.rng import generator
@@ -79,6 +80,61 @@ class FiniteCheck:
         return None if bool(self._flag) else step
 
 
+class CapturedStep:
+    """Forward, backward and the optimiser's update as one CUDA graph, replayed on the batches that follow.
+
+    A small network's step is a thousand short kernels, and launching them one by one takes longer than they do. The
+    first steps are made in the ordinary way, since what they set up (compiled code, the optimiser's state) cannot be
+    recorded. A step that cannot be recorded because something in it waits for the device stays as it is.
+    """
+
+    WARMUP = 3  # steps, as PyTorch's recipe for graphs of whole networks has it
+
+    def __init__(self, method: Method, optimizer: torch.optim.Optimizer, fabric: Fabric) -> None:
+        self.method, self.optimizer, self.fabric = method, optimizer, fabric
+        self.stream, self.made = torch.cuda.Stream(), 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.failed = False
+
+    def __call__(self, *batch: torch.Tensor) -> StepOutput:
+        """Images, labels and draws of one step; the numbers of the output are overwritten by the next one."""
+        if self.graph is None and not self.failed and self.made >= self.WARMUP:
+            self._capture(batch)
+        if self.graph is None:
+            self.made += 1
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                output = self._step(*batch)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return output
+        for own, given in zip(self.batch, batch, strict=True):
+            own.copy_(given)
+        self.graph.replay()
+        return self.output
+
+    def _step(self, *batch: torch.Tensor) -> StepOutput:
+        with self.fabric.autocast():
+            output = self.method(*batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        output.loss.backward()
+        self.optimizer.step()
+        return output
+
+    def _capture(self, batch: tuple[torch.Tensor, ...]) -> None:
+        self.batch = [part.clone() for part in batch]
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.output = self._step(*self.batch)
+        except RuntimeError as error:
+            self.failed = True
+            print(f"note: the step is not captured ({str(error).splitlines()[0]})", file=sys.stderr)
+            torch.cuda.synchronize()
+        else:
+            self.graph = graph
+
+
 class TrainingLoop:
     """Trains one method on one data set, from scratch or from the last checkpoint of ``run_dir``."""
 
@@ -101,7 +157,10 @@ class TrainingLoop:
         )  # before the optimiser, which fuses its update where the weights lie on a card
         if getattr(config.run, "compile", False):
             method.compile_parts()
+        captures = getattr(config.run, "compile", False) and method.capturable and ranks.started() == 1
+        method.captured = captures and fabric.device.type == "cuda" and config.run.precision != "16"
         self.module, self.optimizer = fabric.setup(method, method.make_optimizer(config))
+        self._captured = CapturedStep(method, self.optimizer.optimizer, fabric) if method.captured else None
         self.progress = Progress()
         self._check = FiniteCheck()
 
@@ -112,6 +171,13 @@ class TrainingLoop:
             self.progress, states = found
             self.method.load_state_dict(states["model"])
             self.optimizer.load_state_dict(states["optimizer"])
+            for (
+                group
+            ) in self.optimizer.param_groups:  # where the rate is kept belongs to the device, not to the run
+                rate = float(group["lr"])
+                group["lr"] = torch.tensor(rate, device=self.fabric.device) if self.method.captured else rate
+                if "capturable" in group:
+                    group["capturable"] = self.method.captured
             self.fabric.strategy.precision.load_state_dict(states["precision"])
 
     def run(self) -> Progress:
@@ -159,10 +225,7 @@ class TrainingLoop:
             rate = set_learning_rates(self.optimizer, config.optim, epoch + index / steps)
             source = generator(config.run.seed, "mask", epoch, index, device=labels.device)
             draws = self.method.draw(config.optim.batch, source)
-            output = self._forward(step, images, labels, ranks.share(draws))
-            self.optimizer.zero_grad()
-            self.fabric.backward(output.loss)
-            self.optimizer.step()
+            output = self._step(step, images, labels, ranks.share(draws))
             self.method.after_step(epoch + (index + 1) / steps)
             if (step + 1) % config.run.log_every == 0 or index + 1 == steps:
                 now = time.monotonic()
@@ -176,6 +239,19 @@ class TrainingLoop:
             train_seconds=self.progress.train_seconds + time.monotonic() - began,
             measure_seconds=self.progress.measure_seconds + self._measure_seconds,
         )
+
+    def _step(self, step: int, images, labels, draws) -> StepOutput:
+        """Forward, backward and update."""
+        if self._captured is not None:
+            self._expect_finite()
+            output = self._captured(images, labels, draws)
+            self._check.put(step, output.loss)
+            return output
+        output = self._forward(step, images, labels, draws)
+        self.optimizer.zero_grad()
+        self.fabric.backward(output.loss)
+        self.optimizer.step()
+        return output
 
     def _forward(self, step: int, images, labels, draws):
         """One forward pass; a loss that is not finite ends the run before anything made of it is kept."""

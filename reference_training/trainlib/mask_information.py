@@ -56,6 +56,8 @@ class Conditional(nn.Module):
 class MaskInformationMethod(MaskedMethod):
     """A masked autoencoder that sees each image under several disjoint masks."""
 
+    capturable = False  # not tried
+
     def __init__(self, config, channels: int, classes: int) -> None:
         super().__init__(config, channels, classes)
         informed = self.config.method == "mimae"

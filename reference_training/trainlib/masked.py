@@ -26,6 +26,8 @@ def token_features(tokens: Tensor) -> dict[str, Tensor]:
 class MaskedMethod(Method):
     """A masked autoencoder with the regulariser that the configuration names."""
 
+    capturable = True
+
     def __init__(self, config, channels: int, classes: int) -> None:
         super().__init__()
         self.config = config.method

@@ -23,12 +23,18 @@ class Method(nn.Module):
     skips_parameters = False
     """Whether some steps leave parameters without a gradient, which several processes must know beforehand."""
 
+    capturable = False
+    """Whether a step takes tensors of fixed shapes and never waits for the device, so that it can be recorded."""
+
+    captured = False
+    """Whether the loop records it: the optimiser then keeps its rate on the device."""
+
     def compile_parts(self) -> None:
         """Compile the networks in place; names of weights stay. Losses stay as they are: they are small."""
 
     def make_optimizer(self, config) -> torch.optim.Optimizer:
         """The optimiser of a run with configuration ``config``."""
-        return optim.make_optimizer(self, config.optim)
+        return optim.make_optimizer(self, config.optim, captured=self.captured)
 
     def prepare(self, dataset) -> None:
         """Called once, on the training device and before a checkpoint is read, for state that depends on the data."""

@@ -59,5 +59,9 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, optim, epoch: float) ->
     """
     for group in optimizer.param_groups:
         if not group.get("constant", False):
-            group["lr"] = learning_rate(optim, epoch, group.get("peak"))
+            rate = learning_rate(optim, epoch, group.get("peak"))
+            if isinstance(group["lr"], torch.Tensor):  # read by a captured step
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
     return learning_rate(optim, epoch)
