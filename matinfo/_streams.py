@@ -1,9 +1,8 @@
-"""What streams of feature rows share: checks of a batch, sums over it, and the Gram matrix of rows that are gone."""
+"""What streams of feature rows share: checks of a batch, and sums over it."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from matinfo._validation import check_choice, check_floating, check_positive
-from matinfo.operands import Gram, Matrix, Side, as_tensor, normalize_rows
+from matinfo.operands import as_tensor, normalize_rows
 from matinfo.spectral.eigensystem import Noise, eigensystem
 
 S = TypeVar("S", bound="Stream")
@@ -21,101 +20,6 @@ NAN_POLICIES = ("error", "skip", "propagate")
 PRECISIONS = ("float64", "float32")
 MEMORY_LIMIT = 2**31
 """Bytes of a joint second moment that are allowed by default: widths of 128 and 128 just fit."""
-
-
-class StreamGram(Gram):
-    """The Gram matrix of rows that are gone: its order and its dual are known, its entries are not."""
-
-    def __init__(self, moment: Tensor, samples: int, *, is_numpy: bool = False) -> None:
-        self.is_numpy = is_numpy
-        self.given_dtype = torch.float64
-        self._moment, self._samples = moment, samples
-        self._partner: StreamGram | None = None
-        self._product: StreamGram | None = None
-
-    @classmethod
-    def pair(
-        cls, first: Tensor, second: Tensor, joint: Tensor, samples: int, *, is_numpy: bool = False
-    ) -> tuple[StreamGram, StreamGram]:
-        """Two matrices over the same rows whose Hadamard product is known by its second moment."""
-        A, B, product = (cls(M, samples, is_numpy=is_numpy) for M in (first, second, joint))
-        A._partner, B._partner = B, A
-        A._product = B._product = product
-        return A, B
-
-    @property
-    def terms(self) -> tuple:  # type: ignore[override]
-        """Refused: the factors of every other Gram."""
-        raise _rows_are_gone("the features")
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape ``(n, n)`` of the matrix of all rows."""
-        return torch.Size((self._samples, self._samples))
-
-    @property
-    def width(self) -> int:
-        """Order of the dual."""
-        return self._moment.shape[-1]
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the dual."""
-        return self._moment.device
-
-    @property
-    def prefers_dual(self) -> bool:
-        """Always: there is no other side."""
-        return True
-
-    def dual(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The accumulated matrix."""
-        return self._moment.to(self.given_dtype if dtype is None else dtype)
-
-    def side(self, *, precision: str = "auto", sensitive: bool = False) -> Side:
-        """The accumulated matrix, in the precision that a quantity needs."""
-        moment = Matrix.trusted(self._moment, torch.float64, torch.finfo(torch.float64).eps)
-        side = moment.side(precision=precision, sensitive=sensitive)
-        return dataclasses.replace(side, name="features", order=self._samples)
-
-    def dense(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Refused."""
-        raise _rows_are_gone("the n x n matrix itself")
-
-    def matrix(self, dtype: torch.dtype) -> Matrix:
-        """Refused."""
-        raise _rows_are_gone("the n x n matrix itself")
-
-    def features(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Refused."""
-        raise _rows_are_gone("the features")
-
-    def reordered(self, order: Tensor) -> Gram:
-        """Refused."""
-        raise _rows_are_gone("another order of the samples")
-
-    def __mul__(self, other: Gram | float) -> Gram:
-        """Hadamard product with the other stream of a JointAccumulator, or scaling by a positive number."""
-        if isinstance(other, Gram):
-            if self._product is None or other is not self._partner:
-                raise _rows_are_gone("the product with a matrix other than its partner")
-            return self._product
-        factor = check_positive(other, "the factor of a Gram")
-        return StreamGram(self._moment * factor, self._samples, is_numpy=self.is_numpy)
-
-    __rmul__ = __mul__
-
-    def __add__(self, other: Gram) -> Gram:
-        """Refused."""
-        raise _rows_are_gone("the sum with another matrix")
-
-
-def _rows_are_gone(what: str) -> TypeError:
-    return TypeError(
-        f"Expected a quantity of the spectrum of one streamed Gram matrix, got one that needs {what}: the rows were "
-        "not kept. Products of two aligned streams come from JointAccumulator(...).grams(); for anything else use "
-        "Gram(features)."
-    )
 
 
 def check_rows(features: Tensor | np.ndarray, width: int, name: str = "features") -> Tensor:

@@ -271,9 +271,7 @@ class ShardedGram(Gram):
 
     def _local(self) -> Gram:
         """The Gram matrix of this rank's rows."""
-        gram = Gram.__new__(Gram)
-        gram.terms, gram.is_numpy, gram.given_dtype = self.terms, self.is_numpy, self.given_dtype
-        return gram
+        return Gram._from_terms(self.terms, (self,))
 
 
 def _row_counts(check: Callable[[], Tensor], group: Group | None) -> list[int]:

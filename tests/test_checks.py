@@ -365,6 +365,16 @@ def test_coding_rates_of_features_of_any_scale_are_right(scale):
     assert torch.autograd.grad(value, F)[0].isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [1e-150, 1e-120, 1e120])
+def test_quantities_of_streams_do_not_depend_on_the_scale_of_their_rows(scale):
+    Z = matrices.features(20, 4)
+    stream = matinfo.streaming.CovarianceAccumulator(4)
+    stream.update(t(Z * scale))
+    for alpha in (0.5, 1.0, 2.0, 3.0):
+        expected = renyi_entropy(Gram(t(Z)), alpha)
+        assert renyi_entropy(stream.gram(), alpha).item() == approx(expected.item(), rel=1e-10)
+
+
 def test_a_power_of_high_order_neither_overflows_nor_underflows():
     # X^32 of flat X of order 1000 has entries of 1e-96, which float32 does not have.
     assert renyi_entropy(torch.eye(1000), 64, method="power").item() == approx(math.log(1000), rel=1e-6)

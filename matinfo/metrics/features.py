@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._streams import StreamGram
 from matinfo._validation import check_base, check_choice, check_count, check_order, check_positive
 from matinfo.coding_rate import tcr
 from matinfo.entropy import renyi_entropy
 from matinfo.measures import MEASURES
 from matinfo.metrics._base import MomentMetric, device_of
+from matinfo.operands import StreamGram
 from matinfo.rank import effective_rank, rankme, vendi_score
 from matinfo.spectral.precision import without_autocast
 from matinfo.spectrum import spectrum

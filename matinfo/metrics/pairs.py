@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._streams import MEMORY_LIMIT, StreamGram, check_joint_memory
+from matinfo._streams import MEMORY_LIMIT, check_joint_memory
 from matinfo._validation import check_base, check_count, check_order
 from matinfo.entropy import joint_entropy, renyi_entropy
 from matinfo.information import mutual_information
 from matinfo.metrics._base import MomentMetric, device_of
+from matinfo.operands import StreamGram
 from matinfo.spectral.khatri_rao import khatri_rao_moment
 from matinfo.spectral.precision import without_autocast
 

@@ -4,6 +4,7 @@ from matinfo.operands.family import Operand, as_operand, as_operands, hadamard, 
 from matinfo.operands.gram import Gram
 from matinfo.operands.matrix import Matrix, as_matrix, as_tensor
 from matinfo.operands.side import Side, is_readable
+from matinfo.operands.streamed import StreamGram
 from matinfo.spectral.normalize import normalize_rows
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Matrix",
     "Operand",
     "Side",
+    "StreamGram",
     "as_matrix",
     "as_operand",
     "as_operands",

@@ -62,7 +62,11 @@ class Matrix:
     @classmethod
     def trusted(cls, entries: Tensor, given_dtype: torch.dtype, rounding: float) -> Matrix:
         """A matrix that was made here, symmetric by construction."""
-        return cls(entries, given_dtype, rounding, trace(entries.detach()))
+        total, exponent = trace(entries.detach()), None
+        if is_readable(entries) and not trace_is_safe(total, entries.dtype):
+            entries, exponent = without_scale(entries, torch.float64)
+            total = trace(entries.detach())
+        return cls(entries, given_dtype, rounding, total, exponent)
 
     @property
     def shape(self) -> torch.Size:

@@ -13,7 +13,6 @@ from matinfo._conventions import describe_rows
 from matinfo._streams import (
     PRECISIONS,
     Stream,
-    StreamGram,
     check_not_empty,
     check_rows,
     constant_column,
@@ -23,7 +22,7 @@ from matinfo._streams import (
 )
 from matinfo._validation import check_choice, check_count
 from matinfo.coding_rate import coding_rate, tcr
-from matinfo.operands import Gram
+from matinfo.operands import Gram, StreamGram
 from matinfo.rank import rankme
 from matinfo.spectral.precision import at_least_float32, without_autocast
 from matinfo.spectrum import spectrum

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from matinfo._streams import MEMORY_LIMIT, StreamGram, check_joint_memory
-from matinfo.operands import Gram
+from matinfo._streams import MEMORY_LIMIT, check_joint_memory
+from matinfo.operands import Gram, StreamGram
 from matinfo.spectral.khatri_rao import khatri_rao_moment
 from matinfo.streaming.pair import PairAccumulator
 
