@@ -8,11 +8,11 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_batches, check_same_samples, check_trace
 from matinfo.entropy import entropy_of
-from matinfo.operands import Gram, Matrix, Operand, as_operands
+from matinfo.operands import Gram, Matrix, Operand, as_operands, smaller_side
 from matinfo.spectral.normalize import times_power_of_four
 from matinfo.spectral.relative_entropy import relative_entropy
-from matinfo.spectral.traces import trace
-from matinfo.spectrum import Spectrum, as_spectral, spectrum
+from matinfo.spectral.traces import spectrum, trace
+from matinfo.spectrum import Spectrum, as_spectral
 
 
 def _unit_trace(K: Gram | Matrix) -> Gram | Matrix:
@@ -159,16 +159,21 @@ def spectrum_js(K1: Operand | Spectrum, K2: Operand | Spectrum) -> Tensor:
         >>> float(spectrum_js(A, B))  # the same spectrum
         0.0
     """
-    spectra = [spectrum(as_spectral(K, name, "spectrum_js")) for K, name in ((K1, "K1"), (K2, "K2"))]
-    check_batches([tuple(S.shape) for S in spectra])
-    p1, p2 = (_shares(S) for S in spectra)
+    operands = [as_spectral(K, name, "spectrum_js") for K, name in ((K1, "K1"), (K2, "K2"))]
+    check_batches([tuple(K.shape) for K in operands])
+    p1, p2 = (_shares(K) for K in operands)
     size = max(p1.shape[-1], p2.shape[-1])
     p1, p2 = (torch.nn.functional.pad(p, (0, size - p.shape[-1])) for p in (p1, p2))
     return _shannon((p1 + p2) / 2) - (_shannon(p1) + _shannon(p2)) / 2
 
 
-def _shares(S: Spectrum) -> Tensor:
-    x = S.eigenvalues
+def _shares(K: Operand | Spectrum) -> Tensor:
+    """Eigenvalues over their sum, which do not know the scale of K."""
+    if isinstance(K, Spectrum):
+        x = K.eigenvalues
+    else:
+        side = smaller_side(K, sensitive=True)
+        x = spectrum(side.matrix, side.noise, side=side.name)
     check_trace(x.detach().sum(-1))
     return x / x.sum(-1, keepdim=True)
 

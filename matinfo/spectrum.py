@@ -16,7 +16,7 @@ from matinfo._validation import (
     check_floating,
     check_positive_semidefinite,
 )
-from matinfo.operands import Gram, Matrix, Operand, as_matrix, as_operand, as_tensor
+from matinfo.operands import Gram, Matrix, Operand, as_matrix, as_operand, as_tensor, is_readable
 from matinfo.spectral import traces
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.precision import PRECISIONS
@@ -238,13 +238,22 @@ def spectrum(
         side = operand.side(precision=precision, sensitive=True)
         values = traces.spectrum(side.matrix, side.noise, side=side.name)
         if side.exponent is not None:
-            half = torch.exp2(side.exponent / 2)[
-                ..., None
-            ]  # the power itself may overflow where values are small
-            values = values * half * half
+            half = torch.exp2(side.exponent / 2)[..., None]  # the power itself may not exist
+            values = _representable(values * half * half, values)
     width = operand.width if isinstance(operand, Gram) else None
     fields = (values, side.order, width, side.noise, operand.given_dtype, is_numpy)
     return Spectrum.__new__(Spectrum)._set(*fields)
+
+
+def _representable(values: Tensor, scaled: Tensor) -> Tensor:
+    """Eigenvalues in their scale, unless float64 ends before."""
+    top, known = values[..., 0], scaled[..., 0]
+    if is_readable(values) and bool((known.isfinite() & (known > 0) & (top.isinf() | (top == 0))).any()):
+        raise ValueError(
+            "Expected eigenvalues that float64 can hold, got some beyond it. Scale K: quantities that divide by the "
+            "trace do not depend on it, and take K itself at any scale."
+        )
+    return values
 
 
 def as_spectral(K: Operand | Spectrum, name: str, function: str) -> Operand | Spectrum:

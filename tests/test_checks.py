@@ -368,11 +368,19 @@ def test_coding_rates_of_features_of_any_scale_are_right(scale):
 @pytest.mark.parametrize("scale", [1e-150, 1e-120, 1e120])
 def test_quantities_of_streams_do_not_depend_on_the_scale_of_their_rows(scale):
     Z = matrices.features(20, 4)
-    stream = matinfo.streaming.CovarianceAccumulator(4)
-    stream.update(t(Z * scale))
+    stream, scaled = (matinfo.streaming.CovarianceAccumulator(4) for _ in range(2))
+    stream.update(t(Z))
+    scaled.update(t(Z * scale))
     for alpha in (0.5, 1.0, 2.0, 3.0):
-        expected = renyi_entropy(Gram(t(Z)), alpha)
-        assert renyi_entropy(stream.gram(), alpha).item() == approx(expected.item(), rel=1e-10)
+        expected = renyi_entropy(stream.gram(), alpha)
+        assert renyi_entropy(scaled.gram(), alpha).item() == approx(expected.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e160])
+def test_a_spectrum_that_float64_cannot_hold_is_refused(scale):
+    with pytest.raises(ValueError, match="Expected eigenvalues that float64 can hold"):
+        matinfo.spectrum(Gram(t(matrices.features(6, 3) * scale)))
+    assert float(matinfo.spectrum(Gram(t(matrices.features(6, 3) * 1e-100))).trace) > 0
 
 
 def test_a_power_of_high_order_neither_overflows_nor_underflows():
