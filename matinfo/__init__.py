@@ -11,9 +11,10 @@ from matinfo import bounds, distributed, estimate, kernels, layers, losses, meas
 from matinfo._checking import no_checks
 from matinfo._record import Explanation, Step, explain
 from matinfo.coding_rate import coding_rate, matrix_tcr, rate_reduction, tcr
-from matinfo.dependence import dime
+from matinfo.dependence import cka, dime, hsic
 from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
 from matinfo.entropy import conditional_entropy, joint_entropy, renyi_entropy, von_neumann_entropy
+from matinfo.independence import IndependenceTest, conditional_independence_test, independence_test
 from matinfo.information import (
     conditional_mutual_information,
     dual_total_correlation,
@@ -47,6 +48,11 @@ __all__ = [
     "conditional_mutual_information",
     "sandwiched_mutual_information",
     "dime",
+    "hsic",
+    "cka",
+    "independence_test",
+    "conditional_independence_test",
+    "IndependenceTest",
     "normalized_mutual_information",
     "total_correlation",
     "dual_total_correlation",

@@ -24,6 +24,7 @@ for module in (metrics, plot, cli):  # not imported with the package
 MADE_BY_US = {
     "matinfo.Explanation",
     "matinfo.Step",
+    "matinfo.IndependenceTest",
     "matinfo.estimate.Estimate",
     "matinfo.estimate.DifferentiableEstimate",
     "matinfo.layers.LayerReport",

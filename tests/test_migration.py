@@ -69,6 +69,28 @@ def gauss(X, sigma):
     return np.exp(-((X[:, None] - X[None]) ** 2).sum(-1) / (2 * sigma**2))
 
 
+def distance_kernels(v):
+    return [-np.linalg.norm(Z[:, None] - Z, axis=-1) / 2 for Z in (v.X, v.Y)]
+
+
+def biased_hsic(K, L):
+    H = np.eye(len(K)) - 1 / len(K)
+    return np.trace(K @ H @ L @ H) / (len(K) - 1) ** 2
+
+
+def unbiased_hsic(K, L):
+    """U-centred matrices, the other way to write it."""
+    n = len(K)
+
+    def u(A):
+        A = A - np.diag(np.diag(A))
+        rows, total = A.sum(0), A.sum()
+        A = A - rows / (n - 2) - rows[:, None] / (n - 2) + total / ((n - 1) * (n - 2))
+        return A - np.diag(np.diag(A))
+
+    return (u(K) * u(L)).sum() / (n * (n - 3))
+
+
 def rank_of_singular_values(X, offset):
     s = np.linalg.svd(X, compute_uv=False)
     p = s / s.sum() + offset
@@ -148,6 +170,20 @@ FORMULAS = {
     "exponential of the mean entropy over a data set": lambda v: np.exp(
         (shannon(sentence(v.hidden)) + shannon(sentence(v.untrained))) / 2
     ),
+    "`dcor.u_distance_covariance_sqr(X, Y)`": lambda v: 4 * unbiased_hsic(*distance_kernels(v)),
+    "`dcor.distance_covariance_sqr(X, Y)`": lambda v: (
+        4 * (1 - 1 / len(v.X)) ** 2 * biased_hsic(*distance_kernels(v))
+    ),
+    "HSIC, Gretton et al. 2005": lambda v: biased_hsic(v.K, v.L),
+    "HSIC, Song et al. 2012, unbiased": lambda v: unbiased_hsic(v.K, v.L),
+    "linear CKA, Kornblith et al.": lambda v: (
+        np.linalg.norm(centred(v.X).T @ centred(v.Y)) ** 2
+        / np.linalg.norm(centred(v.X).T @ centred(v.X))
+        / np.linalg.norm(centred(v.Y).T @ centred(v.Y))
+    ),
+    "kernel CKA, Kornblith et al.": lambda v: (
+        biased_hsic(v.K, v.L) / np.sqrt(biased_hsic(v.K, v.K) * biased_hsic(v.L, v.L))
+    ),
     "M-MAE: `mu / d`, log-determinant of the d × d matrix": lambda v: -rate(unit_rows(v.X), 1 / v.X.shape[1]),
     "U-MAE uniformity": lambda v: ((unit_rows(v.X) @ unit_rows(v.X).T) ** 2).mean(),
     "MCR², rate of `X` at `eps`": lambda v: rate(v.X, v.X.shape[1] / (len(v.X) * 0.5)) / 2,
@@ -218,14 +254,14 @@ def test_our_call_gives_the_number_of_their_formula(theirs, ours, verdict):
     check(theirs, FORMULAS[theirs](v), value, verdict)
 
 
-CALLS = [row for row in ROWS if re.match(r"`(itl|ku|doe|div|vendi)\.", row[0])]
+CALLS = [row for row in ROWS if re.match(r"`(itl|ku|doe|div|vendi|dcor)\.", row[0])]
 
 
 def peer_modules(prefix: str) -> dict:
     """The modules that a call names, or skip."""
     wanted = (
-        {"vendi": "vendi_score.vendi"}
-        if prefix == "vendi"
+        {prefix: {"vendi": "vendi_score.vendi", "dcor": "dcor"}[prefix]}
+        if prefix in ("vendi", "dcor")
         else {
             "itl": "repitl.matrix_itl",
             "ku": "repitl.kernel_utils",
@@ -248,7 +284,9 @@ def test_our_call_gives_the_number_of_their_package(theirs, ours, verdict):
         v = values_for(theirs)
         value = our_value(theirs, ours, v)
         torch.manual_seed(3)
-        expected = eval(theirs.strip("`"), {**namespace(v, torch_values=prefix != "vendi"), **modules})
+        expected = eval(
+            theirs.strip("`"), {**namespace(v, torch_values=prefix not in ("vendi", "dcor")), **modules}
+        )
     check(theirs, np.asarray(expected), value, verdict)
 
 

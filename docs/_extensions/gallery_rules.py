@@ -13,6 +13,7 @@ ORDER = (
     "plot_information_plane.py",
     "plot_diversity.py",
     "plot_independence.py",
+    "plot_power.py",
     "plot_estimate.py",
     "plot_barlow_bound.py",
     "plot_subadditivity.py",
