@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_count, check_order, check_same_samples
+from matinfo._validation import (
+    check_choice,
+    check_count,
+    check_order,
+    check_same_samples,
+    values_are_readable,
+)
 from matinfo.entropy import joint_entropy_of
 from matinfo.operands import Gram, Operand, as_operands
 from matinfo.operands.matrix import check_matrix
@@ -98,7 +104,8 @@ def hsic(K1: Operand, K2: Operand, *, estimator: str = "biased") -> Tensor:
 
     Raises:
         ValueError: If a matrix is not square or symmetric, the orders differ, the estimator is unknown, or there are
-            fewer than two (unbiased: four) samples.
+            fewer than two (unbiased: four) samples. Matrices need not be positive semi-definite: minus a distance,
+            which is so after centring, is a kernel too.
         TypeError: If a matrix is not real floating point.
 
     Notes:
@@ -137,11 +144,10 @@ def cka(K1: Operand, K2: Operand, *, estimator: str = "biased") -> Tensor:
             grow with the number of features where there is nothing in common.
 
     Returns:
-        ``(...)``, dtype of the input, at least float32. Biased: in [0, 1]. NaN where a matrix is constant, which has
-        no direction to align.
+        ``(...)``, dtype of the input, at least float32. Biased: in [0, 1].
 
     Raises:
-        ValueError: As :func:`hsic`.
+        ValueError: As :func:`hsic`; also if a matrix is constant (NaN on a GPU, where no value is waited for).
         TypeError: If a matrix is not real floating point.
 
     Notes:
@@ -161,13 +167,14 @@ def cka(K1: Operand, K2: Operand, *, estimator: str = "biased") -> Tensor:
     check_choice(estimator, "estimator", ("biased", "unbiased"))
     first, second = _float64((K1, K2), "cka", estimator)
     own = _hsic(first, first, estimator) * _hsic(second, second, estimator)
+    if values_are_readable(own) and own.device.type == "cpu" and bool((own <= 0).any()):
+        raise ValueError("Expected matrices that are not constant, got one, which has no direction to align.")
     return _hsic(first, second, estimator) / own.sqrt()
 
 
 def _float64(Ks: tuple[Operand, ...], function: str, estimator: str) -> list[Tensor | Gram]:
     """The matrices in their own scale; a Gram of plain features stays one."""
-    for K in Ks:
-        as_operands((K,), function)
+    as_operands(Ks, function)
     check_same_samples([tuple(K.shape) for K in Ks])
     n, least = Ks[0].shape[-1], 4 if estimator == "unbiased" else 2
     if n < least:

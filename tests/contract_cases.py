@@ -225,6 +225,8 @@ MATRIX_CASES = {
         lambda K, L: matinfo.sandwiched_mutual_information(K, L, 2.0), 2, hadamard=True
     ),
     "dime": Case(seeded(matinfo.dime), 2, hadamard=True),
+    "hsic": Case(matinfo.hsic, 2, normalised=False, hadamard=True),
+    "cka": Case(matinfo.cka, 2, hadamard=True),
     "total_correlation": Case(matinfo.total_correlation, 3, hadamard=True),
     "dual_total_correlation": Case(matinfo.dual_total_correlation, 3, hadamard=True),
     "normalized_total_correlation": Case(matinfo.normalized_total_correlation, 3, hadamard=True),

@@ -100,8 +100,9 @@ def test_function_accepts_round_off_asymmetry(name):
 INDEFINITE = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -0.5]])
 
 
-@matrix_functions
+@pytest.mark.parametrize("name", [name for name in MATRIX_CASES if name not in ("hsic", "cka")])
 def test_function_rejects_an_indefinite_matrix_and_gives_the_size_of_its_eigenvalue(name):
+    """Minus a distance is a kernel of HSIC, though not positive semi-definite before it is centred."""
     identities = [torch.eye(3) for _ in range(MATRIX_CASES[name].arguments - 1)]
     # matrix_js divides by the trace 1.5 first.
     with pytest.raises(
