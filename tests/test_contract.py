@@ -288,6 +288,12 @@ def test_loss_is_a_scalar_of_one_batch_and_refuses_more(name):
         ALL_CASES[name](*tokens)
 
 
+@loss_functions
+def test_loss_refuses_a_vector(name):
+    with pytest.raises(ValueError, match=r"\((5,|1, 5)\)"):
+        ALL_CASES[name](*[torch.ones(5)] * ALL_CASES[name].arguments)
+
+
 # mcr2_loss: torch.unique has no rule for vmap, so that labels cannot be counted inside. sigreg_loss draws at random.
 @pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("mcr2_loss", "sigreg_loss")])
 def test_loss_of_several_batches_by_vmap_is_that_of_each(name):

@@ -356,10 +356,17 @@ def check_information(name, draw):
 
 
 def zero_or_indefinite(K, operands):
-    """Whether there is nothing to normalise, or a negative eigenvalue beyond the rounding of the operands' dtypes."""
-    lam = mp.eigsy(K, eigvals_only=True)
-    rounding = max(float(finfo_of(x).eps) for x in operands)
-    return max(lam) <= 0 or min(lam) < -rounding * K.rows * max(lam) / 4
+    """Whether there is nothing to normalise, or a negative eigenvalue beyond the rounding of the operands' dtypes.
+
+    Subnormal numbers are coarser than their dtype: then an operand is indefinite by itself, whatever the other is.
+    """
+    coarsest = max(float(finfo_of(x).eps) for x in operands)
+    matrices = [(K, coarsest), *((matrix_of(x), float(finfo_of(x).eps)) for x in operands)]
+    for matrix, rounding in matrices:
+        lam = mp.eigsy(matrix, eigvals_only=True)
+        if max(lam) <= 0 or min(lam) < -rounding * matrix.rows * max(lam) / 4:
+            return True
+    return False
 
 
 def check_losses(name, draw):

@@ -319,27 +319,11 @@ CALLS = {
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
-@every_call
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_function_of_half_precision_is_computed_in_float32(call, dtype):
-    function, arguments = call(dtype)
-    assert function(*arguments).dtype == torch.float32
-    assert torch.equal(function(*arguments), function(*(x.float() for x in arguments)))
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_swav_loss_keeps_the_precision_of_a_queue_of_another_dtype(dtype):
     s1, s2, queue = scores().to(dtype), scores(seed=1).to(dtype), scores(6, seed=2, dtype=torch.float32)
     wide = [s.to(dtype if dtype == torch.float64 else torch.float32) for s in (s1, s2)]
     assert swav_loss(s1, s2, queue1=queue) == swav_loss(*wide, queue1=queue.to(wide[0].dtype))
-
-
-@every_call
-def test_function_is_not_touched_by_autocast(call):
-    function, arguments = call(torch.float32)
-    outside = function(*arguments)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(function(*arguments), outside)
 
 
 @every_call

@@ -198,20 +198,6 @@ def test_a_descent_step_lowers_the_vicreg_loss(form):
 # --- precision -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_vicreg_loss_of_half_precision_is_computed_in_float32(dtype):
-    Z1, Z2 = (t(Z, dtype) for Z in views(32, 16))
-    assert vicreg_loss(Z1, Z2).dtype == torch.float32
-    assert vicreg_loss(Z1, Z2) == vicreg_loss(Z1.float(), Z2.float())
-
-
-def test_vicreg_loss_is_not_touched_by_autocast():
-    Z1, Z2 = (t(Z, torch.float32) for Z in views(32, 16))
-    outside = vicreg_loss(Z1, Z2)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert vicreg_loss(Z1, Z2) == outside
-
-
 def test_vicreg_loss_of_float32_features_is_correct_to_float32_rounding():
     Z1, Z2 = (t(Z, torch.float32) for Z in views(64, 32))
     expected = float(vicreg_loss(Z1.double(), Z2.double()))
@@ -224,13 +210,6 @@ def test_vicreg_loss_of_float32_features_is_correct_to_float32_rounding():
 def test_vicreg_loss_names_the_shapes_that_do_not_match():
     with pytest.raises(ValueError, match=r"features1 and features2.*\(4, 3\).*\(4, 2\)"):
         vicreg_loss(torch.randn(4, 3), torch.randn(4, 2))
-
-
-def test_vicreg_loss_rejects_features_that_are_not_a_float_batch():
-    with pytest.raises(ValueError, match=r"\(5,\)"):
-        vicreg_loss(torch.randn(5), torch.randn(5))
-    with pytest.raises(TypeError, match="features2.*int64"):
-        vicreg_loss(torch.ones(4, 3), torch.ones(4, 3, dtype=torch.int64))
 
 
 def test_vicreg_loss_rejects_one_sample_which_has_no_variance():

@@ -239,33 +239,6 @@ def test_a_descent_step_lowers_the_losses():
 # --- precision -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_losses_of_half_precision_are_computed_in_float32(dtype):
-    m, s, h = (t(x, dtype) for x in gaussian(32, 8))
-    for loss in (gaussian_nll, club_loss):
-        assert loss(m, s, h).dtype == torch.float32
-        close(loss(m, s, h), loss(m.float(), s.float(), h.float()), 0.0)
-    views = t(masked_views(), dtype)
-    assert mask_infonce_loss(views).dtype == torch.float32
-    close(mask_infonce_loss(views), mask_infonce_loss(views.float()), 0.0)
-
-
-def test_losses_are_not_touched_by_autocast():
-    m, s, h = (t(x, torch.float32) for x in gaussian(32, 8))
-    views = t(masked_views(), torch.float32)
-    calls = (
-        lambda: gaussian_nll(m, s, h),
-        lambda: club_loss(m, s, h),
-        lambda: mask_infonce_loss(views),
-    )
-    for call in calls:
-        outside = call()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            inside = call()
-        assert inside.dtype == torch.float32
-        close(inside, outside, 0.0)
-
-
 def test_losses_of_float32_are_correct_to_float32_rounding():
     m, s, h = (t(x, torch.float32) for x in gaussian(64, 16))
     for loss in (gaussian_nll, club_loss):

@@ -275,31 +275,6 @@ def test_mmae_tcr_loss_keeps_its_digits_at_the_sizes_of_the_paper(batch, width):
 # --- precision -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_losses_of_half_precision_features_are_computed_in_float32(dtype):
-    F = torch.randn(32, 16).to(dtype)
-    for loss in (mmae_tcr_loss, umae_uniformity_loss):
-        assert loss(F).dtype == torch.float32
-        # Rounding happens once, on the features: the loss of the rounded features in float32.
-        close(loss(F), loss(F.float()), 0.0)
-
-
-def test_losses_are_not_degraded_by_autocast():
-    F = torch.randn(64, 32)
-    pred, target, mask = torch.randn(2, 5, 8), torch.randn(2, 5, 8), torch.ones(2, 5)
-    calls = [
-        lambda: mmae_tcr_loss(F),
-        lambda: umae_uniformity_loss(F),
-        lambda: masked_reconstruction_loss(pred, target, mask),
-    ]
-    for call in calls:
-        outside = call()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            inside = call()
-        assert inside.dtype == torch.float32
-        close(inside, outside, 0.0)
-
-
 def test_masked_reconstruction_loss_of_half_precision_predictions_accumulates_in_float32():
     pred, target = torch.zeros(64, 196, 48, dtype=torch.bfloat16), torch.ones(64, 196, 48)
     value = masked_reconstruction_loss(pred, target, torch.ones(64, 196), norm_pix=False)
@@ -335,11 +310,3 @@ def test_uniformity_losses_list_the_choices_of_an_unknown_form():
         mmae_tcr_loss(torch.randn(4, 3), scale="other")
     with pytest.raises(ValueError, match=r"form.*code.*paper"):
         umae_uniformity_loss(torch.randn(4, 3), form="other")
-
-
-@pytest.mark.parametrize("loss", [mmae_tcr_loss, umae_uniformity_loss])
-def test_uniformity_losses_reject_features_that_are_not_a_float_batch(loss):
-    with pytest.raises(ValueError, match=r"\(5,\)"):
-        loss(torch.randn(5))
-    with pytest.raises(TypeError, match="int64"):
-        loss(torch.ones(4, 3, dtype=torch.int64))
