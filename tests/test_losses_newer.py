@@ -314,7 +314,7 @@ def test_hsic_bottleneck_loss_equals_its_definition():
     as_gram = hsic_bottleneck_loss(Gram(Z), Gram(Z), Gram(Z), beta=0.5)
     close(as_gram, hsic_bottleneck_loss(*[Z @ Z.T] * 3, beta=0.5), 1e-12)
     assert gradcheck(lambda Z: hsic_bottleneck_loss(t(K), Gram(Z), t(M)), (Z.requires_grad_(),))
-    with pytest.raises(ValueError, match="equal order"):
+    with pytest.raises(ValueError, match="orders 6, 5"):
         hsic_bottleneck_loss(K, L[:5, :5], M)
-    with pytest.raises(TypeError, match="K_targets to be .* got list"):
+    with pytest.raises(TypeError, match="got list"):
         hsic_bottleneck_loss(t(K), t(L), [[1.0]])
