@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from matinfo.plot.theme import GROUNDS
 from trainlib.pictures import COLOURS, save, tidy
 from trainlib.theorems.catalogue import OPERANDS
 from trainlib.theorems.instrument import statements_of
@@ -51,7 +52,10 @@ GROUPS = {
 }
 NAMES = {"barlow_twins": "Barlow Twins", "spectral": "Spectral contrastive", "mae": "MAE", "umae": "U-MAE",
          "mmae": "M-MAE"}  # fmt: skip
-SHADES = tuple(COLOURS[i] for i in (5, 3, 4, 2, 6, 7))
+SHADES = (
+    *(COLOURS[i] for i in (5, 3, 4, 2, 6)),
+    GROUNDS["light"].muted,
+)  # besides the value's and the bound's
 
 
 class Column(NamedTuple):
