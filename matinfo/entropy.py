@@ -42,7 +42,7 @@ def entropy_of(
         return cast(Tensor, K.entropy())  # formulas add it up as they do numbers
     if isinstance(K, Spectrum):
         check_decomposed(method, precision)
-        check_trace(K.eigenvalues.detach().sum(-1))
+        K.check_trace()
         return entropy_of_eigenvalues(K.eigenvalues, alpha, K.noise)
     side = smaller_side(K, precision=precision, sensitive=alpha < 1)
     check_trace(side.total)

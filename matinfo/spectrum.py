@@ -15,6 +15,8 @@ from matinfo._validation import (
     check_features,
     check_floating,
     check_positive_semidefinite,
+    check_trace,
+    values_are_readable,
 )
 from matinfo.operands import Gram, Matrix, Operand, as_matrix, as_operand, as_tensor, is_readable
 from matinfo.spectral import traces
@@ -148,6 +150,16 @@ class Spectrum:
         x = self.eigenvalues[..., : min(self.rows, self.width or self.rows)]
         above = x.detach() > self.noise.cut(self.eigenvalues.detach().flip(-1))
         return torch.where(above, torch.where(above, x, 1.0).sqrt(), 0.0 * x)
+
+    def check_trace(self, name: str = "K") -> None:
+        """Refuse a trace that is not positive, and one that float64 cannot hold; NaN passes."""
+        total = self.eigenvalues.detach().sum(-1)
+        check_trace(total, name)
+        if total.device.type == "cpu" and values_are_readable(total) and bool(total.isinf().any()):
+            raise ValueError(
+                f"Expected eigenvalues of {name} that float64 can hold, got infinite ones. Divide the matrix, or the "
+                "features, by their norm: entropies and ranks do not see the scale."
+            )
 
     def detach(self) -> Spectrum:
         """The same without a graph."""

@@ -310,6 +310,8 @@ def test_padding_adds_zero_eigenvalues():
         (lambda S: Spectrum(t([1.0, -0.1])), "positive semi-definite"),
         (lambda S: Spectrum(t(1.0)), "at least one eigenvalue"),
         (lambda S: spectrum([[1.0]]), "numpy.asarray"),
+        (lambda S: effective_rank(spectrum(Gram(1e160 * t([[1.0, 2.0], [3.0, 4.0]])))), "float64 can hold"),
+        (lambda S: renyi_entropy(spectrum(1e308 * torch.ones(40, 40, dtype=torch.float64))), "float64 can hold"),
         (lambda S: spectrum(torch.ones(3, 2)), "square"),
         (lambda S: spectrum(Gram(torch.ones(3, 2)), center=True), "features themselves"),
     ],
