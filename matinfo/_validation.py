@@ -61,6 +61,11 @@ def _conversion(x: object, name: str) -> str:
         return " A Spectrum holds eigenvalues alone: pass the matrix, or the features, that it is of."
     if hasattr(x, "to_numpy"):
         return f" Use {name}.to_numpy()."
+    if hasattr(x, "matmat") and not hasattr(x, "toarray"):
+        return (
+            " A matrix that is never formed has estimates: matinfo.estimate.estimate_entropy(K), and "
+            "estimate_information(mutual_information, K1, K2) for what is made of several."
+        )
     if hasattr(x, "toarray"):
         return f" Use {name}.toarray(), or matinfo.estimate.estimate_entropy, which takes it as it is."
     if hasattr(x, "prefers_dual"):

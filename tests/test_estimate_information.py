@@ -216,3 +216,23 @@ def test_indefinite_factors_are_refused(alpha):
 def test_hadamard_operator_is_not_trusted_more_than_its_factors():
     own, _ = OPERANDS["own kernel"]
     assert not HadamardOperator([own, OPERANDS["rbf"][0]]).is_trusted
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+def test_matrices_that_do_not_fit_are_refused_before_they_are_formed(monkeypatch):
+    """Two Grams of 256 columns over 100,000 samples would take 74 GiB, on either side 32."""
+    wide = [Gram(torch.ones(1, 256).expand(100_000, 256)) for _ in range(2)]
+    monkeypatch.setattr("matinfo._memory.free_memory", lambda: 2.0**35)
+    with pytest.raises(ValueError, match=r"at most 8.0 GiB .*, got .* GiB. Use matinfo.estimate"):
+        matinfo.mutual_information(*wide)
+    monkeypatch.setenv("MATINFO_MAX_MATRIX_GIB", "0.25")
+    with pytest.raises(ValueError, match=r"at most 0.2 GiB .*6000 x 6000 entries, 0.3 GiB"):
+        Gram(torch.zeros(6000, 1).expand(6000, 1)).dense(torch.float64)
+
+
+def test_quantities_of_operators_name_the_estimate():
+    A = KernelOperator(X, bandwidth=1.0)
+    with pytest.raises(TypeError, match=r"estimate_information\(mutual_information, K1, K2\)"):
+        matinfo.mutual_information(A, A)

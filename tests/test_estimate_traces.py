@@ -65,6 +65,40 @@ def test_interval_of_a_coding_rate_covers_the_truth_in_93_of_100_runs(method, ru
     assert hits >= 0.93 * runs * len(SPECTRA)
 
 
+FAST = {"diagonal": np.diag(np.arange(1.0, 401) ** -2), "rotated": from_spectrum(np.arange(1.0, 401) ** -2)}
+
+
+@pytest.mark.parametrize("runs", [40, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", FAST)
+def test_interval_of_a_coding_rate_covers_on_a_spectrum_that_decays_fast(name, runs):
+    """It held 137 of 150 times. Fewer than 95 of 100, beyond chance (three standard errors), breaks the promise."""
+    truth = float(np.log1p(np.arange(1.0, 401) ** -2).sum())
+    found = [estimate_tcr(FAST[name], 1.0, generator=seeded(seed)) for seed in range(runs)]
+    hits = sum([abs(f.value - truth) <= f.error() for f in found])
+    assert hits >= 0.95 * runs - 3 * np.sqrt(0.95 * 0.05 * runs)
+
+
+@pytest.mark.parametrize(
+    "call", [estimate_tcr, lambda K, **o: estimate_trace_power(K, 3, **o)], ids=["tcr", "power"]
+)
+def test_traces_of_narrow_features_are_taken_on_their_side(call):
+    Z = features(600, 40)
+    narrow, wide = call(Gram(Z), probes=64), call(Z @ Z.T, probes=64, generator=seeded(0))
+    assert narrow.probes == 0  # exact: as many probes as columns
+    assert abs(narrow.value - wide.value) <= 2 * wide.error() + 1e-9 * abs(wide.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [(estimate_tcr, "estimate_tcr"), (lambda K: estimate_trace_power(K, 3), "estimate_trace_power")],
+)
+def test_refusals_name_the_function_that_was_called(call, name):
+    with pytest.raises(ValueError, match=rf"use {name}\(Gram"):
+        call(np.ones((3, 4)))
+    with pytest.raises(ValueError, match=rf"Pass {name}\(K, trace"):
+        call(scipy.sparse.linalg.aslinearoperator(np.eye(3)))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("power", [3, 4, 5, 8])
 def test_bars_of_a_power_are_useful(power, method):

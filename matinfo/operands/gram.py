@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._memory import check_matrix_fits
 from matinfo._validation import (
     check_choice,
     check_features,
@@ -155,6 +156,7 @@ class Gram:
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """The matrix itself, ``(..., n, n)``."""
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
+        check_matrix_fits(self.shape, dtype, self.device)
         total: Tensor | None = None
         with without_autocast(self.device):
             for term in self.terms:
@@ -166,6 +168,7 @@ class Gram:
     def dual(self, dtype: torch.dtype | None = None) -> Tensor:
         """The width x width matrix with the same non-zero eigenvalues."""
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
+        check_matrix_fits((*self.shape[:-2], self.width, self.width), dtype, self.device)
         with without_autocast(self.device):
             if len(self.terms) == 1:
                 return khatri_rao_moment(self.terms[0], dtype)
