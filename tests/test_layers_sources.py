@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ import matinfo
 from matinfo import Gram, effective_rank, plot
 from matinfo.layers import LayerReport, layerwise
 
+ROOT = Path(__file__).resolve().parents[1]
 RANDOM = torch.Generator().manual_seed(0)
 STATES = [torch.randn(6, 4, d, generator=RANDOM) for d in (5, 7)]
 MASK = torch.arange(4) < torch.tensor([[4], [3], [4], [2], [1], [4]])
@@ -318,6 +320,18 @@ def test_report_as_a_data_frame_has_a_row_a_layer():
     assert frame["rankme"].tolist() == pytest.approx(report.quantities["rankme"].tolist())
     assert frame.attrs["matrix"] == report.description
     assert "rankme" in report.table()
+
+
+def test_committed_cost_over_many_sentences_is_under_the_target_and_on_the_page():
+    result = json.loads(
+        (ROOT / "benchmarks" / "results" / "layerwise_stream.json").read_text(encoding="utf-8")
+    )
+    page = (ROOT / "docs" / "how-to" / "compare-layers.md").read_text(encoding="utf-8")
+    seconds = result["seconds"]
+    assert result["ratio"] == pytest.approx(seconds["whole call"] / seconds["tokenizer and model"])
+    assert result["ratio"] <= result["target"] == 1.05
+    assert f"one call takes {result['ratio']:.3f} of the processor time" in page
+    assert result["command"] in page
 
 
 # --- pictures --------------------------------------------------------------------------------------------------
