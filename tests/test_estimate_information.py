@@ -229,7 +229,9 @@ def test_matrices_that_do_not_fit_are_refused_before_they_are_formed(monkeypatch
         matinfo.mutual_information(*wide)
     monkeypatch.setenv("MATINFO_MAX_MATRIX_GIB", "0.25")
     with pytest.raises(ValueError, match=r"at most 0.2 GiB .*6000 x 6000 entries, 0.3 GiB"):
-        Gram(torch.zeros(6000, 1).expand(6000, 1)).dense(torch.float64)
+        Gram(torch.zeros(6000, 1)).dense(torch.float64)
+    with pytest.raises(ValueError, match=r"6000 x 6000 entries, 0.3 GiB"):
+        kernels.rbf(torch.zeros(6000, 1))
 
 
 def test_quantities_of_operators_name_the_estimate():

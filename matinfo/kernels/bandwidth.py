@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
+from matinfo._memory import check_matrix_fits
 from matinfo._validation import check_choice, check_features, check_positive
 
 
 def sample_pair(X: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Both sample sets in float64 (the Gram product is where digits are lost)."""
+    """Both sample sets in float64 (the Gram product is where digits are lost), if their kernel matrix fits."""
     X = check_features(X, "X")
-    if Y is None:
-        return X.double(), X.double()
-    check_features(Y, "Y")
+    Y = X if Y is None else check_features(Y, "Y")
     if X.shape[-1] != Y.shape[-1]:
         raise ValueError(
             f"Expected X and Y with the same number of columns, got {X.shape[-1]} and {Y.shape[-1]}."
         )
+    check_matrix_fits((*X.shape[:-1], Y.shape[-2]), torch.float64, X.device)
     return X.double(), Y.double()
 
 
