@@ -188,6 +188,15 @@ print(matinfo.effective_rank(torch.eye(3)).item())
 """
 
 
+def test_importing_matinfo_does_not_import_scipy():
+    found = run_isolated(
+        "import sys; sys.path.insert(0, sys.argv[1]); import matinfo, matinfo.cli; "
+        "print(*(name for name in sys.modules if name.split('.')[0] == 'scipy'))",
+        ROOT,
+    )
+    assert found.split() == []
+
+
 def test_core_works_where_no_extra_is_installed():
     extras = {need.name for need in requirements("train", "docs", "test")}
     blocked = {MODULE_OF_PACKAGE.get(name, name) for name in extras - {"torch", "numpy", "scipy"}}

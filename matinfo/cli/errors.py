@@ -25,6 +25,10 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+class MissingExtra(InputError, ModuleNotFoundError):
+    """A package of an extra is not installed; the message names the extra."""
+
+
 @contextlib.contextmanager
 def about(name: str) -> Iterator[None]:
     """Errors inside are about this file: one line that starts with its name."""
@@ -44,13 +48,20 @@ def about(name: str) -> Iterator[None]:
         raise InputError(f"{name}: {error}") from None
 
 
-def optional(module: str, what: str, extra: str) -> ModuleType:
-    """A module of an extra, or an error that says how to install it."""
+@contextlib.contextmanager
+def needs(package: str, what: str, extra: str) -> Iterator[None]:
+    """Imports of a package of an extra: where it is not installed, the error says how to install it."""
     try:
-        return importlib.import_module(module)
+        yield
     except ModuleNotFoundError as error:
-        if error.name != module.split(".")[0]:
+        if error.name != package:
             raise
-        raise InputError(
+        raise MissingExtra(
             f"{what} needs {error.name}, which is not installed. Install it with: pip install 'matinfo[{extra}]'"
         ) from None
+
+
+def optional(module: str, what: str, extra: str) -> ModuleType:
+    """A module of an extra, or an error that says how to install it."""
+    with needs(module.split(".")[0], what, extra):
+        return importlib.import_module(module)

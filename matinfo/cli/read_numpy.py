@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import scipy.sparse
 
 from matinfo.cli.errors import InputError, first_line
 from matinfo.cli.source import Batch, Contents, Source, as_rows, check_dtype, check_shape, slices
@@ -64,6 +63,8 @@ def read_npz(file: Path) -> Contents:
 
 def _sparse(file: Path) -> Source:
     """A matrix of ``scipy.sparse.save_npz``; a batch of its rows is dense, the whole never."""
+    import scipy.sparse  # takes as long to import as the whole of matinfo
+
     try:
         matrix = scipy.sparse.load_npz(file)
         if hasattr(matrix, "check_format"):  # an index out of range would write anywhere in memory

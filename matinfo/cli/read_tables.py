@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import compute, ipc, parquet, types
 
-from matinfo.cli.errors import InputError, first_line
+from matinfo.cli.errors import InputError, first_line, needs
 from matinfo.cli.source import Batch, Contents, Source, as_rows
+
+with needs("pyarrow", "matinfo.cli.read_tables", "cli"):
+    import pyarrow as pa
+    from pyarrow import compute, ipc, parquet, types
 
 SAMPLE_ROWS = 256
 """Rows that tell what a column holds, where its type does not."""

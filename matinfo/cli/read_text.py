@@ -12,12 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.csv
-
-from matinfo.cli.errors import InputError, first_line
+from matinfo.cli.errors import InputError, first_line, needs
 from matinfo.cli.read_tables import VECTOR, Table, arrow_errors, contents
 from matinfo.cli.source import Contents
+
+with needs("pyarrow", "matinfo.cli.read_text", "cli"):
+    import pyarrow as pa
+    import pyarrow.csv
 
 _HEAD = 2**18
 _BLOCK = 2**20

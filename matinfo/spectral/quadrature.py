@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 
 from matinfo._record import record
@@ -293,6 +292,8 @@ def _nodes(first: float, last: float, count: int) -> np.ndarray:
 
 def _fit(alpha: float, n: int, nodes: np.ndarray, points: int) -> Rule | None:
     """The weights that minimise ``delta (1 + floor) + rounding``, and the delta of a grid far finer than theirs."""
+    from scipy.optimize import linprog  # takes five times as long to import as the whole of matinfo
+
     floor = 1.0 if alpha >= 1 else n ** ((1 - alpha) / 2)
     matrix, target = _weighted_basis(np.geomspace(1e-15, 1.0, points), nodes, alpha, floor / n)
     rounding = 2 * (n + 1) * _ROUNDOFF * math.sqrt(n) * (n * nodes + 1)  # of v_j, in both signs
