@@ -1,11 +1,12 @@
 """Which arm is above which, over paired seeds, with intervals and corrected p-values; which number predicts the probe.
 
     python reference_training/judge_runs.py results/cifar10.json --above "M-MAE 0.01" "U-MAE 0.1" --picture matched.png
-    python reference_training/judge_runs.py RUN RUN ... --above "M-MAE 0.01" MAE --predict
+    python reference_training/judge_runs.py RUN RUN ... --above "M-MAE 0.01" MAE --predict --json judged.json
+    python reference_training/judge_runs.py judged.json --predict
 
 The first form reads a summary of this program, of a comparison or of ``summarize_runs.py``; the second reads folders of
-finished runs, and with ``--predict`` also the eigenvalues that runs of ``cifar-medium`` keep. Verdicts are those of
-``results/plan.md``: yes, no, underpowered.
+finished runs, and with ``--predict`` also the eigenvalues that runs of ``cifar-medium`` keep; the third prints again
+what ``--json`` wrote. Verdicts are those of ``results/plan.md``: yes, no, underpowered.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--quantities", nargs="+", default=["knn_accuracy", "probe_accuracy"], metavar="NAME", help="what is compared "
         "for every feature [knn_accuracy probe_accuracy]")  # fmt: skip
-    add("--predict", action="store_true", help="how well label-free numbers order the runs (folders only)")
+    add("--predict", action="store_true", help="how well label-free numbers order the runs (folders, or a file of "
+        "--json)")  # fmt: skip
     add("--picture", type=Path, metavar="FILE", help="draw the paired differences")
     add("--json", type=Path, metavar="FILE", help="write everything, and the runs' numbers, for later")
     return parser

@@ -62,6 +62,28 @@ if model:
 # every layer passes that on. The trained layers first give up directions, and the last one, which was trained to
 # place sentences by meaning, spreads them over more directions than the words do.
 #
+# Several measures side by side
+# -----------------------------
+#
+# ``quantities`` takes measures by name (:doc:`/how-to/which-number` says what each one sees), and all of them come from
+# the one spectrum of each layer: one pass of the model for any number of panels.
+
+if model:
+    watched = ["rankme", "participation_ratio", "stable_rank", "alpha_req", "coding_rate"]
+    models = {"trained": model, "random weights": untrained}
+    reports = {
+        name: layerwise(one, batch, center="first", quantities=watched, pairs=False)
+        for name, one in models.items()
+    }
+    plot.layers(reports, ["effective_rank", *watched])
+    plt.show()
+
+# %%
+# They do not say the same. RankMe listens to the many small directions: the middle layers have fewer of these than
+# random weights, and the coding rate and the steeper decay agree. The stable rank looks at the largest direction alone,
+# and there every trained layer is more even than random weights are. The participation ratio lies between the two. With
+# 64 sentences no rank can pass 63, which RankMe nears in every layer, so that its differences are small.
+#
 # The tokens of one sentence
 # --------------------------
 #

@@ -19,6 +19,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from matinfo import Spectrum, effective_rank, participation_ratio
+from matinfo.measures import alpha_req
 from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import read_json, read_summary, write_json
@@ -126,6 +127,11 @@ def _agreement(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(stats.kendalltau(x, y).statistic), float(y.max() - y[np.argmax(x)])
 
 
+def _decay(values: np.ndarray) -> float:
+    """Alpha-ReQ over ranks 3 to a half of the spectrum, all of one weight."""
+    return float(alpha_req(Spectrum(values), first=3, last=max(5, len(values) // 2), weighted=False))
+
+
 # Numbers that need no labels, from a run's eigenvalues: name -> (which second moment of the features, function).
 # Row-normalised moments are those of matinfo's Gram; RankMe is of the raw one's square roots.
 LABEL_FREE: dict[str, tuple[str, Callable[[np.ndarray], float]]] = {
@@ -135,16 +141,21 @@ LABEL_FREE: dict[str, tuple[str, Callable[[np.ndarray], float]]] = {
     "effective rank, centred": ("rows_centred", lambda v: float(effective_rank(Spectrum(v), 1))),
     "RankMe": ("raw", lambda v: float(effective_rank(Spectrum(np.sqrt(v)), 1))),
     "participation ratio, centred": ("centred", lambda v: float(participation_ratio(Spectrum(v)))),
-    "decay exponent, negative": ("centred", lambda v: -decay_exponent(v)),
+    "decay exponent, negative": ("centred", lambda v: -_decay(v)),
 }
 
-
-def decay_exponent(values: np.ndarray) -> float:
-    """The slope a of ``lambda_i ~ i^-a`` over ranks 3 to a half of the spectrum, on logarithmic axes (alpha-ReQ)."""
-    ordered = np.sort(values)[::-1]
-    ranks = np.arange(1, len(ordered) + 1)
-    part = slice(2, max(5, len(ordered) // 2))
-    return -float(np.polyfit(np.log(ranks[part]), np.log(np.maximum(ordered[part], 1e-30)), 1)[0])
+# Measures of ``matinfo.measures`` that order features of one shape as a number above does, whatever the features: their
+# tau is its tau. A minus is the reversed order; alpha_req is over the same ranks. The rest are not among the numbers.
+SAME_ORDER: dict[str, tuple[str, ...]] = {
+    "effective rank, order 1": (
+        "effective_rank", "renyi_entropy", "von_neumann_entropy", "normalized_entropy", "vendi_score",
+    ),
+    "effective rank, order 2": ("-self_clustering",),
+    "effective rank, order inf": ("stable_rank",),
+    "RankMe": ("rankme",),
+    "participation ratio, centred": ("participation_ratio", "isoscore"),
+    "decay exponent, negative": ("-alpha_req",),
+}  # fmt: skip
 
 
 def judge(arguments: argparse.Namespace) -> str:
@@ -248,9 +259,14 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _predictions(folders: list[Path]) -> list[dict[str, Any]]:
-    """By feature, label-free number and target: agreement over the last checkpoints, and over all of them."""
+    """By feature, label-free number and target: agreement over the last checkpoints, and over all of them.
+
+    A file that ``--json`` wrote holds them; from folders of runs they are computed.
+    """
     points: dict[str, list[dict[str, Any]]] = {}
     for folder in folders:
+        if folder.is_file() and (stored := read_json(folder).get("predictions")):
+            return stored
         if not (folder / SPECTRA).is_file():
             raise UsageError("--predict", f"{folder} has no {SPECTRA}", "give runs of --scale cifar-medium")
         label = read_summary(folder)["label"]
@@ -298,10 +314,12 @@ def _within(points: list[dict[str, Any]], name: str, target: str) -> float:
     ]))  # fmt: skip
 
 
-def _predictions_table(rows: list[dict[str, Any]]) -> str:
-    def tau(found: dict[str, float]) -> str:
-        return f"{found['tau']:+.2f} [{found['tau_low']:+.2f}, {found['tau_high']:+.2f}]"
+def tau(found: dict[str, float]) -> str:
+    """Kendall's tau with its interval, as tables show it."""
+    return f"{found['tau']:+.2f} [{found['tau_low']:+.2f}, {found['tau_high']:+.2f}]"
 
+
+def _predictions_table(rows: list[dict[str, Any]]) -> str:
     lines = [
         [
             "feature",
@@ -311,10 +329,11 @@ def _predictions_table(rows: list[dict[str, Any]]) -> str:
             "regret, points",
             "tau, all",
             "tau within arms",
+            "measures of the same order",
         ]
     ]
     for r in rows:
         regret = f"{r['last']['regret']:.1f} [{r['last']['regret_low']:.1f}, {r['last']['regret_high']:.1f}]"
         lines.append([r["feature"], r["number"], r["target"], tau(r["last"]), regret, tau(r["all"]),
-                      f"{r['within_arms']:+.2f}"])  # fmt: skip
+                      f"{r['within_arms']:+.2f}", ", ".join(SAME_ORDER.get(r["number"], ()))])  # fmt: skip
     return aligned(lines)

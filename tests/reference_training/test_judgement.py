@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import judge_runs
 import numpy as np
 import pytest
 from scipy import stats
-from trainlib.judgement import Paired, agreement, decay_exponent, detectable_effect, holm, paired, verdict
+from trainlib.judgement import (
+    LABEL_FREE,
+    SAME_ORDER,
+    Paired,
+    agreement,
+    detectable_effect,
+    holm,
+    paired,
+    verdict,
+)
+
+from matinfo import spectrum
+from matinfo.measures import MEASURES
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_paired_is_the_t_test_of_equal_seeds():
@@ -65,8 +80,39 @@ def test_agreement_interval_covers_the_truth_as_often_as_promised():
     assert hits >= 51  # 95 % of 60 less three standard deviations
 
 
-def test_decay_exponent_of_a_power_law():
-    assert decay_exponent(np.arange(1.0, 101.0) ** -1.3) == pytest.approx(1.3)
+def moments(Z):
+    """Eigenvalues of the second moments that runs keep: of the rows as they are, centred, and of unit length."""
+    rows = Z / np.linalg.norm(Z, axis=1, keepdims=True)
+    kinds = {"raw": Z, "centred": Z - Z.mean(0), "rows": rows, "rows_centred": rows - rows.mean(0)}
+    return {kind: np.linalg.eigvalsh(X.T @ X / len(X)) for kind, X in kinds.items()}
+
+
+@pytest.mark.parametrize(("number", "signed"), [(n, m) for n, names in SAME_ORDER.items() for m in names])
+def test_same_order_is_the_order_of_the_measure(number, signed):
+    source, name = np.random.default_rng(3), signed.removeprefix("-")
+    kind, of = LABEL_FREE[number]
+    options = {"first": 3, "last": 12, "weighted": False} if name == "alpha_req" else {}
+    ours, theirs = [], []
+    for decay in source.uniform(0, 2, 20):
+        Z = (source.normal(size=(60, 24)) + source.uniform(0, 2)) * np.arange(1.0, 25) ** -decay
+        S = spectrum(Z, center="centred" in kind, normalize="rows" in kind)
+        ours.append(of(moments(Z)[kind]))
+        theirs.append(float(MEASURES[name].function(S, **options)) * (-1 if signed != name else 1))
+    assert stats.kendalltau(ours, theirs).statistic == pytest.approx(1.0)
+
+
+def test_guide_quotes_the_judged_runs(capsys):
+    """The page has the tau of each measure with the probe, and says that every tau with kNN is positive."""
+    summary = ROOT / "reference_training/results/cifar100_strength.json"
+    assert judge_runs.main([str(summary), "--predict"]) == 0
+    printed = [[c.strip() for c in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    found = {(c[1], c[2], c[3]): c[4] for c in printed if len(c) > 4}
+    assert {cell[0] for (_, _, target), cell in found.items() if target == "kNN"} == {"+"}
+    page = (ROOT / "docs/how-to/which-number.md").read_text(encoding="utf-8").splitlines()
+    for number, names in SAME_ORDER.items():
+        name = names[0].removeprefix("-")
+        (row,) = [line for line in page if line.startswith("| `") and f"`{name}`" in line.split("|")[1]]
+        assert f"{found['pooled', number, 'probe']}; CLS {found['cls', number, 'probe']}" in row
 
 
 def test_program_judges_a_summary_and_names_unknown_labels(tmp_path, capsys):
