@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchmetrics import MetricCollection
 
 import matinfo
 from matinfo import Gram, metrics, spectrum
@@ -127,3 +128,6 @@ def test_every_report_says_which_matrix(prepared):
     assert phrase in report.table()
     assert phrase in repr(Monitor(nn.Identity(), "", **prepared))
     assert phrase in repr(CovarianceAccumulator(8, **prepared))
+    assert phrase in repr(MetricCollection([metrics.EffectiveRank(8, **prepared)]))
+    pair = metrics.MatrixJensenShannon(8, 8, normalize=options["normalize"])
+    assert phrase.replace("less their mean", "not centred") in repr(pair)

@@ -244,6 +244,34 @@ def test_layers_draws_the_report_of_layerwise():
     np.testing.assert_allclose(axes[1].get_lines()[0].get_ydata(), report.effective_rank, rtol=1e-6)
 
 
+def test_layers_draws_what_the_shape_allows_for_each_model():
+    from matinfo.layers import layerwise
+
+    narrow, wide = (features(12, columns, dtype=torch.float32) for columns in (5, 20))
+    long_and_short = [features(n, 8, dtype=torch.float32)[None] for n in (2, 6)]
+    for reports, sizes in (
+        ({"narrow": layerwise([narrow]), "wide": layerwise([wide])}, [5, 12]),
+        ({"narrow": layerwise([narrow]), "again": layerwise([narrow])}, [5]),
+        ({"sentences": layerwise(([Z] for Z in long_and_short), pool="tokens")}, [4]),
+    ):
+        entropy, rank = plot.layers(reports, ["entropy", "effective_rank"])
+        for ax, expected in ((entropy, np.log(sizes)), (rank, sizes)):
+            values, bounds = ax.get_lines()[: len(reports)], ax.get_lines()[len(reports) :]
+            np.testing.assert_allclose([line.get_ydata()[0] for line in bounds], expected)
+            assert all(line.get_linestyle() == ":" for line in bounds)
+            assert max(line.get_ydata().max() for line in values) <= max(expected) * (1 + 1e-6)
+        assert "largest possible" in [text.get_text() for text in rank.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "scale"), [((1.0, 64.0), "log"), ((8.0, 64.0), "linear"), ((0.0, 64.0), "linear")]
+)
+def test_ranks_far_apart_have_a_logarithmic_axis_and_nothing_else_has(ranks, scale):
+    rows = [{"name": str(i), "effective_rank": rank, "loss": rank} for i, rank in enumerate(ranks)]
+    rank_axes, loss_axes = plot.layers(rows)
+    assert (rank_axes.get_yscale(), loss_axes.get_yscale()) == (scale, "linear")
+
+
 def test_information_matrix_writes_its_numbers_where_they_can_be_read():
     M = torch.tensor([[0.0, 1.0], [math.nan, 0.25]])
     ax = draw(plot.information_matrix(M, (["r1", "r2"], ["c1", "c2"]), quantity="JS", unit=""))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo._conventions import describe_rows
 from matinfo._streams import NAN_POLICIES, check_rows, prepared_rows
 from matinfo._validation import check_choice
 
@@ -34,6 +35,7 @@ class MomentMetric(Metric):
     is_differentiable = False
     higher_is_better: bool | None = None
     full_state_update = False
+    center = False  # pairs are not; metrics of one stream set their own
 
     def __init__(self, normalize: bool, nan: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -64,6 +66,14 @@ class MomentMetric(Metric):
     def skipped(self) -> int:
         """Number of rows left out under ``nan="skip"``."""
         return int(self._sum("skipped"))
+
+    def extra_repr(self) -> str:
+        """Which matrix is measured, for ``repr``; of a collection too.
+
+        Returns:
+            The number of rows added, and how they are prepared.
+        """
+        return f"count={self.count}; {describe_rows(center=self.center, normalize=self.normalize)}"
 
     def _rows(self, *streams: tuple[Tensor, int, str]) -> list[Tensor]:
         """Rows to add, in float64; counts them."""

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from matinfo.entropy import von_neumann_entropy
 from matinfo.layers import LayerReport
+from matinfo.measures import MEASURES
 from matinfo.operands import Gram
 from matinfo.plot.matrix import information_matrix
 from matinfo.plot.operands import spectrum_of
 from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, plain, unit_of
-from matinfo.plot.theme import legend_label, line_style, matplotlib_module, name_ticks, new_axes
+from matinfo.plot.theme import ground_of, legend_label, line_style, matplotlib_module, name_ticks, new_axes
 from matinfo.rank import effective_rank
 from matinfo.spectrum import Spectrum
 
@@ -112,7 +113,9 @@ def layers(
         ModuleNotFoundError: If matplotlib is not installed.
 
     Notes:
-        One decomposition for each operand; none for numbers.
+        One decomposition for each operand; none for numbers. A dotted line is the largest value that n rows and d
+        columns of that layer allow, where the shape limits the quantity: ``min(n, d)``, or its logarithm. The axis of
+        dimensions is logarithmic where the largest is above ten times the lowest.
 
     References:
         Skean et al. (2025), Layer by layer, for entropies across the layers of language models.
@@ -137,7 +140,8 @@ def layers(
         columns = columns_of([numbers for _, numbers in rows])
         places = list(range(len(rows)))
         lines = {name: {"": _without_gaps(places, columns[name])} for name in numeric_names(columns, ())}
-    axes = _draw(_chosen(list(lines), quantities), lines, "layer", names, units, ax)
+    panels = _chosen(list(lines), quantities)
+    axes = _draw(panels, lines, "layer", names, units, ax, _largest(reports, panels))
     if reports and ax is None:
         described = dict.fromkeys(one.description for one in reports.values())
         axes[0].get_figure().suptitle("\n".join(described), fontsize="small")
@@ -206,6 +210,8 @@ def layers_over_training(
 
 Lines = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 """Quantity -> label -> x, y."""
+_MOST_LINEAR = 10
+"""Ratio of ranks above which the axis is logarithmic: below it the lowest stands a tenth of the height above zero."""
 
 
 def _reports(report: Any) -> dict[str, LayerReport]:
@@ -230,6 +236,42 @@ def _of_reports(reports: Mapping[str, LayerReport]) -> Lines:
                 heights = np.asarray(plain(values)).tolist()
                 lines.setdefault(name, {})[label] = _without_gaps(range(len(heights)), heights)
     return lines
+
+
+def _largest(reports: Mapping[str, LayerReport], panels: Sequence[str]) -> Lines:
+    """Per quantity that the shape of Z limits and per model: the largest value at each layer."""
+    lines: Lines = {}
+    for quantity in panels:
+        measure = MEASURES.get("renyi_entropy" if quantity == "entropy" else quantity)
+        limit = measure.bounds.partition(" to ")[2] if measure else ""
+        if limit not in ("min(n, d)", "log min(n, d)"):
+            continue
+        for label, one in reports.items():
+            # Of sentences the mean length: log min(n, d) is concave, so that no mean entropy is above it.
+            sizes = np.minimum(one.widths, one.rows / one.entropies.shape[1] if one.rows else np.inf)
+            heights = np.log(sizes) if limit.startswith("log") else sizes
+            lines.setdefault(quantity, {})[label] = np.arange(len(sizes)), heights
+    return lines
+
+
+def _draw_largest(axes: Axes, largest: Mapping[str, tuple[np.ndarray, np.ndarray]], looks: dict) -> None:
+    """Dotted: in grey if it is one line for all models, else in the colour of each."""
+    shared = len({y.tobytes() for _, y in largest.values()}) == 1
+    for label, (x, y) in list(largest.items())[: 1 if shared else None]:
+        colour = ground_of(axes).muted if shared else line_style(axes, looks[label])["color"]
+        (line,) = axes.plot(x, y, ":", color=colour, linewidth=1.4)
+        line.set_label("largest possible" if label == next(iter(largest)) else "_")
+
+
+def _spread(axes: Axes) -> None:
+    """A logarithmic axis where a number of dimensions near the lowest could not be read beside the largest."""
+    heights = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()])
+    if len(heights) and 0 < _MOST_LINEAR * heights.min() < heights.max():
+        axes.set_yscale("log")
+        ticker = matplotlib_module("ticker")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _layer_rows(
@@ -294,6 +336,7 @@ def _draw(
     ticks: list[str] | None,
     units: Mapping[str, str] | None,
     ax: Axes | Sequence[Axes] | None,
+    largest: Lines | None = None,
 ) -> np.ndarray:
     matplotlib_module()
     given = (
@@ -310,12 +353,20 @@ def _draw(
             every = max(1, len(x) // 8)
             look = line_style(axes, looks[label])
             axes.plot(x, y, label=legend_label(label), markevery=(looks[label] % every, every), **look)
+        limits = (largest or {}).get(quantity, {})
+        if limits:
+            _draw_largest(axes, limits, looks)
         title, unit = quantity.replace("_", " "), {**(units or {})}.get(quantity, unit_of(quantity))
         axes.set(xlabel=across, ylabel=f"{title} ({unit})" if unit else title)
+        if unit == "dimensions":
+            _spread(axes)
         if ticks is not None:
             name_ticks(axes, ticks)
             axes.set_xlim(-0.3, len(ticks) - 0.7)
-        if any(lines[quantity]) and (quantity == panels[0] or set(lines[quantity]) - set(lines[panels[0]])):
+        named = any(lines[quantity]) and (
+            quantity == panels[0] or set(lines[quantity]) - set(lines[panels[0]])
+        )
+        if named or limits:
             axes.legend()
     result = np.empty(len(given), dtype=object)
     result[:] = given
