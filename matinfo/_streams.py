@@ -30,7 +30,7 @@ def check_rows(features: Tensor | np.ndarray, width: int, name: str = "features"
             f"Expected {name} of shape (n, {width}), one row a sample, got {tuple(Z.shape)}. "
             "The width of a stream is fixed when its accumulator is made."
         )
-    return Z.detach()
+    return Z.detach() if Z.requires_grad else Z  # the same, which knows its dtype_given
 
 
 def prepared_rows(streams: list[Tensor], *, normalize: bool, nan: str) -> tuple[list[Tensor], int]:

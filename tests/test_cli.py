@@ -131,6 +131,18 @@ def test_report_of_two_files_has_the_numbers_of_the_library(tmp_path, capsys, co
     assert found["matrix_kl", None] is found["matrix_js", None] is None
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_report_of_a_matrix_knows_the_rounding_of_its_file(tmp_path, capsys, dtype):
+    z = features(100, 1)
+    K = (z @ z.T / (z * z).max()).astype(dtype)
+    file = save(tmp_path, "K.npy", K)
+    (array,) = report(capsys, file, "--kind", "matrix", "--alpha", "0")["arrays"]
+    assert numbers(array["quantities"])["renyi_entropy", 0] == 0.0
+    loaded = load(file, kind="matrix")
+    assert loaded.dtype == dtype
+    np.testing.assert_array_equal(loaded, K)
+
+
 def test_report_of_two_files_of_one_width_compares_second_moments(tmp_path, capsys):
     data = [features(30, 5), features(45, 5, seed=1)]
     files = [save(tmp_path, f"{i}.npy", Z) for i, Z in enumerate(data)]

@@ -16,7 +16,7 @@ from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about
 from matinfo.cli.progress import batches, say
 from matinfo.cli.source import Source, check_shape
-from matinfo.operands import Gram, Operand
+from matinfo.operands import Gram, Operand, as_tensor
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectrum import Spectrum, spectrum
 from matinfo.streaming import CovarianceAccumulator
@@ -76,7 +76,7 @@ def measure(source: Source, options: Options) -> Measured:
 def _matrix(source: Source, options: Options) -> Measured:
     if source.rows is not None:
         check_shape(source.path, (source.rows, source.columns), matrix=True)
-    K = matrix(source, options)
+    K = as_tensor(matrix(source, options))
     if len(K) > SLOW_ORDER:
         say(f"decomposing a matrix of order {len(K)}", options)
     return Measured(
@@ -84,7 +84,7 @@ def _matrix(source: Source, options: Options) -> Measured:
     )
 
 
-def matrix(source: Source, options: Options) -> Tensor:
+def matrix(source: Source, options: Options) -> np.ndarray:
     """A matrix over samples, or its part over a sample of them."""
     order = source.columns
     count = min(order, options.rows or order)
@@ -97,7 +97,8 @@ def matrix(source: Source, options: Options) -> Tensor:
         parts.append(rows[np.ix_(here - start, chosen)])
         start += len(rows)
     check_shape(source.path, (start, order), matrix=True)
-    return torch.from_numpy(np.concatenate(parts))
+    K = np.concatenate(parts)  # in the precision of the file, whose rounding is no eigenvalue of its own
+    return K.astype(source.dtype) if source.dtype in ("float16", "float32") else K
 
 
 def _features(source: Source, options: Options) -> Measured:

@@ -18,7 +18,7 @@ from matinfo.cli.progress import steps
 from matinfo.cli.source import Source
 from matinfo.cli.value import Chance, Value, value_of
 from matinfo.entropy import renyi_entropy
-from matinfo.operands import Gram, Operand
+from matinfo.operands import Gram, Operand, as_tensor
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectrum import spectrum
 
@@ -101,7 +101,7 @@ def _flops(n: int, d1: int, d2: int) -> float:
 def operands(sources: Sequence[Source], options: Options) -> list[Operand]:
     """Matrices over the same samples of each source."""
     if options.kind == "matrix":
-        return [matrix(source, options) for source in sources]
+        return [as_tensor(matrix(source, options)) for source in sources]
     return [Gram(Z) for Z in aligned_rows(sources, options)]
 
 

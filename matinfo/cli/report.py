@@ -194,7 +194,7 @@ def load(
             raise InputError(f"{found[0].file}: expected key= to choose one of the arrays {present}.")
         sources += found
     if kind == "matrix":
-        arrays = [matrix(source, options).numpy() for source in sources]
+        arrays = [matrix(source, options) for source in sources]
     else:
         arrays = [Z.numpy() for Z in aligned_rows(sources, options)]
     return arrays[0] if len(arrays) == 1 else arrays

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_order, check_positive
-from matinfo.entropy import renyi_entropy
+from matinfo.entropy import entropy_of
 from matinfo.operands import Gram
 
 _ROUNDINGS = 4
@@ -57,12 +57,12 @@ def tail_corrected_entropy(K: Gram, alpha: float = 1.0, *, trace: float | None =
         raise TypeError(f"Expected K to be a Gram of features, got {type(K).__name__}.")
     n, rank = K.shape[-1], min(K.width, K.shape[-1])
     whole = float(n) if trace is None else check_positive(trace, "trace")
-    head = renyi_entropy(K, order).double()
+    head = entropy_of(K, order).double()
     if rank == n:
         return head
     q = (_trace(K) / whole).clamp(max=1.0)
     missing = 1 - q
-    is_missing = missing > _ROUNDINGS * torch.finfo(K.given_dtype).eps
+    is_missing = missing > _ROUNDINGS * K.rounding
     missing = torch.where(is_missing, missing, 1.0)
     return torch.where(is_missing, _joined(head, q, missing, n - rank, order), head)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_positive
 from matinfo.losses._batch import aligned
-from matinfo.operands import normalize_rows
+from matinfo.operands import dtype_given, normalize_rows
 from matinfo.spectral.precision import at_least_float32
 
 
@@ -146,7 +146,8 @@ def unit_columns(features: Tensor, *, center: bool) -> Tensor:
     Z = features.to(at_least_float32(features.dtype))
     if center:
         Z = Z / _scale_of(Z, (-2,))  # their mean would overflow, or lose its digits
-        roundoff = 4 * torch.finfo(Z.dtype).eps * Z.detach().abs().amax(-2, keepdim=True)
+        given = at_least_float32(dtype_given(features))
+        roundoff = 4 * torch.finfo(given).eps * Z.detach().abs().amax(-2, keepdim=True)
         Z = Z - Z.mean(-2, keepdim=True)
         Z = torch.where(Z.detach().abs().amax(-2, keepdim=True) > roundoff, Z, 0.0 * Z)
     return normalize_rows(Z.mT).mT

@@ -16,7 +16,7 @@ from matinfo._validation import (
     check_positive,
     check_same_samples,
 )
-from matinfo.operands.matrix import Matrix, as_tensor
+from matinfo.operands.matrix import Matrix, as_tensor, dtype_given
 from matinfo.operands.side import Side, is_readable
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment, moment
@@ -69,6 +69,7 @@ class Gram:
         self.is_numpy = isinstance(features, np.ndarray)
         Z = check_features(as_tensor(features) if isinstance(features, np.ndarray) else features, "features")
         self.given_dtype = Z.dtype
+        self.rounding = torch.finfo(dtype_given(Z)).eps
         self.terms: tuple[tuple[Tensor, ...], ...] = ((prepared_rows(Z, center, normalize),),)
 
     @classmethod
@@ -77,6 +78,7 @@ class Gram:
         gram.terms = terms
         gram.is_numpy = any([other.is_numpy for other in like])
         gram.given_dtype = reduce(torch.promote_types, [other.given_dtype for other in like])
+        gram.rounding = max([other.rounding for other in like])
         return gram
 
     @property
@@ -230,7 +232,7 @@ def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
     """Rows of length one, and less their mean, as far as asked for and in the order asked for."""
     if isinstance(center, str):
         check_choice(center, "center", ("first",))
-    given = torch.finfo(Z.dtype).eps
+    given = torch.finfo(dtype_given(Z)).eps
     if normalize and center != "first":
         Z = normalize_rows(Z)
     if not center:

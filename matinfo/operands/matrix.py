@@ -36,7 +36,17 @@ def as_tensor(array: np.ndarray) -> Tensor:
     contiguous = np.ascontiguousarray(array, dtype=native)
     if not contiguous.flags.writeable or min(contiguous.strides, default=0) < 0:
         contiguous = contiguous.copy()  # along a side of length 1 any stride counts as contiguous
-    return torch.from_numpy(contiguous)
+    tensor = torch.from_numpy(contiguous)
+    if array.dtype.kind == "f" and array.dtype.itemsize < 8:  # computed in float64, but no finer for that
+        tensor.dtype_given = torch.float16 if array.dtype.itemsize == 2 else torch.float32  # type: ignore[attr-defined]
+    return tensor
+
+
+def dtype_given(x: Tensor) -> torch.dtype:
+    """In which its entries were rounded: the dtype of the array that :func:`as_tensor` converted, else its own."""
+    # Were it forgotten, the rounding of float16 would be negative eigenvalues, and that of float32 a rank.
+    dtype: torch.dtype = x.dtype if torch.compiler.is_compiling() else getattr(x, "dtype_given", x.dtype)
+    return dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,8 @@ class Matrix:
 
     Attributes:
         entries: ``(..., n, n)``, float32 or float64, of a size whose squares exist.
-        given_dtype: In which it was given, half precision too; it decides the working precision.
+        given_dtype: In which it was given, half precision too (float64 for all of NumPy); it decides the working
+            precision.
         rounding: Relative rounding of the entries, the coarsest of all that went into them.
         total: Trace of the entries ``(...)``, float64, a constant of differentiation.
         exponent: ``(...)``, or None for 0. Entropies do not see it.
@@ -107,8 +118,8 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
         )
     if K.shape[-1] == 0:
         raise ValueError(f"Expected {name} to have at least one row, got shape {tuple(K.shape)}.")
-    given, exponent, image = K.dtype, None, None
-    rounding = torch.finfo(given).eps
+    given, coarse, exponent, image = K.dtype, dtype_given(K), None, None
+    rounding = torch.finfo(coarse).eps
     if K.dtype.itemsize == 2:
         K = K.float()
     total = trace(K.detach())
@@ -118,9 +129,9 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
         K, exponent = without_scale(K, torch.float64 if readable else K.dtype)
         total = trace(K.detach())
     if not readable:
-        K = _symmetric_or_nan(K, given)
+        K = _symmetric_or_nan(K, coarse)
     elif checks_are_on():
-        K, image = _symmetric(K, name, given)
+        K, image = _symmetric(K, name, coarse)
     return Matrix(K, given, rounding, total, exponent, image)
 
 

@@ -26,7 +26,7 @@ from matinfo._validation import (
     check_trace,
 )
 from matinfo.operands import Gram, as_tensor
-from matinfo.operands.matrix import check_matrix
+from matinfo.operands.matrix import check_matrix, dtype_given
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.frobenius import frobenius_squared
@@ -203,7 +203,7 @@ class DenseOperator(TiledOperator):
         self.K = check_matrix(K, "K", function).detach()
         _refuse_batch(K.shape)
         super().__init__(K.shape[0], None, K.device)
-        self.noise = torch.finfo(K.dtype).eps / 2
+        self.noise = torch.finfo(dtype_given(K)).eps / 2
 
     def entries(self, rows: slice, columns: slice) -> Tensor:
         return self.K[rows, columns].double()

@@ -19,6 +19,7 @@ class StreamGram(Gram):
     def __init__(self, moment: Tensor, samples: int, *, is_numpy: bool = False) -> None:
         self.is_numpy = is_numpy
         self.given_dtype = torch.float64
+        self.rounding = torch.finfo(torch.float64).eps
         self._moment, self._samples = moment, samples
         self._partner: StreamGram | None = None
         self._product: StreamGram | None = None

@@ -22,7 +22,7 @@ from matinfo._streams import (
 )
 from matinfo._validation import check_choice, check_count
 from matinfo.coding_rate import coding_rate, tcr
-from matinfo.operands import Gram, StreamGram
+from matinfo.operands import Gram, StreamGram, dtype_given
 from matinfo.rank import rankme
 from matinfo.spectral.precision import at_least_float32, without_autocast
 from matinfo.spectrum import spectrum
@@ -125,7 +125,7 @@ class CovarianceAccumulator(Stream):
         with torch.no_grad(), without_autocast(Z.device):
             (rows,), skipped = good_rows([Z], self._nan)
             for block in rows.split(block_rows(self._width, self._dtype)):
-                self._absorb(converted(block, self._dtype, normalize=self._normalize), Z.dtype)
+                self._absorb(converted(block, self._dtype, normalize=self._normalize), dtype_given(Z))
         self._note(skipped, isinstance(features, np.ndarray))
 
     def merge(self, other: CovarianceAccumulator) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from matinfo._streams import Stream, check_rows, converted, good_rows, root_of
 from matinfo._validation import check_count
 from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
-from matinfo.operands import Gram
+from matinfo.operands import Gram, dtype_given
 from matinfo.spectral.precision import without_autocast
 from matinfo.streaming.covariance import CovarianceAccumulator, block_rows
 
@@ -94,7 +94,7 @@ class PairAccumulator(Stream):
             size = block_rows(self._side.width, torch.float64)
             for blocks in zip(*[Z.split(size) for Z in streams], strict=True):
                 A, B = (converted(Z, torch.float64, normalize=self._normalize) for Z in blocks)
-                self._absorb(A, B, torch.promote_types(Z1.dtype, Z2.dtype))
+                self._absorb(A, B, torch.promote_types(dtype_given(Z1), dtype_given(Z2)))
         self._note(skipped, isinstance(features1, np.ndarray))
 
     def merge(self, other: PairAccumulator) -> None:
