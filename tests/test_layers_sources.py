@@ -341,10 +341,21 @@ def test_models_are_drawn_over_one_another():
     first, second = (layerwise([h * scale for h in STATES], quantities=["tcr"]) for scale in (1, 2))
     axes = plot.layers({"base": first, "large": second}, ["effective_rank", "tcr"])
     lines = axes[0].get_lines()
-    assert [line.get_label() for line in lines] == ["base", "large"]
+    assert [line.get_label() for line in lines] == ["base", "large", "largest possible"]
     assert lines[1].get_ydata().tolist() == pytest.approx(second.effective_rank.tolist())
     assert axes[0].get_figure().get_suptitle() == first.description
     assert len(first.plot()) == 3
+
+
+def test_layers_over_training_colours_small_ranks_apart_beside_large_ones():
+    of_rank = {rank: torch.eye(rank).repeat(64 // rank, 1) for rank in (1, 2, 8, 64)}
+    far, near = (
+        plot.layers_over_training(
+            {step: layerwise([of_rank[rank], of_rank[64]]) for step, rank in enumerate(small)}
+        )
+        for small in ((1, 2), (8, 64))
+    )
+    assert [ax.images[0].norm.__class__.__name__ for ax in (far, near)] == ["LogNorm", "Normalize"]
 
 
 def test_layers_over_training_has_a_column_for_each_checkpoint():

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from matinfo.plot.tables import plain
-from matinfo.plot.theme import SEQUENTIAL, axes_or_new, luminance, name_ticks
+from matinfo.plot.theme import SEQUENTIAL, axes_or_new, luminance, name_ticks, plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ def information_matrix(
     *,
     quantity: str = "mutual information",
     unit: str = "nats",
+    norm: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Matrix of mutual informations, or of another quantity of pairs, as a picture.
@@ -36,6 +37,7 @@ def information_matrix(
         labels: Names of the rows and the columns: one sequence for both of a square matrix, or a pair of them.
         quantity: What the entries are, for the colour bar.
         unit: Its unit; empty for a pure number.
+        norm: Scale of the colours by its name in matplotlib, such as ``"log"``; None for a linear one.
         ax: Axes to draw on; None for a new figure. The colour bar takes its room from them.
 
     Returns:
@@ -73,7 +75,8 @@ def information_matrix(
     )
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    image = ax.imshow(np.ma.masked_invalid(values), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest")
+    shown = np.ma.masked_invalid(values)
+    image = ax.imshow(shown, cmap=SEQUENTIAL, norm=norm, aspect="auto", interpolation="nearest")
     if rows:
         stride = -(-len(rows) // 24)
         ax.set_yticks(range(0, len(rows), stride), rows[::stride])
@@ -86,6 +89,8 @@ def information_matrix(
     assert figure is not None
     bar = figure.colorbar(image, ax=ax, label=f"{quantity} ({unit})" if unit else quantity)
     bar.outline.set_visible(False)
+    if norm == "log":
+        plain_ticks(bar.ax)
     return ax
 
 

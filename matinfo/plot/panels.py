@@ -15,7 +15,15 @@ from matinfo.operands import Gram
 from matinfo.plot.matrix import information_matrix
 from matinfo.plot.operands import spectrum_of
 from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, plain, unit_of
-from matinfo.plot.theme import ground_of, legend_label, line_style, matplotlib_module, name_ticks, new_axes
+from matinfo.plot.theme import (
+    ground_of,
+    legend_label,
+    line_style,
+    matplotlib_module,
+    name_ticks,
+    new_axes,
+    plain_ticks,
+)
 from matinfo.rank import effective_rank
 from matinfo.spectrum import Spectrum
 
@@ -201,6 +209,7 @@ def layers_over_training(
         (list(found[0].names)[::-1], [str(step) for step in reports]),
         quantity=quantity.replace("_", " "),
         unit=unit_of(quantity),
+        norm="log" if unit_of(quantity) == "dimensions" and _far_apart(values) else None,
         ax=ax,
     )
     ax.set(xlabel="checkpoint", ylabel="layer")
@@ -211,7 +220,7 @@ def layers_over_training(
 Lines = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 """Quantity -> label -> x, y."""
 _MOST_LINEAR = 10
-"""Ratio of ranks above which the axis is logarithmic: below it the lowest stands a tenth of the height above zero."""
+"""Ratio of ranks above which axis and colours are logarithmic: the lowest would be within a tenth of the foot."""
 
 
 def _reports(report: Any) -> dict[str, LayerReport]:
@@ -265,13 +274,15 @@ def _draw_largest(axes: Axes, largest: Mapping[str, tuple[np.ndarray, np.ndarray
 
 def _spread(axes: Axes) -> None:
     """A logarithmic axis where a number of dimensions near the lowest could not be read beside the largest."""
-    heights = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()])
-    if len(heights) and 0 < _MOST_LINEAR * heights.min() < heights.max():
+    heights = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
+    if _far_apart(np.concatenate(heights)):
         axes.set_yscale("log")
-        ticker = matplotlib_module("ticker")
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(ticker.NullLocator())
+        plain_ticks(axes)
+
+
+def _far_apart(values: np.ndarray) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(len(finite) and 0 < _MOST_LINEAR * finite.min() < finite.max())
 
 
 def _layer_rows(

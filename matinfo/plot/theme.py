@@ -185,3 +185,11 @@ def name_ticks(ax: Axes, names: list[str], *, most: int = 16) -> None:
         ha="right" if crowded else "center",
         rotation_mode="anchor" if crowded else "default",
     )
+
+
+def plain_ticks(ax: Axes) -> None:
+    """1, 2, 5, 10, 20 ... up a logarithmic axis, written out: a rank is read as a number, not as a power of ten."""
+    ticker = matplotlib_module("ticker")
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
