@@ -29,6 +29,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|np|numpy|collections)\..*"),
     ("py:.*", r"(Tensor|ndarray|ArrayLike|optional)"),
+    ("py:exc", "InputError"),  # of the command line, which says that it is a ValueError
 ]
 exclude_patterns = ["_build", "_extensions", "gallery"]
 templates_path = ["_templates"]
@@ -70,3 +71,11 @@ html_title = f"matinfo {release}"
 html_theme_options = {"source_repository": "", "navigation_with_keys": True}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+
+
+def setup(app):
+    """Leave out the fields of named tuples: their docstrings describe them, and sphinx only counts them."""
+    app.connect(
+        "autodoc-skip-member",
+        lambda app, what, name, member, skip, options: type(member).__name__ == "_tuplegetter" or None,
+    )

@@ -72,7 +72,7 @@ class Spectrum:
     noise: Noise
     """What is known of the errors of the eigenvalues."""
     given_dtype: torch.dtype
-    """Of what the eigenvalues are of: quantities come in it, in float32 at least."""
+    """Dtype of what the eigenvalues are of; quantities come in it, in float32 at least."""
     is_numpy: bool
     """Whether quantities come as NumPy."""
 
@@ -121,7 +121,7 @@ class Spectrum:
 
     @property
     def singular_values(self) -> Tensor:
-        """Roots of the eigenvalues, the min(n, d) singular values of the features: ``(..., min(n, d))``, float64.
+        """Singular values of the features, ``(..., min(n, d))`` in float64, as roots of the eigenvalues.
 
         Those in the round-off are zero with zero derivative. The square root halves the digits: singular values below
         about 1e-8 of the largest are round-off, where a singular value decomposition of the features would keep them.

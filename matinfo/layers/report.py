@@ -72,7 +72,7 @@ class LayerReport:
 
     @property
     def description(self) -> str:
-        """Which matrix was measured: model, pool, number and preparation of rows, order."""
+        """What was measured, that is model, pool, number and preparation of rows, order."""
         what = f"{self.model}, " if self.model else ""
         samples = "tokens of each sentence" if self.pool == "tokens" else f"pool={self.pool!r}"
         prepared = describe_rows(center=self.center, normalize=self.normalize)

@@ -1,5 +1,6 @@
 """Measures of representations that need no labels, beside the entropies and ranks of the main namespace."""
 
+from matinfo.measures import registry
 from matinfo.measures.comparison import entropy_difference_ratio, representation_js, semantic_kernel
 from matinfo.measures.dimension import (
     cluster_learnability,
@@ -25,7 +26,7 @@ from matinfo.measures.geometry import (
     mean_cosine,
     uniformity,
 )
-from matinfo.measures.registry import MEASURES, Measure, measure
+from matinfo.measures.registry import Measure, measure
 from matinfo.measures.spectra import (
     PowerLaw,
     alpha_req,
@@ -41,6 +42,9 @@ from matinfo.measures.spectra import (
     stable_rank,
     truncated_vendi,
 )
+
+MEASURES: dict[str, Measure] = registry.MEASURES
+"""Every measure of one set of features, by name. Those of pairs, classes and augmentations take more than that."""
 
 __all__ = [
     # by name

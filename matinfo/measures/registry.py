@@ -79,7 +79,6 @@ MEASURES: dict[str, Measure] = {
     "two_nn": Measure(dimension.two_nn, "features", _DIMENSIONS, "0 to infinity"),
     "mle_dimension": Measure(dimension.mle_dimension, "features", _DIMENSIONS, "0 to infinity"),
 }
-"""Every measure of one set of features, by name. Those of pairs, classes and augmentations take more than that."""
 
 
 def measure(

@@ -429,7 +429,8 @@ def isoscore_star(
 
     Raises:
         ValueError: If there is one row, ``shrinkage`` is outside [0, 1], or the reference is not a covariance of d
-        columns. TypeError: If ``features`` is not real floating point.
+            columns.
+        TypeError: If ``features`` is not real floating point.
 
     Notes:
         O(n d^2), no eigenvalues: differentiable to every order, as the I-STAR regulariser needs it.

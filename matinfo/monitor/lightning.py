@@ -81,12 +81,12 @@ class LightningMonitor(Callback):
 
     @property
     def history(self) -> list[Record]:
-        """As :attr:`Monitor.history`, empty before fitting."""
+        """As ``history`` of :class:`~matinfo.monitor.Monitor`, empty before fitting."""
         return [] if self.monitor is None else self.monitor.history
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """As :attr:`Monitor.events`, empty before fitting."""
+        """As ``events`` of :class:`~matinfo.monitor.Monitor`, empty before fitting."""
         return [] if self.monitor is None else self.monitor.events
 
     @property
