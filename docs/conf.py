@@ -23,7 +23,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "mathml",  # docs/_extensions/mathml.py
-    "notebook",  # docs/_extensions/notebook.py
+    "tutorial_notebook",  # docs/_extensions/tutorial_notebook.py
 ]
 nitpicky = True
 nitpick_ignore_regex = [

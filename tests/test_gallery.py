@@ -47,7 +47,7 @@ def test_every_guide_is_in_the_table_and_in_the_tree():
 @pytest.fixture
 def tutorial(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(DOCS / "_extensions"), *sys.path])
-    from notebook import notebook
+    from tutorial_notebook import notebook
 
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     blocks = re.sub("^```.*$", "", text, flags=re.MULTILINE)

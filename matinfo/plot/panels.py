@@ -377,7 +377,7 @@ def _draw(
         named = any(lines[quantity]) and (
             quantity == panels[0] or set(lines[quantity]) - set(lines[panels[0]])
         )
-        if named or limits:
+        if named or (limits and quantity == next(iter(largest or {}))):
             axes.legend()
     result = np.empty(len(given), dtype=object)
     result[:] = given
