@@ -10,7 +10,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_same_samples
 from matinfo.entropy import entropy_of, in_unit, joint_entropy_of
-from matinfo.operands import Gram, Matrix, Operand, as_operands
+from matinfo.operands import Gram, Matrix, Operand, as_operands, roundoff_entropy
 
 
 @quantity
@@ -253,7 +253,8 @@ def normalized_mutual_information(
     operands = as_operands((K1, K2), "normalized_mutual_information")
     first, second = (entropy_of(K, order, precision=precision) for K in operands)
     joint = joint_entropy_of(operands, order, precision)
-    return _share(first + second - joint, _UNITS[by](first, second, joint))
+    nothing = roundoff_entropy(operands, precision=precision, sensitive=order < 1)
+    return _share(first + second - joint, _UNITS[by](first, second, joint), nothing)
 
 
 @quantity
@@ -293,7 +294,8 @@ def normalized_total_correlation(*Ks: Operand, alpha: float = 1.0, precision: st
         torch.broadcast_tensors(*[entropy_of(K, order, precision=precision) for K in operands])
     )
     joint = joint_entropy_of(operands, order, precision)
-    return _share(marginals.sum(0) - joint, marginals.sum(0) - marginals.amax(0))
+    nothing = roundoff_entropy(operands, precision=precision, sensitive=order < 1)
+    return _share(marginals.sum(0) - joint, marginals.sum(0) - marginals.amax(0), nothing)
 
 
 @quantity
@@ -330,7 +332,8 @@ def normalized_dual_total_correlation(*Ks: Operand, alpha: float = 1.0, precisio
     order = check_order(alpha)
     operands = _at_least_two(Ks, "normalized_dual_total_correlation")
     joint = joint_entropy_of(operands, order, precision)
-    return _share(_dual_total_correlation(operands, joint, order, precision), joint)
+    nothing = roundoff_entropy(operands, precision=precision, sensitive=order < 1)
+    return _share(_dual_total_correlation(operands, joint, order, precision), joint, nothing)
 
 
 def _total_correlation(operands: list[Gram | Matrix], alpha: float, precision: str) -> Tensor:
@@ -356,12 +359,12 @@ def _at_least_two(Ks: tuple[Operand, ...], function: str) -> list[Gram | Matrix]
 
 
 _NOTHING = 1e-12
-"""An entropy up to this many nats is the rounding of zero: a share of it would be a share of noise."""
+"""An entropy up to this many nats is the rounding of zero in any precision."""
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """``part / whole``, with value and gradient 0 where the whole is nothing."""
-    something = ~(whole <= _NOTHING)
+def _share(part: Tensor, whole: Tensor, nothing: float) -> Tensor:
+    """``part / whole``, with value and gradient 0 where the whole is nothing: a share of noise would be any number."""
+    something = ~(whole <= max(nothing, _NOTHING))
     return torch.where(something, part / torch.where(something, whole, 1.0), 0.0)
 
 

@@ -1,6 +1,6 @@
 """What a user hands in: a matrix, or a Gram matrix known by its factors; checked and brought to a safe scale here."""
 
-from matinfo.operands.family import Operand, as_operand, as_operands, hadamard, smaller_side
+from matinfo.operands.family import Operand, as_operand, as_operands, hadamard, roundoff_entropy, smaller_side
 from matinfo.operands.gram import Gram
 from matinfo.operands.matrix import Matrix, as_matrix, as_tensor, dtype_given
 from matinfo.operands.side import Side, is_readable
@@ -21,5 +21,6 @@ __all__ = [
     "hadamard",
     "is_readable",
     "normalize_rows",
+    "roundoff_entropy",
     "smaller_side",
 ]
