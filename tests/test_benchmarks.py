@@ -299,6 +299,7 @@ def test_options_of_a_full_run_write_results_and_those_of_a_part_do_not():
     assert parse(["--case", "h2"]).out is None
 
 
+@pytest.mark.slow
 def test_gpu_program_runs_on_the_cpu(tmp_path, capsys):
     status = gpu.main(["--device", "cpu", "--quick", "--out", str(tmp_path)])
     assert status == 0, capsys.readouterr().out
