@@ -1,7 +1,7 @@
 """SIGReg, BHEP, SimDINO, MMCR, CorInfoMax, W-MSE, GRAM, and the two bottlenecks.
 
-The released code of each was run once in float64 on the inputs below; its value stands beside ours in
-docs/theory/conformance.md, where it is compared. Here: definitions, closed forms, invariances, gradients.
+The released formula of each was transcribed and evaluated once in float64; its value is compared with ours in
+docs/theory/conformance.md. Here: definitions, closed forms, invariances, gradients.
 """
 
 from __future__ import annotations

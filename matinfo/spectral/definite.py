@@ -25,7 +25,8 @@ def steps(n: int) -> int:
     """Number of products with a matrix of order n.
 
     Eight where it stays in the cache. Beyond, four: with the one by which symmetry is checked, and the norm, six passes
-    over K, as many as leave order 2 a hundred times faster than ``eigvalsh`` at n = 1024.
+    over K. Order 2 of a matrix of order 1024 then takes 1/54 of the time of ``eigvalsh`` in float64 and 1/76 in float32
+    (of ``eigh``: 1/115 and 1/170), and with its gradient 1/30 and 1/37 (1/66 and 1/82): medians of nine on one core.
     """
     return 8 if n <= 512 else 4
 
