@@ -211,11 +211,11 @@ class Draw:
             ),
         }.get(kind, lambda: x)()
 
-    def converted(self, x, numpy, *, halves=True):
+    def converted(self, x, numpy):
         """In the framework and a dtype, mixed more often than not."""
         if numpy:
             with np.errstate(over="ignore"):
-                x = x.astype(self.one_of((np.float64, np.float32, np.float16)[: 2 + halves]))
+                x = x.astype(self.one_of((np.float64, np.float32, np.float16)))
             return self.layout(x)
         return self.layout(torch.as_tensor(x).to(FLOATS[self.one_of(FLOATS)]))
 
@@ -323,8 +323,7 @@ def check_information(name, draw):
     for _ in range(count):
         Z = draw.scaled(draw.rows(n, draw.size()))
         with np.errstate(over="ignore", invalid="ignore"):
-            # An array becomes float64: that of a matrix in half precision is indefinite beyond the rounding of float64.
-            x = draw.converted(Z if gram else Z @ Z.T, numpy, halves=gram)
+            x = draw.converted(Z if gram else Z @ Z.T, numpy)
         operands.append(x)
     if draw.chance(0.15) and n:
         call(lambda *Ks: function(*Ks, **options), draw.spoiled(operands))
