@@ -20,7 +20,9 @@ def _unit_trace(K: Gram | Matrix) -> Gram | Matrix:
     if isinstance(K, Matrix):
         check_trace(K.total)
         entries = K.entries.double()
-        return Matrix.trusted(entries / trace(entries)[..., None, None], K.given_dtype, K.rounding)
+        entries = entries / trace(entries)[..., None, None]
+        # No power of two is taken out again, as Matrix.trusted would for a batch with a NaN: the entries are averaged.
+        return Matrix(entries, K.given_dtype, K.rounding, trace(entries.detach()), None)
     K = K.without_scale()[0]
     if len(K.terms) == len(K.terms[0]) == 1:
         Z = K.terms[0][0].double()

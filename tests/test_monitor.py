@@ -327,7 +327,7 @@ def test_non_finite_features_are_recorded_and_named_once(bad):
 
 
 def test_features_that_overflow_are_not_finite():
-    with pytest.warns(NonFiniteWarning, match="too large to square"):
+    with pytest.warns(NonFiniteWarning, match="beyond it. Scale"):
         observe(watch(), rows() * 1e200)
 
 

@@ -24,6 +24,8 @@ STEP = 1e-5
 def by_backward_twice(f, x, v):
     leaf = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(f(leaf), leaf, create_graph=True)
+    if not gradient.requires_grad:  # of a linear function, as HSIC is of each matrix
+        return torch.zeros_like(x)
     return torch.autograd.grad((gradient * v).sum(), leaf)[0]
 
 

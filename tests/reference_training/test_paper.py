@@ -223,8 +223,12 @@ def test_figures_hold_mean_and_spread_over_seeds_and_the_bound(tmp_path, capsys)
         {
             "label": "SimCLR", "seeds": [0, 1], "epochs": [0, 5], "mean": [1.5, 3.5],
             "sd": [statistics.stdev([1, 2]), statistics.stdev([2, 5])], "values": [[1.0, 2.0], [2.0, 5.0]],
+            "untrained_default_norms": None,
         },
-        {"label": "BYOL", "seeds": [0], "epochs": [0, 5], "mean": [0.5, 0.25], "sd": None, "values": [[0.5, 0.25]]},
+        {
+            "label": "BYOL", "seeds": [0], "epochs": [0, 5], "mean": [0.5, 0.25], "sd": None, "values": [[0.5, 0.25]],
+            "untrained_default_norms": None,
+        },
     ]  # fmt: skip
     assert panel["limits"] == [{"n": 64, "log_n": pytest.approx(math.log(64))}]
     backbone = panels_of(tmp_path / "out", 2)["backbone", "joint_entropy"]
@@ -256,7 +260,7 @@ def test_figure4_is_of_masked_runs(tmp_path, capsys):
         make_log(tmp_path / method, masked(method=method), {0: 1.0, 250: 4.0}, ("effective_rank",))
     folders = [tmp_path / name for name in ("mae", "umae", "mmae")]
     code, stdout, stderr = run_program(plot_figures.main, capsys, *folders, "--out", tmp_path / "out")
-    assert (code, len(stdout.split()), stderr.count("skipped: ")) == (0, 1, 4)
+    assert (code, len(stdout.split()), stderr.count("skipped: ")) == (0, 1, 5)
     panels = panels_of(tmp_path / "out", 4)
     assert [c["label"] for c in panels["cls", "effective_rank"]["curves"]] == [
         "MAE",
@@ -315,7 +319,7 @@ def programs(monkeypatch):
                 feature = {"effective_rank": 3.0 + config.run.seed, "knn_accuracy": 50.0}
                 write_json(
                     folder / "summary.json",
-                    {"seed": config.run.seed, "seconds": 1.0, "cpu_seconds": 2.0,
+                    {"label": config.label(), "epochs": 1, "seed": config.run.seed, "seconds": 1.0, "cpu_seconds": 2.0,
                      "features": {"cls": feature, "pooled": feature}},
                 )  # fmt: skip
             return code

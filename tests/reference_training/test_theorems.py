@@ -274,7 +274,7 @@ def _line(method: str, noise: float) -> dict:
 
 def record(method: str, noise: float, step: int) -> dict:
     """A line of the training log."""
-    return {"kind": "train", "step": step, **_line(method, noise)}
+    return {"kind": "train", "step": step, "epoch": 0.5, "loss": 1.0, **_line(method, noise)}
 
 
 def write_run(folder, method: str, change=lambda records: None):
