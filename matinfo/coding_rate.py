@@ -225,8 +225,8 @@ def _of_features(
 
 def _rate(K: Gram | Spectrum, width: int, count: int, eps: float, precision: str) -> Tensor:
     ridge = count * eps**2 / width
-    n = K.shape[-1]
-    return 0.5 * (logdet_of(K, ridge, n, precision=precision) - n * math.log(ridge))
+    order = min(K.shape[-1], width)  # of a stream n is huge, and n log ridge twice would leave its round-off
+    return 0.5 * (logdet_of(K, ridge, order, precision=precision) - order * math.log(ridge))
 
 
 @quantity

@@ -149,7 +149,7 @@ def test_comparison_trains_the_three_methods_and_draws_their_information(compari
 def test_run_leaves_pictures_and_a_summary_with_the_information(comparison):
     folder = comparison[0] / "byol-seed0"
     assert {p.name for p in folder.iterdir()} == {
-        "checkpoint.pt", "config.json", "environment.json", "metrics.jsonl", "summary.json",
+        "checkpoint.pt", "checkpoint.previous.pt", "config.json", "environment.json", "metrics.jsonl", "summary.json",
         "training.png", "views.png",
     }  # fmt: skip
     for picture in ("views.png", "training.png"):
