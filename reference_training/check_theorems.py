@@ -29,12 +29,9 @@ OPTIONS = (
 
 def build_parser() -> argparse.ArgumentParser:
     """All options; nothing heavy is imported for ``--help``."""
-    from trainlib.cli import OneLineParser
+    from trainlib.cli import program_parser
 
-    parser = OneLineParser(
-        prog=PROGRAM, description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = program_parser(PROGRAM, __doc__)
     add = parser.add_argument
     add("folders", nargs="*", type=Path, metavar="RUN", help="folders of runs that this program trained")
     add("--out", type=Path, metavar="PATH", help="new folder for runs and report [runs/theorems, numbered]; "

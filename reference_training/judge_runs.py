@@ -19,12 +19,9 @@ PROGRAM = "judge_runs.py"
 
 def build_parser() -> argparse.ArgumentParser:
     """All options; nothing heavy is imported for ``--help``."""
-    from trainlib.cli import OneLineParser
+    from trainlib.cli import program_parser
 
-    parser = OneLineParser(
-        prog=PROGRAM, description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = program_parser(PROGRAM, __doc__)
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="PATH", help="a summary, or folders of finished runs")
     add("--above", nargs=2, action="append", metavar=("A", "B"), default=[], help="claim: the runs labelled A are "

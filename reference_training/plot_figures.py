@@ -19,12 +19,9 @@ PROGRAM = "plot_figures.py"
 
 def build_parser() -> argparse.ArgumentParser:
     """All options; nothing heavy is imported for ``--help``."""
-    from trainlib.cli import OneLineParser
+    from trainlib.cli import program_parser
 
-    parser = OneLineParser(
-        prog=PROGRAM, description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = program_parser(PROGRAM, __doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs or comparisons")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="folder for figure1.png, figure1.json, ..."

@@ -21,13 +21,10 @@ PROGRAM = "run_paper.py"
 
 def build_parser() -> argparse.ArgumentParser:
     """All options; nothing heavy is imported for ``--help``."""
-    from trainlib.cli import OneLineParser
+    from trainlib.cli import program_parser
     from trainlib.paper import SCALES, WHATS
 
-    parser = OneLineParser(
-        prog=PROGRAM, description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = program_parser(PROGRAM, __doc__)
     add = parser.add_argument
     add("what", choices=(*WHATS, "all"), metavar="WHAT", help=", ".join((*WHATS, "all")))
     add("--scale", choices=SCALES, required=True, help="digits, cifar-small: for two CPU cores; "

@@ -21,6 +21,14 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(USAGE_EXIT_CODE, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
+def program_parser(program: str, text: str | None, **options: Any) -> OneLineParser:
+    """The parser of a program whose help is its docstring as it stands."""
+    return OneLineParser(
+        prog=program, description=text, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter, **options,
+    )  # fmt: skip
+
+
 def _plain_type(annotation: Any) -> type:
     """The type behind ``X`` or ``X | None``."""
     return next((a for a in typing.get_args(annotation) if a is not type(None)), annotation)
@@ -105,10 +113,7 @@ def parse_seeds(text: str) -> list[int] | int:
 
 def protocol_parser(program: str, text: str, default: Any, *, trains: bool = True) -> OneLineParser:
     """The command line of an evaluation protocol: runs, where the results go, and the options of ``default``."""
-    parser = OneLineParser(
-        prog=program, usage=f"{program} RUN [RUN ...] [options]", description=text, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = program_parser(program, text, usage=f"{program} RUN [RUN ...] [options]")
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="folder of a pre-training run, or of a comparison"
     )
