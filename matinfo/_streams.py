@@ -104,11 +104,6 @@ def root_of(moment: Tensor, given: torch.dtype = torch.float64) -> Tensor | None
     return eigenvalues[kept].sqrt()[:, None] * Q[:, kept].mT
 
 
-def constant_column(rows: int, mean: Tensor, eps: float) -> Tensor:
-    """Largest sum of squares ``(d,)`` of a centred column that rounding alone can leave, given its mean."""
-    return rows * (4 * eps * mean).square()
-
-
 class Stream:
     """What all accumulators do alike."""
 

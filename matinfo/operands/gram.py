@@ -241,6 +241,11 @@ def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
     mean = Z.mean(-2, keepdim=True)
     Z = Z - mean
     # Left as it is, the round-off of a constant column would look like one more direction, or like many.
-    constant = Z.detach().square().mean(-2, keepdim=True) <= (4 * given * mean.detach()).square()
-    Z = torch.where(constant, 0.0 * Z, Z)
+    squares = Z.detach().square().sum(-2, keepdim=True)
+    Z = torch.where(squares <= constant_column(Z.shape[-2], mean.detach(), given), 0.0 * Z, Z)
     return normalize_rows(Z) if normalize and center == "first" else Z
+
+
+def constant_column(rows: int, mean: Tensor, eps: float) -> Tensor:
+    """Largest sum of squares ``(d,)`` of a centred column that rounding alone can leave, given its mean."""
+    return rows * (4 * eps * mean).square()

@@ -15,7 +15,6 @@ from matinfo._streams import (
     Stream,
     check_not_empty,
     check_rows,
-    constant_column,
     converted,
     good_rows,
     without_roundoff,
@@ -23,6 +22,7 @@ from matinfo._streams import (
 from matinfo._validation import check_choice, check_count
 from matinfo.coding_rate import coding_rate, tcr
 from matinfo.operands import Gram, StreamGram, dtype_given
+from matinfo.operands.gram import constant_column
 from matinfo.rank import rankme
 from matinfo.spectral.precision import at_least_float32, without_autocast
 from matinfo.spectrum import spectrum
