@@ -39,7 +39,6 @@ def weights(run_dir: Path) -> torch.Tensor:
     return torch.cat([value.double().flatten() for value in model.values()])
 
 
-@pytest.mark.xfail(strict=False, reason="three of the five failed in the last slow run; cause not found yet")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "options"),
