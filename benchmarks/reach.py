@@ -1,4 +1,4 @@
-"""How far the stochastic estimates reach: ``python -m benchmarks.reach rbf-16k|rbf-100k|vendi|block|all``.
+"""How far large matrices reach: ``python -m benchmarks.reach SECTION ...`` or ``all``; ``--help`` lists the sections.
 
 Each measurement runs in a process of its own, so that its peak memory is its own, and each section of
 ``benchmarks/results/reach.json`` comes from one run. Times are processor times unless they say ``wall``; that of
@@ -26,6 +26,7 @@ from benchmarks.machine import environment
 RESULTS = Path(__file__).parent / "results" / "reach.json"
 DIMENSION, BANDWIDTH = 8, 1.0
 RTOL = 0.01
+ATOL = 0.02
 
 
 def points(n: int) -> torch.Tensor:
@@ -92,6 +93,70 @@ def vendi(n: int, d: int, contender: str) -> dict[str, Any]:
     return {**times, "n": n, "d": d, "contender": contender, "value": float(value)}
 
 
+def chain(n: int, d: int, count: int) -> list[torch.Tensor]:
+    """Gaussian points, and each time the last ones with noise of half their deviation added."""
+    generator = torch.Generator().manual_seed(0)
+    steps = torch.randn(count, n, d, dtype=torch.float64, generator=generator)
+    steps[1:] *= 0.5
+    return list(steps.cumsum(0))
+
+
+def information(quantity: str, n: int, d: int, alpha: float) -> dict[str, Any]:
+    """To 0.02 nats, of RBF kernels with median bandwidths; conditional: x and z of x -> y -> z given y."""
+    import matinfo
+    from matinfo.estimate import KernelOperator, estimate_information
+
+    function = getattr(matinfo, quantity)
+    samples = chain(n, d, 2 if function is matinfo.mutual_information else 3)
+    ordered = samples if len(samples) == 2 else [samples[0], samples[2], samples[1]]
+
+    def call(m: int) -> Any:
+        Ks = [KernelOperator(X[:m], precision="float32") for X in ordered]
+        seed = torch.Generator().manual_seed(1)
+        return estimate_information(function, *Ks, alpha=alpha, atol=ATOL, generator=seed)
+
+    call(64)  # what only the first call does
+    found, times = timed(lambda: call(n))
+    return {
+        **times,
+        "quantity": quantity,
+        "n": n,
+        "d": d,
+        "alpha": alpha,
+        "value": found.value,
+        "error_bar": found.error(),
+        "probes": found.probes,
+        "degree": found.degree,
+        "converged": found.converged,
+    }
+
+
+def permutations(statistic: str, n: int, alpha: float, count: int, bandwidth: float | str) -> dict[str, Any]:
+    """A test of independence of two RBF kernels."""
+    from matinfo import independence_test, kernels
+
+    A, B = (kernels.rbf(X, bandwidth=bandwidth) for X in chain(n, DIMENSION, 2))
+
+    def call(m: int, count: int) -> Any:
+        Ks = A[:m, :m], B[:m, :m]
+        return independence_test(*Ks, statistic=statistic, alpha=alpha, permutations=count)
+
+    call(64, 1)  # what only the first call does
+    found, times = timed(lambda: call(n, count))
+    times["seconds_of_1000"] = times["seconds"] * 1000 / count
+    return {
+        **times,
+        "statistic": statistic,
+        "n": n,
+        "alpha": alpha,
+        "bandwidth": bandwidth,
+        "permutations": count,
+        "value": found.statistic,
+        "mean_of_chance": float(found.null.mean()),
+        "p_value": found.p_value,
+    }
+
+
 def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     """The result, with processor and wall-clock seconds and the highest memory of this process so far."""
     wall, processor = time.perf_counter(), time.process_time()
@@ -155,6 +220,8 @@ MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
     "exact": exact,
     "vendi": vendi,
     "steps": steps,
+    "information": information,
+    "permutations": permutations,
 }
 
 
@@ -211,11 +278,45 @@ def block_steps(*, quick: bool, threads: int) -> dict[str, Any]:
     return measure("steps", 200 if quick else 1000, threads=threads)
 
 
+def conditional_20k(*, quick: bool, threads: int) -> dict[str, Any]:
+    """Conditional information of three kernels of 20,000 points in 8 dimensions."""
+    n = 512 if quick else 20_000
+    name = "conditional_mutual_information"
+    return {
+        f"order {a:g}": measure("information", name, n, DIMENSION, a, threads=threads) for a in (1.0, 2.0)
+    }
+
+
+def mutual_100k(*, quick: bool, threads: int) -> dict[str, Any]:
+    """Mutual information of two kernels of 100,000 points in 16 dimensions."""
+    n = 512 if quick else 100_000
+    return {
+        f"order {a:g}": measure("information", "mutual_information", n, 16, a, threads=threads)
+        for a in (2.0, 1.0)
+    }
+
+
+def independence(*, quick: bool, threads: int) -> dict[str, Any]:
+    """Permutations of 2,000 points; those that need eigenvalues of full matrices are counted up from a few."""
+    n = 128 if quick else 2000
+    few = 5 if quick else 1000
+    runs = {
+        "order 2": ("mutual_information", n, 2.0, few, "median"),
+        "hsic": ("hsic", n, 2.0, few, "median"),
+        "order 1, smooth": ("mutual_information", n, 1.0, min(few, 20), "median"),
+        "order 1, full rank": ("mutual_information", n, 1.0, min(few, 20), BANDWIDTH),
+    }
+    return {name: measure("permutations", *run, threads=threads) for name, run in runs.items()}
+
+
 SECTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "rbf-16k": rbf_16k,
     "rbf-100k": rbf_100k,
     "vendi": vendi_10k,
     "block": block_steps,
+    "cmi-20k": conditional_20k,
+    "mi-100k": mutual_100k,
+    "independence": independence,
 }
 
 
