@@ -13,7 +13,7 @@ TRAIN = $(call readme,python reference_training/pretrain_mmae.py)
 TESTS = $(call readme,python -m pytest)
 
 # `make demo` and `make test` need nothing but Python: without an environment that has everything they make $(VENV).
-NEEDS = import hypothesis, lightly, lightning, matinfo, mpmath, pytest, sklearn, timm
+NEEDS = import hypothesis, lightly, lightning, matinfo, mpmath, pytest, sklearn, timm, xdist
 READY = $(PYTHON) -c "$(NEEDS)" 2>/dev/null
 MADE = $(VENV)/bin/python
 with_environment = if $(READY); then python=$(PYTHON); else python=$(MADE); \
@@ -75,7 +75,7 @@ types:
 	$(PYTHON) -m mypy
 
 slow:
-	$(PYTHON) -m pytest -m "slow and not gpu" -p no:cacheprovider --durations=10
+	$(PYTHON) -m pytest -n auto -m "slow and not gpu" -p no:cacheprovider --durations=10
 
 oldest newest:
 	$(NOX) --session "tests($@)" --no-error-on-missing-interpreters

@@ -298,7 +298,7 @@ def test_make_runs_the_commands_of_the_readme():
     (install,) = re.findall(r"^python -m pip install -c .*", readme, re.MULTILINE)
     (train,) = re.findall(r"^python reference_training/pretrain_mmae\.py.*", readme, re.MULTILINE)
     assert install in make("install")
-    assert make("test")[-1].endswith("&& $python -m pytest")
+    assert make("test")[-1].endswith("&& $python -m pytest -n auto")
     assert make("demo")[-1].endswith(train.replace("python", "&& $python", 1))
     assert '.venv && $python -m pip install -q -c constraints.txt -e ".[dev]"' in "\n".join(make("demo"))
 
