@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._keywords import unknown_keyword
 from matinfo._record import is_recording, recording
 from matinfo.operands import as_tensor
 from matinfo.spectral.precision import at_least_float32, without_autocast
@@ -33,7 +33,7 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not torch.compiler.is_compiling() and kwargs and not kwargs.keys() <= keywords:
-            raise _unknown_keyword(function.__name__, kwargs.keys() - keywords, keywords)
+            raise unknown_keyword(function.__name__, kwargs.keys() - keywords, keywords)
         data = [*args, *kwargs.values()]  # an array is one whether it is passed by position or by name
         numpy, tensors, operands = False, False, []
         for a in data:
@@ -58,32 +58,6 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
         return cast(R, result.to(_result_dtype(operands)))
 
     return wrapper
-
-
-_OTHER_NAMES = {
-    "alpha": {"order", "a", "q"},
-    "q": {"alpha", "order"},
-    "bandwidth": {"gamma", "sigma", "lengthscale", "length_scale", "h"},
-    "lambda_": {"lam", "lambd", "lmbda", "weight", "lambda_param", "off_diagonal_weight"},
-    "eps": {"epsilon", "eps2", "epsilon2"},
-    "mu": {"ridge", "eps", "epsilon"},
-    "permutations": {"n_permutations", "num_permutations", "n_perm", "iters"},
-    "temperature": {"tau", "t", "temp"},
-    "normalize": {"normalise", "normalized", "l2"},
-    "center": {"centre", "centered", "centering"},
-}
-"""What other packages call an argument."""
-
-
-def _unknown_keyword(function: str, unknown: Iterable[str], known: Iterable[str]) -> TypeError:
-    """The error for a keyword that a function does not have, with the one that was meant."""
-    word = min(unknown)
-    meant = [name for name in known if word in _OTHER_NAMES.get(name, ())]
-    meant = meant or difflib.get_close_matches(word, list(known), 1, 0.7)
-    remedy = f"Did you mean {meant[0]}?" if meant else f"It has {', '.join(known)}."
-    if (word, meant) == ("gamma", ["bandwidth"]):
-        remedy = "Give bandwidth=, with gamma = 1/(2 bandwidth^2) in a Gaussian kernel."
-    return TypeError(f"{function}() got an unexpected keyword argument {word!r}. {remedy}")
 
 
 def context(name: str, operands: list[Any]) -> contextlib.AbstractContextManager:

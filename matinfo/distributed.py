@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from matinfo._keywords import answers_keywords
 from matinfo._streams import Stream
 from matinfo._validation import check_choice, check_features
 from matinfo.operands import Gram
@@ -222,6 +223,7 @@ class ShardedGram(Gram):
         4.0
     """
 
+    @answers_keywords
     def __init__(self, features: Tensor, normalize: bool = False, *, group: Group | None = None) -> None:
 
         def check() -> Tensor:

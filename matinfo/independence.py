@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from matinfo._checking import no_checks
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_order, check_same_samples
 from matinfo.dependence import hsic
 from matinfo.entropy import entropy_of, joint_entropy_of
@@ -67,6 +68,7 @@ class IndependenceTest:
         return float(np.quantile(self.null, q))
 
 
+@answers_keywords
 def independence_test(
     K1: Tensor | np.ndarray | Gram,
     K2: Tensor | np.ndarray | Gram,
@@ -155,6 +157,7 @@ def independence_test(
         return found
 
 
+@answers_keywords
 def conditional_independence_test(
     K1: Tensor | np.ndarray | Gram,
     K2: Tensor | np.ndarray | Gram,

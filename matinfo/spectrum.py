@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import context
+from matinfo._keywords import answers_keywords
 from matinfo._validation import (
     check_choice,
     check_count,
@@ -185,6 +186,7 @@ class Spectrum:
         return f"Spectrum(n={self.rows}, width={self.width}, batch={batch}, dtype={self.given_dtype})"
 
 
+@answers_keywords
 def spectrum(
     K: Tensor | np.ndarray | Gram | Any,
     *,

@@ -1,11 +1,15 @@
 """The first minutes with the package: what it lists, and what it answers to a name from elsewhere."""
 
+import importlib
+import inspect
+
 import numpy as np
 import pytest
 import torch
 
 import matinfo
 from matinfo import Gram, dime, effective_rank, kernels, losses, renyi_entropy, tcr, vendi_score
+from matinfo._keywords import _OTHER_NAMES
 from matinfo.losses import barlow_twins_loss
 
 Z = torch.eye(4)
@@ -37,6 +41,27 @@ def test_dir_lists_the_public_names_and_the_rooms_of_the_extras_only():
 def test_a_wrong_keyword_is_answered_with_the_right_one(call, answer):
     with pytest.raises(TypeError, match=answer):
         call()
+
+
+@pytest.mark.parametrize(
+    "room", ["", "metrics", *[name for name in matinfo.__all__ if inspect.ismodule(getattr(matinfo, name))]]
+)
+def test_every_public_function_answers_another_name_of_its_arguments(room):
+    if room == "metrics":
+        pytest.importorskip("torchmetrics")
+    module = importlib.import_module(f"matinfo.{room}".rstrip("."))
+    for name in set(module.__all__) - {"LayerReport"}:  # which layerwise makes
+        call = getattr(module, name)
+        if not callable(call) or (isinstance(call, type) and issubclass(call, BaseException)):
+            continue
+        parameters = inspect.signature(call).parameters
+        needed = [
+            p for p in parameters.values() if p.default is p.empty and p.kind <= p.POSITIONAL_OR_KEYWORD
+        ]
+        for argument in _OTHER_NAMES.keys() & parameters.keys() - {p.name for p in needed}:
+            for word in _OTHER_NAMES[argument] - parameters.keys():
+                with pytest.raises(TypeError, match=f"{word}'.*(Did you mean|Give bandwidth=)"):
+                    call(*[1.0] * len(needed), **{word: 1.0})
 
 
 @pytest.mark.parametrize("normalize", [False, True])

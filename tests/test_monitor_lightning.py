@@ -11,7 +11,7 @@ lightning = pytest.importorskip("lightning.pytorch")
 
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 
-from matinfo.monitor import CollapseWarning, LightningMonitor  # noqa: E402
+from matinfo.monitor import CollapseWarning, LightningMonitor, Monitor  # noqa: E402
 
 pytestmark = [
     # Of lightning 2.6 with torch 2.13 and newer, about itself and about this machine.
@@ -137,14 +137,34 @@ def test_state_that_comes_with_a_validation_is_not_gone_on_with(tmp_path):
 
 
 def test_callback_has_the_surface_of_the_monitor(tmp_path):
+    own = {name for name in dir(Monitor) if not name.startswith("_")} - {
+        "step",
+        "remove",
+    }  # which it calls itself
+    assert own <= set(dir(LightningMonitor))
     callback = LightningMonitor("encoder", every=3)
     assert (callback.history, callback.events, callback.spectra) == ([], [], {})
     with pytest.raises(ValueError, match="Fit first"):
         callback.plot()
     fit(tmp_path, [callback])
     assert callback.history == callback.monitor.history
+    assert callback.description == callback.monitor.description
     assert callback.spectra["encoder"].steps.tolist() == [0, 3, 6]
     assert callback.plot().axes
+
+
+def test_masks_and_pauses_reach_the_monitor(tmp_path):
+    class Tokens(Module):
+        def training_step(self, batch, batch_idx):
+            tokens = batch[0][:, None].expand(-1, 3, -1)
+            callback.mask(torch.tensor([[1, 0, 0]]).expand(4, -1))
+            with callback.paused():
+                self.encoder(tokens)
+            return self.head(self.encoder(tokens)).square().mean()
+
+    callback = LightningMonitor("encoder", every=5, pool="tokens")
+    fit(tmp_path, [callback], module=Tokens())
+    assert [record["rows"] for record in callback.history] == [4, 4]
 
 
 @pytest.mark.parametrize(

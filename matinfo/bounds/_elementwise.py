@@ -21,6 +21,6 @@ def elementwise(function: Callable[..., Tensor]) -> Callable[..., Any]:
     def wrapper(value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, Tensor | np.ndarray):
             return wrapped(value, *args, **kwargs)
-        return function(torch.tensor(float(value), dtype=torch.float64), *args, **kwargs).item()
+        return wrapped(torch.tensor(float(value), dtype=torch.float64), *args, **kwargs).item()
 
     return wrapper

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_positive
 from matinfo.estimate.estimator import (
     HIGHEST_DEGREE,
@@ -33,6 +34,7 @@ _SMALLEST = 0.01
 """Relative errors of smaller entropies, in nats, are relative to this: they may be zero."""
 
 
+@answers_keywords
 def estimate_entropy(
     K: Estimable,
     alpha: float = 1.0,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from matinfo._keywords import answers_keywords
 from matinfo._validation import is_transformed
 from matinfo.estimate.estimator import Entropy, Quadrature, check_arguments
 from matinfo.estimate.result import Estimate
@@ -45,6 +46,7 @@ class DifferentiableEstimate:
     gradient_standard_error: float | None
 
 
+@answers_keywords
 def stochastic_entropy(
     K: Differentiable,
     alpha: float = 1.0,

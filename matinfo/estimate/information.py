@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from matinfo._deferred import entropies_of
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_positive, check_same_samples
 from matinfo.dependence import dime
 from matinfo.entropy import conditional_entropy, joint_entropy, renyi_entropy
@@ -63,6 +64,7 @@ _FEWEST = 12
 """Vectors that leave enough probes beside a sketch for a standard error."""
 
 
+@answers_keywords
 def estimate_information(
     quantity: Callable[..., Any],
     *Ks: Estimable,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_positive
 from matinfo.estimate.estimator import (
     HIGHEST_DEGREE,
@@ -52,6 +53,7 @@ _SMALLEST = 0.01
 """Relative errors of smaller log-determinants, in nats, are relative to this: they may be zero."""
 
 
+@answers_keywords
 def estimate_trace_power(
     K: Estimable,
     power: int,
@@ -142,6 +144,7 @@ def estimate_trace_power(
             return found.judged(f"rtol={rtol or 0:g}", found.value, goal)
 
 
+@answers_keywords
 def estimate_tcr(
     K: Estimable,
     mu: float = 1.0,

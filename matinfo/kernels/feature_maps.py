@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_features
 from matinfo.kernels.bandwidth import bandwidth_of
 from matinfo.kernels.functions import laplacian, rbf
@@ -29,6 +30,7 @@ _DIAGONAL_TILE = 16
 """Samples of which a kernel that is a function gives the diagonal at a time."""
 
 
+@answers_keywords
 def nystrom(
     X: Tensor | np.ndarray,
     *,
@@ -130,6 +132,7 @@ def nystrom(
         return _gram(factor_of_columns(columns, torch.tensor(pivots, device=samples.device)), dtype, is_numpy)
 
 
+@answers_keywords
 def random_features(
     X: Tensor | np.ndarray,
     *,

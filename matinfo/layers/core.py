@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from matinfo._columns import Quantities, as_columns
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_order
 from matinfo.layers.batches import read_batches
 from matinfo.layers.collector import Collector, Options
@@ -23,6 +24,7 @@ Source: TypeAlias = nn.Module | Sequence[Tensor | np.ndarray] | Mapping[str, Any
 """A model, its output with ``hidden_states``, or a list or dict of hidden states, or an iterator of either."""
 
 
+@answers_keywords
 def layerwise(
     model: Source,
     batch: Any = None,

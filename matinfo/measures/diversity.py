@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_count, check_features, check_order, check_positive
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.kernels import random_features
@@ -210,6 +211,7 @@ def _root(K: Tensor | Gram) -> Tensor:
     return Q * torch.where(x <= roundoff, 0.0, x).sqrt()[..., None, :]  # the root of round-off is not small
 
 
+@answers_keywords
 def fkea(
     X: Tensor | np.ndarray,
     q: float = 1.0,
@@ -265,6 +267,7 @@ def fkea(
     return _interval(score, repeats)
 
 
+@answers_keywords
 def vendi_interval(
     K: Operand | np.ndarray, size: int, q: float = 1.0, *, repeats: int = 100, seed: int = 0
 ) -> Interval:

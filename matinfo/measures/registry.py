@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from matinfo import entropy, rank
+from matinfo._keywords import answers_keywords
 from matinfo.coding_rate import coding_rate, matrix_tcr, tcr
 from matinfo.measures import dimension, geometry, spectra
 from matinfo.operands import as_tensor
@@ -81,6 +82,7 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+@answers_keywords
 def measure(
     features: Tensor | np.ndarray,
     names: Iterable[str] | None = None,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from matinfo._conventions import describe_rows
+from matinfo._keywords import check_keywords
 from matinfo._streams import NAN_POLICIES, check_rows, prepared_rows
 from matinfo._validation import check_choice
 
@@ -38,6 +39,7 @@ class MomentMetric(Metric):
     center = False  # pairs are not; metrics of one stream set their own
 
     def __init__(self, normalize: bool, nan: str, **kwargs: Any) -> None:
+        check_keywords(type(self), kwargs)
         super().__init__(**kwargs)
         self.normalize = bool(normalize)
         self.nan = check_choice(nan, "nan", NAN_POLICIES)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from matinfo._columns import Quantities, as_columns
 from matinfo._conventions import describe_rows
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count
 from matinfo.distributed import world_size
 from matinfo.layers.modules import chosen_modules, plain_module
@@ -112,6 +113,7 @@ class Monitor:
         (3, 8)
     """
 
+    @answers_keywords
     def __init__(
         self,
         model: nn.Module,

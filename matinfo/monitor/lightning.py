@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from matinfo.layers.modules import chosen_modules
 from matinfo.monitor.core import Monitor
@@ -32,7 +33,8 @@ class LightningMonitor(Callback):
     The values go to every logger of the trainer as ``<prefix>/<layer>/<quantity>`` at the step of the observation, and
     to ``trainer.callback_metrics``, where early stopping finds them: ``matinfo/encoder/effective_rank``, one name
     for each layer and column of a record but ``step``, ``layer``, ``rows``, ``width`` and ``event``. The state is part
-    of checkpoints. What :class:`Monitor` has, the callback has too: ``history``, ``events``, ``spectra``, ``plot``.
+    of checkpoints. What :class:`Monitor` has, the callback has too: ``history``, ``events``, ``spectra``,
+    ``description``, ``plot``, ``mask``, ``paused``. Only ``step`` and ``remove`` are called for you.
 
     Args:
         layers: As for :class:`Monitor`, names within the ``LightningModule``.
@@ -71,7 +73,8 @@ class LightningMonitor(Callback):
         if module is not None:
             chosen_modules(module, layers)
         # Every argument but the names is checked now, on a model that has none.
-        Monitor(torch.nn.Identity(), "", **{**options, "mask": None, "writers": ()}).remove()
+        self._checked = Monitor(torch.nn.Identity(), "", **{**options, "mask": None, "writers": ()})
+        self._checked.remove()
         self.layers = layers if isinstance(layers, str) else list(layers)
         self.prefix, self.options = prefix, options
         self.monitor: Monitor | None = None
@@ -82,17 +85,38 @@ class LightningMonitor(Callback):
     @property
     def history(self) -> list[Record]:
         """As ``history`` of :class:`~matinfo.monitor.Monitor`, empty before fitting."""
-        return [] if self.monitor is None else self.monitor.history
+        return self._seen_by.history
 
     @property
     def events(self) -> list[dict[str, Any]]:
         """As ``events`` of :class:`~matinfo.monitor.Monitor`, empty before fitting."""
-        return [] if self.monitor is None else self.monitor.events
+        return self._seen_by.events
 
     @property
     def spectra(self) -> dict[str, Spectra]:
         """As :attr:`Monitor.spectra`, empty before fitting."""
         return {} if self.monitor is None else self.monitor.spectra
+
+    @property
+    def description(self) -> str:
+        """As :attr:`Monitor.description`."""
+        return self._seen_by.description
+
+    def mask(self, mask: Tensor | None) -> None:
+        """As :meth:`Monitor.mask`, to be called in ``training_step``.
+
+        Args:
+            mask: ``(n, tokens)``, non-zero or True where there is a token.
+        """
+        self._seen_by.mask(mask)
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """As :meth:`Monitor.paused`: for a pass in training mode that is not to be observed.
+
+        Returns:
+            The context manager.
+        """
+        return self._seen_by.paused()
 
     def plot(self, figure: Figure | None = None) -> Figure:
         """As :meth:`Monitor.plot`.
@@ -109,6 +133,11 @@ class LightningMonitor(Callback):
         if self.monitor is None:
             raise ValueError("Expected a training to draw, got none. Fit first.")
         return self.monitor.plot(figure)
+
+    @property
+    def _seen_by(self) -> Monitor:
+        """The monitor; before fitting, the one on which the arguments were checked, which has seen nothing."""
+        return self.monitor or self._checked
 
     @property
     def state_key(self) -> str:

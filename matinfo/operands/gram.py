@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._keywords import answers_keywords
 from matinfo._memory import check_matrix_fits
 from matinfo._validation import (
     check_choice,
@@ -63,6 +64,7 @@ class Gram:
 
     __array_ufunc__ = None  # so that NumPy scalars leave c * Gram to __rmul__
 
+    @answers_keywords
     def __init__(
         self, features: Tensor | np.ndarray, normalize: bool = False, *, center: bool | str = False
     ) -> None:

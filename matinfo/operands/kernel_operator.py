@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_features, check_positive, check_same_samples
 from matinfo.kernels import median_bandwidth, scott_bandwidth, silverman_bandwidth
 from matinfo.operands import as_tensor
@@ -65,6 +66,7 @@ class KernelOperator(TiledOperator):
         2.0
     """
 
+    @answers_keywords
     def __init__(
         self,
         X: Tensor | np.ndarray,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from matinfo._conventions import describe_rows
+from matinfo._keywords import answers_keywords
 from matinfo._streams import (
     PRECISIONS,
     Stream,
@@ -83,6 +84,7 @@ class CovarianceAccumulator(Stream):
         (12, 3.0)
     """
 
+    @answers_keywords
     def __init__(
         self,
         width: int,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from matinfo._keywords import answers_keywords
 from matinfo._streams import MEMORY_LIMIT, check_joint_memory
 from matinfo.operands import Gram, StreamGram
 from matinfo.spectral.khatri_rao import khatri_rao_moment
@@ -51,6 +52,7 @@ class JointAccumulator(PairAccumulator):
         (0.673, 0.673)
     """
 
+    @answers_keywords
     def __init__(
         self,
         width1: int,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matinfo._keywords import answers_keywords
 from matinfo._streams import Stream, check_rows, converted, good_rows, root_of
 from matinfo._validation import check_count
 from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
@@ -57,6 +58,7 @@ class PairAccumulator(Stream):
 
     streams = 2
 
+    @answers_keywords
     def __init__(
         self, width1: int, width2: int, *, center: bool = False, normalize: bool = True, nan: str = "error"
     ) -> None:
