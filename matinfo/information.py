@@ -251,10 +251,15 @@ def normalized_mutual_information(
     order = check_order(alpha)
     check_choice(by, "by", tuple(_UNITS))
     operands = as_operands((K1, K2), "normalized_mutual_information")
-    first, second = (entropy_of(K, order, precision=precision) for K in operands)
-    joint = joint_entropy_of(operands, order, precision)
-    nothing = roundoff_entropy(operands, precision=precision, sensitive=order < 1)
-    return _share(first + second - joint, _UNITS[by](first, second, joint), nothing)
+
+    def entropies(order: float) -> tuple[Tensor, Tensor, Tensor]:
+        first, second = (entropy_of(K, order, precision=precision) for K in operands)
+        return first, second, joint_entropy_of(operands, order, precision)
+
+    first, second, joint = entropies(order)
+    unit = _UNITS[by]
+    something = unit(*entropies(2.0)) > roundoff_entropy(operands, precision)
+    return _share(first + second - joint, unit(first, second, joint), something)
 
 
 @quantity
@@ -290,12 +295,17 @@ def normalized_total_correlation(*Ks: Operand, alpha: float = 1.0, precision: st
     """
     order = check_order(alpha)
     operands = _at_least_two(Ks, "normalized_total_correlation")
-    marginals = torch.stack(
-        torch.broadcast_tensors(*[entropy_of(K, order, precision=precision) for K in operands])
-    )
-    joint = joint_entropy_of(operands, order, precision)
-    nothing = roundoff_entropy(operands, precision=precision, sensitive=order < 1)
-    return _share(marginals.sum(0) - joint, marginals.sum(0) - marginals.amax(0), nothing)
+
+    def sum_and_largest(order: float) -> tuple[Tensor, Tensor]:
+        marginals = torch.stack(
+            torch.broadcast_tensors(*[entropy_of(K, order, precision=precision) for K in operands])
+        )
+        return marginals.sum(0), marginals.amax(0)
+
+    total, largest = sum_and_largest(order)
+    part = total - joint_entropy_of(operands, order, precision)
+    total_2, largest_2 = sum_and_largest(2.0)
+    return _share(part, total - largest, total_2 - largest_2 > roundoff_entropy(operands, precision))
 
 
 @quantity
@@ -332,8 +342,8 @@ def normalized_dual_total_correlation(*Ks: Operand, alpha: float = 1.0, precisio
     order = check_order(alpha)
     operands = _at_least_two(Ks, "normalized_dual_total_correlation")
     joint = joint_entropy_of(operands, order, precision)
-    nothing = roundoff_entropy(operands, precision=precision, sensitive=order < 1)
-    return _share(_dual_total_correlation(operands, joint, order, precision), joint, nothing)
+    something = joint_entropy_of(operands, 2.0, precision) > roundoff_entropy(operands, precision)
+    return _share(_dual_total_correlation(operands, joint, order, precision), joint, something)
 
 
 def _total_correlation(operands: list[Gram | Matrix], alpha: float, precision: str) -> Tensor:
@@ -358,13 +368,10 @@ def _at_least_two(Ks: tuple[Operand, ...], function: str) -> list[Gram | Matrix]
     return operands
 
 
-_NOTHING = 1e-12
-"""An entropy up to this many nats is the rounding of zero in any precision."""
-
-
-def _share(part: Tensor, whole: Tensor, nothing: float) -> Tensor:
+def _share(part: Tensor, whole: Tensor, something: Tensor) -> Tensor:
     """``part / whole``, with value and gradient 0 where the whole is nothing: a share of noise would be any number."""
-    something = ~(whole <= max(nothing, _NOTHING))
+    # At low orders the whole may be 0 although there is something, in directions that cannot be told from zero.
+    something = something & (whole != 0) | whole.isnan()
     return torch.where(something, part / torch.where(something, whole, 1.0), 0.0)
 
 

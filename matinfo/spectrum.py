@@ -143,8 +143,10 @@ class Spectrum:
         """Element, or part, of a batch."""
         batch = self.eigenvalues.shape[:-1]
         chosen = torch.arange(batch.numel()).reshape(batch)[index]
-        values = self.eigenvalues.flatten(0, -2)[chosen] if batch else self.eigenvalues[index]
-        return self._like(values)
+        part = self._like(self.eigenvalues.flatten(0, -2)[chosen] if batch else self.eigenvalues[index])
+        if isinstance(self.noise.entries, Tensor):
+            part.noise = self.noise._replace(entries=self.noise.entries.flatten()[chosen])
+        return part
 
     def roots(self) -> Tensor:
         """:attr:`singular_values` as a tensor on the graph."""

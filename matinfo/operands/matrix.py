@@ -95,8 +95,15 @@ class Matrix:
         dtype = working_dtype(
             self.given_dtype, order, precision=precision, sensitive=sensitive, dual=False, device=self.device
         )
-        noise = Noise.of(order, dtype, self.rounding)
+        # Only where small eigenvalues matter is it worth the time to look at the diagonal.
+        noise = Noise.of(order, dtype, self.rounding, self._peak() if sensitive else 1.0)
         return Side(self.entries, dtype, "matrix", noise, order, self.total, self.exponent, self.image)
+
+    def _peak(self) -> float | Tensor:
+        """The largest diagonal entry over their mean: at least 1, and 1 of the zero matrix."""
+        largest = self.entries.detach().diagonal(dim1=-2, dim2=-1).amax(-1).double()
+        peak = torch.where(self.total > 0, self.entries.shape[-1] * largest / self.total, 1.0)
+        return peak.item() if peak.ndim == 0 and is_readable(peak) else peak
 
     def matrix(self, dtype: torch.dtype) -> Matrix:
         """Itself, as other operands give theirs."""

@@ -17,30 +17,41 @@ from matinfo.spectral.eigensolver import eigh_psd
 class Noise(NamedTuple):
     """What is known about the errors in a matrix: eigenvalues up to :meth:`cut` cannot be told from zero.
 
-    ``solver`` multiplies the largest eigenvalue, ``entries`` the mean diagonal entry; ``indefinite`` is the relative
-    size from which a negative eigenvalue is an error of the user's.
+    ``solver`` multiplies the largest eigenvalue, ``entries`` the mean diagonal entry, a number ``(...)`` for each
+    matrix of a batch where these differ; ``indefinite`` is the relative size from which a negative eigenvalue is an
+    error of the user's.
     """
 
     solver: float
-    entries: float
+    entries: float | Tensor
     indefinite: float
 
     @classmethod
-    def of(cls, n: int, working: torch.dtype, given: torch.dtype | float) -> Noise:
-        """For a matrix of order n solved in ``working``, with entries rounded to ``given`` (or by that much)."""
+    def of(
+        cls, n: int, working: torch.dtype, given: torch.dtype | float, peak: float | Tensor = 1.0
+    ) -> Noise:
+        """For a matrix of order n solved in ``working``, with entries rounded to ``given`` (or by that much).
+
+        ``peak`` is the largest diagonal entry over their mean. Entries rounded by u move eigenvalues by about u times
+        the norm of the longest row, and no row of K is longer than ``sqrt(max_i K_ii tr K)``.
+        """
         solver = (16 if working == torch.float64 else 4) * torch.finfo(working).eps
         eps = given if isinstance(given, float) else torch.finfo(given).eps
-        return cls(solver, math.sqrt(n) * eps, max(1e-6, n * eps))
+        return cls(solver, (n * peak) ** 0.5 * eps, max(1e-6, n * eps))
 
     def cut(self, x: Tensor) -> Tensor:
         """For non-negative ascending eigenvalues ``(..., n)`` in any scale: ``(..., 1)``."""
-        return self.solver * x[..., -1:] + self.entries * x.mean(-1, keepdim=True)
+        return self.solver * x[..., -1:] + self.of_entries(x.mean(-1, keepdim=True))
 
     def rank(self, x: Tensor) -> Tensor:
         """Number of float64 eigenvalues ``(..., n)``, in any order, that can be told from zero; NaN if they are NaN."""
         top, mean = x.amax(-1, keepdim=True), x.clamp_min(0.0).mean(-1, keepdim=True)
-        cut = torch.maximum(self.solver * top + self.entries * mean, x.shape[-1] * math.ulp(1.0) * top)
+        cut = torch.maximum(self.solver * top + self.of_entries(mean), x.shape[-1] * math.ulp(1.0) * top)
         return torch.where(top[..., 0].isnan(), torch.nan, (x > cut).double().sum(-1))
+
+    def of_entries(self, mean: Tensor | float) -> Tensor | float:
+        """The share of the entries, given the mean of the eigenvalues ``(..., 1)``."""
+        return mean * (self.entries[..., None] if isinstance(self.entries, Tensor) else self.entries)
 
 
 def derivatives_are_wanted(K: Tensor) -> bool:
@@ -66,18 +77,18 @@ def eigensystem(K: Tensor, noise: Noise, *, vectors: bool, side: str) -> tuple[T
     if torch.compiler.is_compiling():
         return compiled.eigh_psd(K, vectors=vectors)
     if is_transformed(K):
-        eigenvalues, Q = _Eigensystem.apply(K, noise, vectors, side)
+        eigenvalues, Q = _Eigensystem.apply(K, noise.indefinite, vectors, side)
         return eigenvalues, Q
-    return _solve_and_check(K, noise, vectors, side)
+    return _solve_and_check(K, noise.indefinite, vectors, side)
 
 
-def _solve_and_check(K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
+def _solve_and_check(K: Tensor, tolerance: float, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
     eigenvalues, Q = eigh_psd(K, vectors=vectors, side=side)
     if not values_are_readable(K):
-        negative = eigenvalues[..., :1] < -noise.indefinite * eigenvalues[..., -1:].abs()
+        negative = eigenvalues[..., :1] < -tolerance * eigenvalues[..., -1:].abs()
         eigenvalues = torch.where(negative, torch.nan, eigenvalues)
     elif checks_are_on():
-        check_positive_semidefinite(eigenvalues, noise.indefinite)
+        check_positive_semidefinite(eigenvalues, tolerance)
     return eigenvalues, Q
 
 
@@ -85,8 +96,8 @@ class _Eigensystem(torch.autograd.Function):
     """For ``torch.func``: gets the plain tensors out of the transforms."""
 
     @staticmethod
-    def forward(K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
-        return _solve_and_check(K, noise, vectors, side)
+    def forward(K: Tensor, tolerance: float, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
+        return _solve_and_check(K, tolerance, vectors, side)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -101,5 +112,5 @@ class _Eigensystem(torch.autograd.Function):
         return None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple:
-        return _Eigensystem.apply(K.movedim(in_dims[0], 0), noise, vectors, side), (0, 0)
+    def vmap(info: Any, in_dims: tuple, K: Tensor, tolerance: float, vectors: bool, side: str) -> tuple:
+        return _Eigensystem.apply(K.movedim(in_dims[0], 0), tolerance, vectors, side), (0, 0)

@@ -68,7 +68,7 @@ def _solve(
     """Entropy, eigenvalues as probabilities, the cut below which they are noise, eigenvectors."""
     eigenvalues, Q = eigensystem(K, noise, vectors=vectors, side=side)
     p = eigenvalues.double().clamp_min(0.0) / total[..., None]
-    cut = p[..., -1:] * noise.solver + noise.entries / p.shape[-1]
+    cut = p[..., -1:] * noise.solver + noise.of_entries(1 / p.shape[-1])
     if alpha < 1:
         p = torch.where(p <= cut, 0.0, p)
     return entropy_of_probabilities(p, alpha), p, cut, Q

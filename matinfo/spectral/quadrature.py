@@ -103,22 +103,27 @@ def quadrature_entropy(
     n = K.shape[-1]
     P = K.double() / total[..., None, None]
     size = 2 ** max(4, math.ceil(math.log2(n)))
-    in_noise = 2.0 ** math.ceil(math.log2(4 * noise.entries / n))  # rounded, so that few rules are needed
+    entries = noise.entries
+    if isinstance(
+        entries, Tensor
+    ):  # one rule for all: as for the coarsest matrix, or for the coarsest that there is
+        entries = entries.max().item() if values_are_readable(K) and len(K) else noise.indefinite
+    in_noise = 2.0 ** math.ceil(math.log2(4 * entries / n))  # rounded, so that few rules are needed
     if not values_are_readable(K):
         rule = fitted_rule(alpha, size, NODES[-1], max(_SMALLEST, in_noise))
         value = _evaluate(P, rule, alpha, rtol)
-        certain = rule.relative_error(value.detach(), alpha, noise.entries, n) <= rtol
+        certain = rule.relative_error(value.detach(), alpha, entries, n) <= rtol
         record("quadrature", P, side=side, note=f"{len(rule.nodes)} nodes, without waiting")
         return torch.where(certain, value, torch.nan)
     finite = P.detach().diagonal(dim1=-2, dim2=-1).sum(-1).isfinite()
     # First as if no eigenvalue were negative by round-off, which factors of small shifts prove.
     for smallest in sorted({_SMALLEST, max(_SMALLEST, in_noise)}):
         for guess in _likely_and_smallest_entropy(P.detach()):
-            rule = _rule_for(guess, alpha, size, rtol, noise.entries, n, smallest)
+            rule = _rule_for(guess, alpha, size, rtol, entries, n, smallest)
             value = _evaluate(P, rule, alpha, rtol)
             if bool((value.isnan() & finite).any()):
                 break  # not positive definite after the smallest shift
-            relative = rule.relative_error(value.detach(), alpha, noise.entries, n)
+            relative = rule.relative_error(value.detach(), alpha, entries, n)
             reached = float(relative.nan_to_num(0.0).max()) if relative.numel() else 0.0
             if reached <= rtol:
                 note = f"{len(rule.nodes)} nodes, relative error at most {reached:.1e}"
