@@ -406,6 +406,30 @@ def test_coding_rates_of_collapsed_features_of_large_scale_do_not_count_round_of
 # --- dtypes ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("n", [60, 130, 400])
+@pytest.mark.parametrize("family", [neighbours, one_pair])
+def test_an_indefinite_matrix_of_half_precision_is_refused_whatever_its_order(family, n, dtype):
+    """A tolerance of n roundings was all of the largest eigenvalue at n = 128 in bfloat16."""
+    K = t(family(n), dtype)
+    for alpha in ORDERS:
+        with pytest.raises(ValueError, match="positive semi-definite"):
+            renyi_entropy(K, alpha)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_no_rounding_to_half_precision_makes_a_matrix_indefinite(dtype):
+    """Not where the errors are alike either, as those of matrices of few different numbers are."""
+    rng = np.random.default_rng(0)
+    for n in (3, 40, 200):
+        few, many = rng.random((3, 1))[np.arange(n) % 3], np.exp(rng.standard_normal((n, 2)))
+        for z in (few, many, rng.standard_normal((n, 1))):
+            K = t(z @ z.T / (z * z).sum(1).max(), dtype)
+            for alpha in (0.5, 1.0, 2.0, 3.0):
+                assert matinfo.joint_entropy(K, K, K, alpha=alpha).isfinite()
+                assert renyi_entropy(K, alpha).isfinite()
+
+
 def low_rank_correlation(n, d, seed):
     Z = np.random.default_rng(seed).standard_normal((n, d))
     Z /= np.linalg.norm(Z, axis=1, keepdims=True)

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import scipy.sparse
 import torch
+from safetensors.torch import save_file
 
 import matinfo
 from matinfo import Gram, measures
@@ -131,16 +135,67 @@ def test_report_of_two_files_has_the_numbers_of_the_library(tmp_path, capsys, co
     assert found["matrix_kl", None] is found["matrix_js", None] is None
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_report_of_a_matrix_knows_the_rounding_of_its_file(tmp_path, capsys, dtype):
-    z = features(100, 1)
-    K = (z @ z.T / (z * z).max()).astype(dtype)
-    file = save(tmp_path, "K.npy", K)
+def in_columns(K):
+    return pa.table({f"c{i}": column for i, column in enumerate(K.T)})
+
+
+MATRIX_FILES = {
+    "K.npy": lambda p, K: np.save(p, K.numpy()),
+    "big-endian.npy": lambda p, K: np.save(p, K.numpy().astype(K.numpy().dtype.newbyteorder(">"))),
+    "K.npz": lambda p, K: np.savez(p, K=K.numpy()),
+    "sparse.npz": lambda p, K: scipy.sparse.save_npz(p, scipy.sparse.csr_array(K.float().numpy())),
+    "K.pt": lambda p, K: torch.save(K, p),
+    "K.safetensors": lambda p, K: save_file({"K": K}, p),
+    "K.parquet": lambda p, K: pq.write_table(in_columns(K.numpy()), p),
+    "mixed.parquet": lambda p, K: pq.write_table(
+        in_columns(K.numpy()).set_column(0, "c0", pa.array(K[:, 0].double().numpy())), p
+    ),
+}
+HALF, SINGLE, BRAIN = torch.float16, torch.float32, torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, dtype) for name in MATRIX_FILES if name != "sparse.npz" for dtype in (HALF, SINGLE)]
+    + [("sparse.npz", SINGLE), ("K.pt", BRAIN), ("K.safetensors", BRAIN)],
+)
+def test_report_of_a_matrix_knows_the_rounding_of_its_file(tmp_path, capsys, name, dtype):
+    z = torch.from_numpy(np.exp(2 * features(60, 1)))
+    K = (z @ z.mT / z.square().max()).to(dtype)
+    file = str(tmp_path / name)
+    MATRIX_FILES[name](file, K)
     (array,) = report(capsys, file, "--kind", "matrix", "--alpha", "0")["arrays"]
     assert numbers(array["quantities"])["renyi_entropy", 0] == 0.0
-    loaded = load(file, kind="matrix")
-    assert loaded.dtype == dtype
-    np.testing.assert_array_equal(loaded, K)
+    loaded = load(file, kind="matrix")  # with which the calls of the report give its numbers
+    assert torch.equal(torch.as_tensor(np.asarray(loaded) if dtype != BRAIN else loaded), K)
+    assert torch.as_tensor(loaded).dtype == dtype
+
+
+def test_report_of_two_coarse_matrices_compares_them_with_each_other_and_with_chance(tmp_path, capsys):
+    """Their rounding is no negative eigenvalue, of products and in another order of the samples neither."""
+    files = []
+    for seed in (0, 1):
+        Z = normalize_rows(torch.from_numpy(features(40, 3, seed)))
+        files.append(str(tmp_path / f"{seed}.pt"))
+        torch.save((Z @ Z.mT).to(BRAIN), files[-1])
+    pair = report(capsys, *files, "--kind", "matrix", "--alpha", "1", "--permutations", "5")["pair"]
+    K1, K2 = (load(file, kind="matrix") for file in files)
+    found = numbers(pair["quantities"])
+    assert found["mutual_information", 1] == pytest.approx(
+        float(matinfo.mutual_information(K1, K2)), abs=1e-6
+    )
+    assert found["matrix_js", None] == pytest.approx(float(matinfo.matrix_js(K1, K2)), abs=1e-6)
+
+
+def test_report_takes_a_centred_column_for_constant_that_the_library_does(tmp_path, capsys):
+    Z = np.c_[features(30, 3), 1e4 * (1 + 1e-7 * features(30, 1))].astype(np.float32)
+    file = save(tmp_path, "Z.npy", Z)
+    for rows in (Z, np.concatenate([Z] * 3)):  # held in memory, and added up
+        file = save(tmp_path, "Z.npy", rows)
+        arguments = (file, "--center", "--no-normalize", "--alpha", "0")
+        (array,) = report(capsys, *arguments)["arrays"]
+        expected = float(matinfo.renyi_entropy(Gram(rows, center=True), 0))
+        assert numbers(array["quantities"])["renyi_entropy", 0] == pytest.approx(expected) == math.log(3)
 
 
 def test_report_of_two_files_of_one_width_compares_second_moments(tmp_path, capsys):

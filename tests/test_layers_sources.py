@@ -121,6 +121,19 @@ def test_layerwise_centres_float32_as_its_exact_values(pool, offset, center):
     torch.testing.assert_close(report.effective_rank.double(), exact.effective_rank, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("pool", ["mean", "tokens"])
+@pytest.mark.parametrize("batches", [1, 3])
+def test_layerwise_refuses_what_varies_by_the_rounding_of_an_array_only(pool, batches):
+    """NumPy arrays are computed in float64, and what float32 has left of a constant is no variation for that."""
+    hidden = (1e4 * (1 + 1e-7 * np.random.default_rng(0).standard_normal((30, 4, 5)))).astype(np.float32)
+    for convert in (torch.from_numpy, np.asarray):
+        source = (
+            [convert(hidden)] if batches == 1 else ([convert(part)] for part in np.split(hidden, batches))
+        )
+        with pytest.raises(ValueError, match="rows that vary"):
+            layerwise(source, center=True, normalize=False, pool=pool)
+
+
 # --- many batches ----------------------------------------------------------------------------------------------
 
 

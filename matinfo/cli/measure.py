@@ -16,7 +16,7 @@ from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about
 from matinfo.cli.progress import batches, say
 from matinfo.cli.source import Source, check_shape
-from matinfo.operands import Gram, Operand, as_tensor
+from matinfo.operands import Gram, Operand, as_matrix, rounded_in
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectrum import Spectrum, spectrum
 from matinfo.streaming import CovarianceAccumulator
@@ -76,15 +76,21 @@ def measure(source: Source, options: Options) -> Measured:
 def _matrix(source: Source, options: Options) -> Measured:
     if source.rows is not None:
         check_shape(source.path, (source.rows, source.columns), matrix=True)
-    K = as_tensor(matrix(source, options))
-    if len(K) > SLOW_ORDER:
-        say(f"decomposing a matrix of order {len(K)}", options)
+    K = as_matrix(matrix(source, options), "K", "report")
+    order = K.shape[-1]
+    if order > SLOW_ORDER:
+        say(f"decomposing a matrix of order {order}", options)
     return Measured(
-        source, options, K, spectrum(K), None, len(K), 0, source.columns, lambda: "is a matrix over samples"
+        source, options, K, spectrum(K), None, order, 0, source.columns, lambda: "is a matrix over samples"
     )
 
 
-def matrix(source: Source, options: Options) -> np.ndarray:
+def as_given(rows: np.ndarray, source: Source) -> Tensor:
+    """Rows as a tensor that knows how the file has rounded them: that is no eigenvalue, and no column that varies."""
+    return rounded_in(source.given_dtype, torch.from_numpy(rows))
+
+
+def matrix(source: Source, options: Options) -> Tensor:
     """A matrix over samples, or its part over a sample of them."""
     order = source.columns
     count = min(order, options.rows or order)
@@ -97,8 +103,7 @@ def matrix(source: Source, options: Options) -> np.ndarray:
         parts.append(rows[np.ix_(here - start, chosen)])
         start += len(rows)
     check_shape(source.path, (start, order), matrix=True)
-    K = np.concatenate(parts)  # in the precision of the file, whose rounding is no eigenvalue of its own
-    return K.astype(source.dtype) if source.dtype in ("float16", "float32") else K
+    return as_given(np.concatenate(parts), source)
 
 
 def _features(source: Source, options: Options) -> Measured:
@@ -119,7 +124,7 @@ def _features(source: Source, options: Options) -> Measured:
         return _in_memory(source, options, np.concatenate(head), read.total, notes)
     stream = CovarianceAccumulator(width, center=options.center, normalize=options.normalize, nan=options.nan)
     for rows in chain(head, batches_left):
-        stream.update(torch.from_numpy(rows))
+        stream.update(as_given(rows, source))
     _check_rows_left(source, stream.count, stream.skipped)
     if width > SLOW_ORDER:
         say(f"decomposing a matrix of order {width}", options)
@@ -141,7 +146,7 @@ def _features(source: Source, options: Options) -> Measured:
 def _in_memory(source: Source, options: Options, given: np.ndarray, total: int, notes: list[str]) -> Measured:
     good = np.isfinite(given).all(1)
     _check_rows_left(source, int(good.sum()), int((~good).sum()))
-    Z = prepared_rows(torch.from_numpy(given[good]), options.center, options.normalize)
+    Z = prepared_rows(as_given(given[good], source), options.center, options.normalize)
     if len(Z) > SLOW_ORDER:
         say(f"decomposing a matrix of order {len(Z)}", options)
 
@@ -151,7 +156,11 @@ def _in_memory(source: Source, options: Options, given: np.ndarray, total: int, 
             return f"its {source.columns} columns need a matrix of {size / 2**30:.1f} GiB, more than --memory"
         return Z.mT @ Z
 
-    if len(given) == source.columns and options.rows is None and _looks_like_a_kernel(given):
+    if (
+        len(given) == source.columns
+        and options.rows is None
+        and _looks_like_a_kernel(as_given(given, source))
+    ):
         notes.append(
             f"{source.name} is square, symmetric and positive semi-definite: if it is a kernel or Gram matrix, use "
             "--kind matrix."
@@ -226,9 +235,9 @@ def _odd_columns(source: Source, rows: np.ndarray) -> list[str]:
     return [f"{source.name}: {what}. If it is an index or a label, {remedy}."]
 
 
-def _looks_like_a_kernel(Z: np.ndarray) -> bool:
-    scale = np.abs(Z).max()
-    if not np.isfinite(scale) or np.abs(Z - Z.T).max() > 1e-6 * scale or (Z.diagonal() <= 0).any():
+def _looks_like_a_kernel(Z: Tensor) -> bool:
+    scale = Z.abs().max()
+    if not scale.isfinite() or (Z - Z.T).abs().max() > 1e-6 * scale or bool((Z.diagonal() <= 0).any()):
         return False
     try:
         spectrum(Z)

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about
-from matinfo.cli.measure import Measured, Rows, matrix
+from matinfo.cli.measure import Measured, Rows, as_given, matrix
 from matinfo.cli.progress import steps
 from matinfo.cli.source import Source
 from matinfo.cli.value import Chance, Value, value_of
 from matinfo.entropy import renyi_entropy
-from matinfo.operands import Gram, Operand, as_tensor
+from matinfo.operands import Gram, Matrix, as_matrix, hadamard
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectrum import spectrum
 
@@ -98,10 +98,10 @@ def _flops(n: int, d1: int, d2: int) -> float:
     return float(n * m**2 + m**3)
 
 
-def operands(sources: Sequence[Source], options: Options) -> list[Operand]:
+def operands(sources: Sequence[Source], options: Options) -> list[Gram | Matrix]:
     """Matrices over the same samples of each source."""
     if options.kind == "matrix":
-        return [as_tensor(matrix(source, options)) for source in sources]
+        return [as_matrix(matrix(source, options), "K", "report") for source in sources]
     return [Gram(Z) for Z in aligned_rows(sources, options)]
 
 
@@ -113,7 +113,10 @@ def aligned_rows(sources: Sequence[Source], options: Options) -> list[Tensor]:
         raise InputError(
             f"{' and '.join(source.path for source in sources)}: no row is finite in all of them."
         )
-    return [prepared_rows(torch.from_numpy(rows[good]), options.center, options.normalize) for rows in given]
+    return [
+        prepared_rows(as_given(rows[good], source), options.center, options.normalize)
+        for rows, source in zip(given, sources, strict=True)
+    ]
 
 
 def _with_chance(values: list[Value], K1: Any, K2: Any, options: Options) -> list[Value]:
@@ -126,7 +129,8 @@ def _with_chance(values: list[Value], K1: Any, K2: Any, options: Options) -> lis
     null = np.empty((count, len(alphas)))
     for i in steps(count, "chance level", options):
         # One decomposition of each product answers all orders; a test order by order would take one for each.
-        S = spectrum(K1 * _permuted(K2, random.permutation(n)))
+        order = torch.from_numpy(random.permutation(n))
+        S = spectrum(hadamard([K1, K2.reordered(order)], sensitive=True))
         null[i] = (alone - [float(renyi_entropy(S, a)) for a in alphas]) / options.unit
     return [
         replace(
@@ -142,10 +146,6 @@ def _with_chance(values: list[Value], K1: Any, K2: Any, options: Options) -> lis
         else value
         for value, column in zip(values, null.T, strict=True)
     ]
-
-
-def _permuted(K: Any, order: np.ndarray) -> Any:
-    return Gram(K.terms[0][0][order]) if isinstance(K, Gram) else K[order][:, order]
 
 
 def _divergences(first: Measured, second: Measured, options: Options) -> list[Value]:

@@ -36,7 +36,7 @@ def read_npy(file: Path) -> Contents:
             stream.seek(start)
             yield from _batches(stream, str(file), header, step)
 
-    return Contents([Source(file, None, rows, columns, str(dtype), rows, "row", read)], [])
+    return Contents([Source(file, None, rows, columns, dtype.name, rows, "row", read)], [])
 
 
 def read_npz(file: Path) -> Contents:
@@ -100,7 +100,7 @@ def _member(file: Path, archive: zipfile.ZipFile, member: str) -> Source:
                 unpacked.seek(0)
             yield from _batches(unpacked if fortran else stream, name, header, step)
 
-    return Source(file, key, rows, columns, str(dtype), rows, "row", read)
+    return Source(file, key, rows, columns, dtype.name, rows, "row", read)
 
 
 def _batches(stream: IO[bytes], name: str, header: Header, step: int) -> Iterator[Batch]:

@@ -96,7 +96,7 @@ def contents(table: Table, drop: Sequence[str]) -> Contents:
         for columns, progress in table.read(numbers, step):
             yield Batch(np.column_stack([_as_float(column) for column in columns]), progress)
 
-    dtype = kinds.pop() if len(kinds) == 1 else "mixed"
+    dtype = " ".join(sorted(kinds))
     source = Source(file, None, table.rows, len(numbers), dtype, table.total, table.unit, read, tuple(names))
     return Contents([source], notes)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about, first_line
@@ -17,6 +18,7 @@ from matinfo.cli.pair import MOST_ROWS, Pair, aligned_rows, measure_pair
 from matinfo.cli.source import Source
 from matinfo.cli.value import Value, value_of
 from matinfo.measures import MEASURES
+from matinfo.operands import dtype_given
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,8 @@ def load(
         nan: ``"error"`` refuses rows with NaN or infinity, ``"skip"`` leaves them out, of all files.
 
     Returns:
-        A float64 array ``(n, d)`` or ``(n, n)``; of several files a list of them.
+        A float64 array ``(n, d)``, or ``(n, n)`` in the dtype of the file (a tensor, if that is bfloat16: NumPy has
+        none); of several files a list of them.
 
     Raises:
         InputError: A ``ValueError`` in one line, if a file cannot be read, or holds several arrays and no key is given.
@@ -194,9 +197,10 @@ def load(
             raise InputError(f"{found[0].file}: expected key= to choose one of the arrays {present}.")
         sources += found
     if kind == "matrix":
-        arrays = [matrix(source, options) for source in sources]
+        tensors = [K.to(dtype_given(K)) for K in (matrix(source, options) for source in sources)]
     else:
-        arrays = [Z.numpy() for Z in aligned_rows(sources, options)]
+        tensors = aligned_rows(sources, options)
+    arrays = [x if x.dtype == torch.bfloat16 else x.numpy() for x in tensors]
     return arrays[0] if len(arrays) == 1 else arrays
 
 

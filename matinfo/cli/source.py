@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from matinfo.cli.errors import InputError, printable
 
 BATCH_ENTRIES = 2**20
 """Entries of a batch unless its rows are given: 8 MiB in float64."""
+
+
+_ROUNDED = {
+    "float8": torch.bfloat16,  # the coarsest that there is arithmetic for
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+}
 
 
 class Batch(NamedTuple):
@@ -50,6 +59,11 @@ class Source:
     def path(self) -> str:
         """As name, with the folder, for errors."""
         return printable(str(self.file) if self.key is None else f"{self.file}:{self.key}")
+
+    @property
+    def given_dtype(self) -> torch.dtype:
+        """The coarsest dtype in which its numbers were rounded, before batches made float64 of them."""
+        return next((dtype for name, dtype in _ROUNDED.items() if name in self.dtype), torch.float64)
 
     def batch_rows(self, asked: int | None) -> int:
         """Rows of a batch."""

@@ -14,6 +14,7 @@ from matinfo.layers.hidden_states import HiddenStates
 from matinfo.layers.report import LayerReport
 from matinfo.layers.rows import prepared_rows, rows_of
 from matinfo.layers.spectra import Spectra, joined, measure, measure_moments
+from matinfo.operands import dtype_given, rounded_in
 from matinfo.spectral.precision import at_least_float32, without_autocast
 from matinfo.streaming import CovarianceAccumulator
 
@@ -43,6 +44,7 @@ class Collector:
         self.names: tuple[str, ...] = ()
         self.widths: tuple[int, ...] = ()
         self.dtypes: list[torch.dtype] = []
+        self.given: list[torch.dtype] = []
         self.is_numpy = False
         self.count = 0
         self.held: list[list[Tensor]] = []
@@ -59,6 +61,7 @@ class Collector:
             )
         self.names, self.widths, self.is_numpy = states.names, widths, states.is_numpy
         self.dtypes = [at_least_float32(x.dtype) for x in states.tensors]
+        self.given = [dtype_given(x) for x in states.tensors]
         with without_autocast(states.tensors[0].device):
             rows, lengths = rows_of(states, mask, self.options.pool)
             self.count += int(lengths.sum())
@@ -77,9 +80,9 @@ class Collector:
                 CovarianceAccumulator(width, center=center, normalize=normalize) for width in self.widths
             ]
         for rows in self.held:
-            for name, stream, Z in zip(self.names, self.streams, rows, strict=True):
+            for name, stream, Z, given in zip(self.names, self.streams, rows, self.given, strict=True):
                 try:
-                    stream.update(Z)
+                    stream.update(rounded_in(given, Z))
                 except ValueError as error:
                     raise ValueError(f"Layer {name}: {error}") from error
         self.held = []
@@ -87,7 +90,14 @@ class Collector:
     def _measured(self, rows: list[Tensor], groups: Groups) -> Spectra:
         o = self.options
         prepared = prepared_rows(
-            self.names, rows, self.dtypes, groups, pool=o.pool, center=o.center, normalize=o.normalize
+            self.names,
+            rows,
+            self.dtypes,
+            self.given,
+            groups,
+            pool=o.pool,
+            center=o.center,
+            normalize=o.normalize,
         )
         return measure(prepared, groups, o.alpha, pairs=o.pairs, precision=o.precision, columns=o.columns)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from matinfo.operands import normalize_rows
+from matinfo.operands.gram import constant_column
 
 
 class Chunk(NamedTuple):
@@ -38,10 +39,9 @@ class Groups:
         self._owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
         self.first = lengths.cumsum(0) - lengths
 
-    def mean(self, X: Tensor) -> Tensor:
+    def sum(self, X: Tensor) -> Tensor:
         """``(G, d)``."""
-        total = X.new_zeros(len(self.sizes), X.shape[-1]).index_add(0, self._owner, X)
-        return total / self.lengths[:, None]
+        return X.new_zeros(len(self.sizes), X.shape[-1]).index_add(0, self._owner, X)
 
     def largest(self, X: Tensor) -> Tensor:
         """``(G,)``: the largest magnitude of the entries of each group, a constant; NaN where one is."""
@@ -60,24 +60,25 @@ class Groups:
             X: ``(N, d)``, floating point.
             center: Whether to subtract the mean, or ``"first"``.
             normalize: Whether to divide rows by their length; zero rows stay zero.
-            eps: Round-off of the hidden states: what is no larger after centring is not there.
+            eps: Round-off of the hidden states: columns that it explains do not vary.
 
         Returns:
-            The rows, float64; for each group whether X is finite; and whether nothing but round-off is left.
+            The rows, float64; for each group whether X is finite; and whether no column is left that varies.
         """
         X = X.double()
-        before = self.largest(X)
-        finite, cut = before.isfinite(), torch.zeros_like(before)
+        finite = self.largest(X).isfinite()
         if normalize and center != "first":
             X = normalize_rows(X)
-            before = self.largest(X)
-        after = before
         if center:
-            X = X - self.mean(X)[self._owner]
-            after, cut = self.largest(X), 2 * eps * before
+            lengths = self.lengths[:, None]
+            mean = self.sum(X) / lengths
+            X = X - mean[self._owner]
+            constant = self.sum(X.detach().square()) <= constant_column(lengths, mean.detach(), eps)
+        else:
+            constant = self.largest(X)[:, None] == 0
         if normalize and center == "first":
             X = normalize_rows(X)
-        return X, finite, after <= cut
+        return X, finite, constant.all(-1)
 
     def chunks(self, entries: int, width: int, layers: int, *, spread: float = 1.25) -> Iterator[Chunk]:
         """All groups, the short ones first, those of about equal length together.

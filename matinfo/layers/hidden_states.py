@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from matinfo._validation import check_floating
 from matinfo.layers.modules import chosen_modules, first_tensor, matches, plain_module
-from matinfo.operands import as_tensor
+from matinfo.operands import as_tensor, dtype_given, rounded_in
 
 Layers: TypeAlias = str | int | slice | Sequence[str | int]
 """Which layers: indices, names, or a pattern of names such as ``"blocks.*"``."""
@@ -145,7 +145,7 @@ def _rows_last(value: Any, name: str) -> Tensor:
         )
     x = check_floating(as_tensor(value) if isinstance(value, np.ndarray) else value, f"layer {name}")
     if x.ndim == 4:
-        x = x.flatten(2).mT
+        x = rounded_in(dtype_given(x), x.flatten(2).mT)
     if x.ndim not in (2, 3) or x.numel() == 0:
         raise ValueError(
             f"Expected layer {name} of shape (n, d), (B, T, d) or (B, C, H, W), not empty, got {tuple(x.shape)}."

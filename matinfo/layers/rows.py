@@ -12,6 +12,7 @@ from matinfo.layers.groups import Groups
 from matinfo.layers.hidden_states import HiddenStates
 from matinfo.layers.pooling import pooled
 from matinfo.operands import as_tensor
+from matinfo.spectral.precision import at_least_float32
 
 
 def rows_of(states: HiddenStates, mask: Any, pool: str) -> tuple[list[Tensor], Tensor]:
@@ -27,17 +28,18 @@ def prepared_rows(
     names: tuple[str, ...],
     found: list[Tensor],
     dtypes: list[torch.dtype],
+    given: list[torch.dtype],
     groups: Groups,
     *,
     pool: str,
     center: bool | str,
     normalize: bool,
 ) -> list[Tensor]:
-    """Rows of each layer ready to be measured, in the dtype of its hidden states."""
+    """Rows of each layer ready to be measured, in a dtype each; ``given`` is that in which they were rounded."""
     _check_lengths(groups, pool, center=bool(center))
     prepared = []
-    for name, X, dtype in zip(names, found, dtypes, strict=True):
-        eps = torch.finfo(dtype).eps
+    for name, X, dtype, coarse in zip(names, found, dtypes, given, strict=True):
+        eps = torch.finfo(at_least_float32(coarse)).eps
         Z, finite, constant = groups.prepare(X, center=center, normalize=normalize, eps=eps)
         _check_values(name, finite, constant, pool, center=bool(center))
         prepared.append(Z.to(dtype))

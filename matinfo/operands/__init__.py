@@ -2,7 +2,7 @@
 
 from matinfo.operands.family import Operand, as_operand, as_operands, hadamard, roundoff_entropy, smaller_side
 from matinfo.operands.gram import Gram
-from matinfo.operands.matrix import Matrix, as_matrix, as_tensor, dtype_given
+from matinfo.operands.matrix import Matrix, as_matrix, as_tensor, dtype_given, rounded_in
 from matinfo.operands.side import Side, is_readable
 from matinfo.operands.streamed import StreamGram
 from matinfo.spectral.normalize import normalize_rows
@@ -21,6 +21,7 @@ __all__ = [
     "hadamard",
     "is_readable",
     "normalize_rows",
+    "rounded_in",
     "roundoff_entropy",
     "smaller_side",
 ]

@@ -234,7 +234,7 @@ def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
     """Rows of length one, and less their mean, as far as asked for and in the order asked for."""
     if isinstance(center, str):
         check_choice(center, "center", ("first",))
-    given = torch.finfo(dtype_given(Z)).eps
+    given = torch.finfo(at_least_float32(dtype_given(Z))).eps
     if normalize and center != "first":
         Z = normalize_rows(Z)
     if not center:
@@ -248,6 +248,6 @@ def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
     return normalize_rows(Z) if normalize and center == "first" else Z
 
 
-def constant_column(rows: int, mean: Tensor, eps: float) -> Tensor:
+def constant_column(rows: int | Tensor, mean: Tensor, eps: float) -> Tensor:
     """Largest sum of squares ``(d,)`` of a centred column that rounding alone can leave, given its mean."""
     return rows * (4 * eps * mean).square()

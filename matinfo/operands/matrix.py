@@ -37,13 +37,20 @@ def as_tensor(array: np.ndarray) -> Tensor:
     if not contiguous.flags.writeable or min(contiguous.strides, default=0) < 0:
         contiguous = contiguous.copy()  # along a side of length 1 any stride counts as contiguous
     tensor = torch.from_numpy(contiguous)
-    if array.dtype.kind == "f" and array.dtype.itemsize < 8:  # computed in float64, but no finer for that
-        tensor.dtype_given = torch.float16 if array.dtype.itemsize == 2 else torch.float32  # type: ignore[attr-defined]
+    if array.dtype.kind == "f" and array.dtype.itemsize < 8:
+        return rounded_in(torch.float16 if array.dtype.itemsize == 2 else torch.float32, tensor)
     return tensor
 
 
+def rounded_in(dtype: torch.dtype, x: Tensor) -> Tensor:
+    """x, a tensor of ours whose entries were rounded in a dtype before they came to its own: no finer for that."""
+    if dtype != x.dtype:
+        x.dtype_given = dtype  # type: ignore[attr-defined]
+    return x
+
+
 def dtype_given(x: Tensor) -> torch.dtype:
-    """In which its entries were rounded: the dtype of the array that :func:`as_tensor` converted, else its own."""
+    """In which its entries were rounded: as :func:`rounded_in` says, else its own dtype."""
     # Were it forgotten, the rounding of float16 would be negative eigenvalues, and that of float32 a rank.
     dtype: torch.dtype = x.dtype if torch.compiler.is_compiling() else getattr(x, "dtype_given", x.dtype)
     return dtype

@@ -13,6 +13,9 @@ from matinfo._validation import check_positive_semidefinite, is_transformed, val
 from matinfo.spectral import compiled
 from matinfo.spectral.eigensolver import eigh_psd
 
+_HALF = 1e-4
+"""Between the rounding of float32 and that of half precision."""
+
 
 class Noise(NamedTuple):
     """What is known about the errors in a matrix: eigenvalues up to :meth:`cut` cannot be told from zero.
@@ -37,7 +40,10 @@ class Noise(NamedTuple):
         """
         solver = (16 if working == torch.float64 else 4) * torch.finfo(working).eps
         eps = given if isinstance(given, float) else torch.finfo(given).eps
-        return cls(solver, (n * peak) ** 0.5 * eps, max(1e-6, n * eps))
+        # Entries rounded by u/2 move no eigenvalue by more than sqrt(n) u/2 of the largest. Where u is small more is
+        # allowed, for what the sums behind the entries have lost; of half precision it would be everything.
+        indefinite = max(1e-6, (math.sqrt(n) if eps > _HALF else n) * eps)
+        return cls(solver, (n * peak) ** 0.5 * eps, indefinite)
 
     def cut(self, x: Tensor) -> Tensor:
         """For non-negative ascending eigenvalues ``(..., n)`` in any scale: ``(..., 1)``."""

@@ -65,7 +65,7 @@ class Rule(NamedTuple):
     floor: float
     rounding: float
 
-    def relative_error(self, value: Tensor, alpha: float, noise: float, n: int) -> Tensor:
+    def relative_error(self, value: Tensor, alpha: float, noise: float | Tensor, n: int) -> Tensor:
         """The relative error that an entropy may have.
 
         ``noise`` is the mass of eigenvalues that may be negative by round-off, and count as zero in truth. They are not
@@ -75,9 +75,10 @@ class Rule(NamedTuple):
         mass = torch.exp(-e * value)  # tr P^alpha
         slope = abs(self.linear + sum([w / t for w, t in zip(self.weights, self.nodes, strict=True)]))
         bound = self.delta * (mass.clamp_min(1.0) + self.floor) + self.rounding
-        bound = bound + min(noise, n * self.nodes[0]) * slope
-        if alpha < 1 and n * self.nodes[0] > noise:  # eigenvalues in the noise may count or not
-            bound = bound + n * (noise / n) ** alpha / (1 - alpha)
+        noise, below = torch.as_tensor(noise, dtype=value.dtype, device=value.device), n * self.nodes[0]
+        bound = bound + noise.clamp_max(below) * slope
+        if alpha < 1:  # eigenvalues in the noise may count or not
+            bound = bound + torch.where(noise < below, n * (noise / n) ** alpha / (1 - alpha), 0.0)
         error = bound / (mass - abs(e) * bound).clamp_min(1e-300)
         return error / (value.abs() - error).clamp_min(1e-300)
 
@@ -103,27 +104,25 @@ def quadrature_entropy(
     n = K.shape[-1]
     P = K.double() / total[..., None, None]
     size = 2 ** max(4, math.ceil(math.log2(n)))
-    entries = noise.entries
-    if isinstance(
-        entries, Tensor
-    ):  # one rule for all: as for the coarsest matrix, or for the coarsest that there is
-        entries = entries.max().item() if values_are_readable(K) and len(K) else noise.indefinite
-    in_noise = 2.0 ** math.ceil(math.log2(4 * entries / n))  # rounded, so that few rules are needed
+    coarsest = noise.entries
+    if isinstance(coarsest, Tensor):  # one rule for all matrices of a batch
+        coarsest = coarsest.max().item() if values_are_readable(K) and coarsest.numel() else noise.indefinite
+    in_noise = 2.0 ** math.ceil(math.log2(4 * coarsest / n))  # rounded, so that few rules are needed
     if not values_are_readable(K):
         rule = fitted_rule(alpha, size, NODES[-1], max(_SMALLEST, in_noise))
         value = _evaluate(P, rule, alpha, rtol)
-        certain = rule.relative_error(value.detach(), alpha, entries, n) <= rtol
+        certain = rule.relative_error(value.detach(), alpha, noise.entries, n) <= rtol
         record("quadrature", P, side=side, note=f"{len(rule.nodes)} nodes, without waiting")
         return torch.where(certain, value, torch.nan)
     finite = P.detach().diagonal(dim1=-2, dim2=-1).sum(-1).isfinite()
     # First as if no eigenvalue were negative by round-off, which factors of small shifts prove.
     for smallest in sorted({_SMALLEST, max(_SMALLEST, in_noise)}):
         for guess in _likely_and_smallest_entropy(P.detach()):
-            rule = _rule_for(guess, alpha, size, rtol, entries, n, smallest)
+            rule = _rule_for(guess, alpha, size, rtol, coarsest, n, smallest)
             value = _evaluate(P, rule, alpha, rtol)
             if bool((value.isnan() & finite).any()):
                 break  # not positive definite after the smallest shift
-            relative = rule.relative_error(value.detach(), alpha, entries, n)
+            relative = rule.relative_error(value.detach(), alpha, noise.entries, n)
             reached = float(relative.nan_to_num(0.0).max()) if relative.numel() else 0.0
             if reached <= rtol:
                 note = f"{len(rule.nodes)} nodes, relative error at most {reached:.1e}"
