@@ -278,7 +278,7 @@ class Monitor:
         """
         from matinfo.monitor.picture import draw
 
-        return draw(self.spectra, self.events, figure)
+        return draw(self.spectra, self.events, self.description, figure)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs: step, history, events, spectra, and what has been warned of.

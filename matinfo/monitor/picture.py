@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 _COLUMNS = 4
 _MOST_LINES = 40
 """Spectra that are drawn of a layer, evenly spaced among those observed."""
+_MOST_NAMED = 6
+"""Events that the legend has room for."""
 
 
-def draw(spectra: dict[str, Spectra], events: list[dict[str, Any]], figure: Figure | None) -> Figure:
-    """Draw what was observed; events are marked."""
+def draw(
+    spectra: dict[str, Spectra], events: list[dict[str, Any]], description: str, figure: Figure | None
+) -> Figure:
+    """Draw what was observed, and say of which matrix; events are marked and named."""
     from matinfo.plot import spectra_over_time, training_curves
     from matinfo.plot.theme import ground_of, matplotlib_module, tidy
 
@@ -47,8 +51,13 @@ def draw(spectra: dict[str, Spectra], events: list[dict[str, Any]], figure: Figu
     ax = figure.add_subplot(grid[lines, :])
     training_curves(table, ["effective rank"], by="layer", units={"effective rank": "dimensions"}, ax=[ax])
     tidy(ax)
-    for step in sorted({event["step"] for event in events}):
-        ax.axvline(step, linestyle=":", linewidth=1.5, color=ground_of(ax).palette[1])
+    for i, event in enumerate(events):
+        name = f"{event['layer'] or 'model'}: {event['reason']}, step {event['step']}"
+        label = name if i < _MOST_NAMED else "_"
+        ax.axvline(event["step"], linestyle=":", linewidth=1.5, color=ground_of(ax).text, label=label)
+    if events:
+        ax.legend()
+    figure.suptitle(f"α = 1, {description}", fontsize="small")
     return figure
 
 

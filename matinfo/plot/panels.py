@@ -16,13 +16,14 @@ from matinfo.plot.matrix import information_matrix
 from matinfo.plot.operands import spectrum_of
 from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, plain, unit_of
 from matinfo.plot.theme import (
+    far_apart,
     ground_of,
     legend_label,
     line_style,
     matplotlib_module,
     name_ticks,
     new_axes,
-    plain_ticks,
+    spread,
 )
 from matinfo.rank import effective_rank
 from matinfo.spectrum import Spectrum
@@ -209,7 +210,7 @@ def layers_over_training(
         (list(found[0].names)[::-1], [str(step) for step in reports]),
         quantity=quantity.replace("_", " "),
         unit=unit_of(quantity),
-        norm="log" if unit_of(quantity) == "dimensions" and _far_apart(values) else None,
+        norm="log" if unit_of(quantity) == "dimensions" and far_apart(values) else None,
         ax=ax,
     )
     ax.set(xlabel="checkpoint", ylabel="layer")
@@ -219,8 +220,6 @@ def layers_over_training(
 
 Lines = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 """Quantity -> label -> x, y."""
-_MOST_LINEAR = 10
-"""Ratio of ranks above which axis and colours are logarithmic: the lowest would be within a tenth of the foot."""
 
 
 def _reports(report: Any) -> dict[str, LayerReport]:
@@ -270,19 +269,6 @@ def _draw_largest(axes: Axes, largest: Mapping[str, tuple[np.ndarray, np.ndarray
         colour = ground_of(axes).muted if shared else line_style(axes, looks[label])["color"]
         (line,) = axes.plot(x, y, ":", color=colour, linewidth=1.4)
         line.set_label("largest possible" if label == next(iter(largest)) else "_")
-
-
-def _spread(axes: Axes) -> None:
-    """A logarithmic axis where a number of dimensions near the lowest could not be read beside the largest."""
-    heights = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
-    if _far_apart(np.concatenate(heights)):
-        axes.set_yscale("log")
-        plain_ticks(axes)
-
-
-def _far_apart(values: np.ndarray) -> bool:
-    finite = values[np.isfinite(values)]
-    return bool(len(finite) and 0 < _MOST_LINEAR * finite.min() < finite.max())
 
 
 def _layer_rows(
@@ -370,7 +356,7 @@ def _draw(
         title, unit = quantity.replace("_", " "), {**(units or {})}.get(quantity, unit_of(quantity))
         axes.set(xlabel=across, ylabel=f"{title} ({unit})" if unit else title)
         if unit == "dimensions":
-            _spread(axes)
+            spread(axes)
         if ticks is not None:
             name_ticks(axes, ticks)
             axes.set_xlim(-0.3, len(ticks) - 0.7)

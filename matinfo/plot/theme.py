@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from matinfo._validation import check_choice
 
 if TYPE_CHECKING:
@@ -193,3 +195,22 @@ def plain_ticks(ax: Axes) -> None:
     ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_locator(ticker.NullLocator())
+
+
+_MOST_LINEAR = 10
+"""Ratio of ranks above which axis and colours are logarithmic: the lowest would be within a tenth of the foot."""
+
+
+def spread(*panels: Axes) -> None:
+    """A logarithmic axis where a number of dimensions near the lowest could not be read beside the largest."""
+    heights = [np.asarray(line.get_ydata(), dtype=float) for ax in panels for line in ax.get_lines()]
+    if far_apart(np.concatenate(heights)):
+        for ax in panels:
+            ax.set_yscale("log")
+            plain_ticks(ax)
+
+
+def far_apart(values: np.ndarray) -> bool:
+    """Whether numbers of dimensions are too far apart for a linear scale."""
+    finite = values[np.isfinite(values)]
+    return bool(len(finite) and 0 < _MOST_LINEAR * finite.min() < finite.max())

@@ -291,7 +291,7 @@ class TrainingLoop:
         self.display.update(
             step,
             loss=values["loss"],
-            effective_rank=measured["batch_effective_rank"],
+            batch_effective_rank=measured["batch_effective_rank"],
             images_per_second=speed,
         )
 

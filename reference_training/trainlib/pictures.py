@@ -12,6 +12,7 @@ from matplotlib.figure import Figure  # draws with Agg: no display, no global st
 from torch import Tensor
 
 from matinfo.plot.theme import LIGHT as COLOURS
+from matinfo.plot.theme import spread
 from trainlib.files import write_atomic
 from trainlib.rng import generator
 
@@ -103,14 +104,19 @@ def draw_curve(axes, seeds: list[list[dict[str, Any]]], key: str, label: str, co
 def draw_comparison(
     curves: dict[str, list[list[dict[str, Any]]]], features: dict[str, str], path: Path
 ) -> None:
-    """Effective rank of held-out images during pre-training, per method: mean over seeds, band of one sd."""
+    """Effective rank of held-out images during pre-training, per method: mean over seeds, band of one sd.
+
+    One axis for all features: 1.0 and 1.3 are alike, and would not look so on an axis of their own.
+    """
     figure = Figure(figsize=(10, 4))
-    panels = figure.subplots(1, len(features))
+    panels = np.atleast_1d(figure.subplots(1, len(features), sharey=True))
     for axes, (key, title) in zip(panels, features.items(), strict=True):
         for (label, seeds), colour in zip(curves.items(), COLOURS * 4, strict=False):
             draw_curve(axes, seeds, f"{key}_effective_rank", label, colour)
-        axes.set(xlabel="epoch of pre-training", ylabel="effective rank (held-out images)", title=title)
+        axes.set(xlabel="epoch of pre-training", title=title)
         tidy(axes)
+    panels[0].set(ylabel="effective rank (held-out images)")
+    spread(*panels)
     lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncol=6, frameon=False)
     save(figure, path)
