@@ -12,7 +12,7 @@ import matinfo
 from matinfo import Gram, metrics, spectrum
 from matinfo.cli import main
 from matinfo.layers import layerwise
-from matinfo.measures import measure
+from matinfo.measures import MEASURES, measure
 from matinfo.monitor import Monitor
 from matinfo.streaming import CovarianceAccumulator, accumulate
 
@@ -116,6 +116,32 @@ def test_the_report_of_a_file_has_the_numbers_of_the_other_tools(tmp_path):
     assert len(compared) >= 3
     for name in compared:
         assert found[name] == pytest.approx(expected[name], rel=1e-9), name
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_every_named_measure_is_one_number_in_every_tool(tmp_path, center):
+    names = list(MEASURES)
+    expected = measure(Z, names, normalize=True, center=center)
+    layers = layerwise([Z], quantities=names, center=center).quantities
+    model = nn.Identity()
+    with Monitor(model, "", every=1, quantities=names, center=center) as monitor:
+        model(Z)
+        (record,) = monitor.step()
+    np.save(tmp_path / "Z.npy", Z.numpy())
+    command = ["report", str(tmp_path / "Z.npy"), "--measures", ",".join(names), "--alpha", "1"]
+    assert main([*command, *["--center"] * center, "--json", str(tmp_path / "report.json")]) == 0
+    (array,) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["arrays"]
+    report = {quantity["name"]: quantity["value"] for quantity in array["quantities"]}
+    for name in names:
+        found = [layers[name][0], record[name], report[name]]
+        if MEASURES[name].of == "spectrum":
+            metric = metrics.SpectralMeasure(8, name, center=center)
+            for batch in BATCHES:
+                metric.update(batch)
+            found.append(metric.compute())
+        assert [float(value) for value in found] == pytest.approx(
+            [float(expected[name])] * len(found), rel=1e-8
+        ), name
 
 
 @pytest.mark.parametrize("prepared", PREPARED.values(), ids=[*PREPARED])

@@ -29,6 +29,7 @@ def test_page_quotes_the_committed_cost():
     (share,) = re.findall(r"An observed step costs (\S+) % of a step", text)
     assert cost == f"{100 * result['cost']:.3f}"
     assert share == f"{100 * result['own_share_of_an_observed_step']:.1f}"
+    assert f"the hooks on the 49 others {1e6 * result['seconds']['branches_of_a_step']:.0f} µs" in text
     settings = result["settings"]
     assert f"batch {settings['batch']} of {settings['image']} × {settings['image']}" in text
     assert f"median of {settings['rounds']} rounds" in text
