@@ -230,7 +230,7 @@ def test_target_is_judged(ratio, quick, status):
         "c",
         "c",
         "title",
-        lambda: {OURS: work(10), "peer": work(200)},
+        lambda: {OURS: work(2), "peer": work(40)},
         (Target(("peer", "absent"), ratio), Target(("absent",), ratio)),
     )
     record = run_case(case, Options(quick=quick, rounds=2), Rates("cpu"))

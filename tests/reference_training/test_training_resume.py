@@ -20,7 +20,7 @@ from trainlib.logs import read_metrics
 import matinfo
 
 OPTIONS = [
-    *TINY, "--epochs", "60", "--checkpoint-every", "4", "--eval-every", "20", "--device", "cpu", "--seed", "3",
+    *TINY, "--epochs", "30", "--checkpoint-every", "4", "--eval-every", "15", "--device", "cpu", "--seed", "3",
     "--lambda", "0.1",
 ]  # fmt: skip
 STEPS = 5  # an epoch
@@ -62,7 +62,7 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path
     kill_in_the_middle(killed)
     assert not (killed / "summary.json").exists()
     reached = checkpoint.unseal(killed / "checkpoint.pt")["progress"]
-    assert 8 <= reached["epoch"] < 60
+    assert 8 <= reached["epoch"] < 30
 
     assert pretrain_mmae.main(["--resume", str(killed)]) == 0
     assert pretrain_mmae.main([*OPTIONS, "--out", str(whole)]) == 0
@@ -81,7 +81,7 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path
     assert records == comparable(whole)
     steps = [(r["kind"], r["step"]) for r in records]
     assert len(steps) == len(set(steps))
-    assert ("train", 60 * STEPS) in steps
+    assert ("train", 30 * STEPS) in steps
     features = [json.loads((f / "summary.json").read_text())["features"] for f in (killed, whole)]
     assert features[0] == features[1]
 

@@ -205,6 +205,7 @@ def train_on_digits(run_script, folder, method: str, *options: str) -> tuple[lis
     return read_metrics(folder), features["cls"]["effective_rank"]
 
 
+@pytest.mark.slow  # `make demo` shows the same
 def test_digits_loss_falls_and_the_coding_rate_raises_the_effective_rank(run_script, tmp_path):
     """Real training, short: the outer two methods of the paper's Figure 4, at lambda 0.1."""
     options = [
