@@ -108,7 +108,8 @@ def parse(arguments: list[str]) -> Options:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the results (default: benchmarks/results for a full run, else nothing is written)",
+        help="folder of the results (default: benchmarks/results for a full run, else nothing is written); of some "
+        "cases, those are replaced there",
     )
     a = parser.parse_args(arguments)
     full = not (a.quick or a.case)

@@ -20,8 +20,9 @@ from benchmarks.peers import (
     plain_entropy,
     released_mmae_loss,
 )
-from matinfo import Gram, effective_rank, joint_entropy, rate_reduction, renyi_entropy, vendi_score
+from matinfo import Gram, effective_rank, joint_entropy, rate_reduction, renyi_entropy, spectrum, vendi_score
 from matinfo.losses import mmae_tcr_loss
+from matinfo.measures import MEASURES, measure
 
 F64 = torch.float64
 RELEASED = "released code"
@@ -31,12 +32,13 @@ REPITL_GRAM = "repitl Gram + eigh"
 REPITL_COVARIANCE = "repitl covariance form"
 RECIPE = "published recipe"
 RECIPE_VALUES = "recipe without vectors"
+ONE_ENTROPY = "the decomposition and one entropy"
 
 Calls = dict[str, Callable[[], Any]]
 
 
 def feature_cases(peers: Peers, *, quick: bool) -> list[Case]:
-    """M-MAE's regulariser, entropies of features, one sentence of Diff-eRank, MCR², the Vendi score."""
+    """M-MAE's regulariser, entropies, one sentence of Diff-eRank, MCR², the Vendi score, all measures of a spectrum."""
     return [
         _mmae(*((32, 128) if quick else (128, 1024))),
         _entropy(peers, *((128, 16) if quick else (4096, 256))),
@@ -45,6 +47,7 @@ def feature_cases(peers: Peers, *, quick: bool) -> list[Case]:
         _sentence(*((16, 64) if quick else (64, 2048))),
         _mcr2(*((128, 16) if quick else (1024, 256)), classes=10),
         _vendi(peers, *((128, 16) if quick else (4096, 128))),
+        _measures(64 if quick else 1024),
     ]
 
 
@@ -195,4 +198,22 @@ def _vendi(peers: Peers, n: int, d: int) -> Case:
             "one product and eigvalsh on the feature side, float64",
             lambda rates: 2 * n * d * d * rates.gemm(F64) + rates.factorization("eigvalsh", d, F64),
         ),
+    )
+
+
+def _measures(n: int) -> Case:
+    def build() -> Calls:
+        Z = features(n, n)
+        return {
+            OURS: value_of(lambda Z: measure(Z)["von_neumann_entropy"], Z),
+            ONE_ENTROPY: value_of(lambda Z: renyi_entropy(spectrum(Gram(Z))), Z),
+        }
+
+    count = sum(m.of == "spectrum" for m in MEASURES.values())
+    return Case(
+        name="measures",
+        group="measures",
+        title=f"all {count} measures of a spectrum, forward, n = d = {n}",
+        build=build,
+        targets=(Target((ONE_ENTROPY,), round(1 / 1.1, 3)),),
     )

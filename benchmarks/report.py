@@ -58,7 +58,11 @@ def _environment(results: dict[str, Any]) -> str:
         f"{e['lapack']}. Ratios are of {clock}. The run took {results['seconds']} s, "
         f"{results['cpu_seconds']} s of processor time."
     )
-    return "\n\n".join([text, *results["peers_missing"]]) + "\n"
+    apart = [
+        f"Measured apart: {name}, {e['date']} at commit {e['commit']}, load {e['load']}."
+        for name, e in results.get("measured_apart", {}).items()
+    ]
+    return "\n\n".join([text, *apart, *results["peers_missing"]]) + "\n"
 
 
 def _targets(cases: list[dict[str, Any]], accuracy: dict[str, Any] | None, clock: str) -> str:

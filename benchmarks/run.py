@@ -103,10 +103,21 @@ def _finish(results: dict[str, Any], options: Options) -> int:
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{STEM}.json"
+    if options.cases and path.is_file():
+        results = _measured_apart(json.loads(path.read_text(encoding="utf-8")), results)
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     _write_report(results, options)
     say(f"{results['seconds']} s. Written: {path.with_suffix('')}.json, .md, .svg")
     return 0
+
+
+def _measured_apart(committed: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """Results of some cases among those of all, which stay; each says in which environment it was measured."""
+    new = {case["name"]: case for case in results["cases"]}
+    sections = {name: results[name] for name in SECTIONS if name in results}
+    apart = committed.get("measured_apart", {}) | dict.fromkeys([*new, *sections], results["environment"])
+    cases = [new.pop(case["name"], case) for case in committed["cases"]] + list(new.values())
+    return committed | sections | {"cases": cases, "measured_apart": apart}
 
 
 def _render(options: Options) -> int:

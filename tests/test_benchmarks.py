@@ -27,7 +27,7 @@ from benchmarks.machine import Rates  # noqa: E402
 from benchmarks.measure import MET, MISSED, NO_PEER, NOT_JUDGED, run_case  # noqa: E402
 from benchmarks.memory import peak_mebibytes  # noqa: E402
 from benchmarks.peers import Peers, diff_erank_recipe, mcr2_rate_reduction, released_mmae_loss  # noqa: E402
-from benchmarks.run import STEM, main  # noqa: E402
+from benchmarks.run import STEM, _measured_apart, main  # noqa: E402
 from benchmarks.timing import round_robin  # noqa: E402
 
 COMMITTED = ROOT / "benchmarks" / "results"
@@ -297,6 +297,23 @@ def test_options_of_a_full_run_write_results_and_those_of_a_part_do_not():
     assert parse([]).out == COMMITTED
     assert parse(["--quick"]).out is None
     assert parse(["--case", "h2"]).out is None
+
+
+def test_cases_measured_apart_replace_themselves_only_and_say_where_they_were_measured():
+    all_of_them = {
+        "environment": {"date": "then"},
+        "cases": [{"name": "h1", "of": 1}, {"name": "h2", "of": 1}],
+        "scaling": 1,
+    }
+    apart = {
+        "environment": {"date": "now"},
+        "cases": [{"name": "h1", "of": 2}, {"name": "new", "of": 2}],
+        "scaling": 2,
+    }
+    found = _measured_apart(all_of_them, apart)
+    assert [(case["name"], case["of"]) for case in found["cases"]] == [("h1", 2), ("h2", 1), ("new", 2)]
+    assert (found["environment"], found["scaling"]) == ({"date": "then"}, 2)
+    assert found["measured_apart"] == {name: {"date": "now"} for name in ("h1", "new", "scaling")}
 
 
 @pytest.mark.slow

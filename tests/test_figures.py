@@ -84,6 +84,11 @@ def features():
             yield f"| {order} | {row['d']} | {row['features']} |", cells
 
 
+def which_number():
+    case = "the decomposition and one entropy"
+    yield f"all 18 take {1 / times('all 18 measures', case):.2f} of the time of {case}"
+
+
 @pytest.mark.parametrize(
     ("page", "expected"),
     [
@@ -92,6 +97,7 @@ def features():
         ("docs/how-to/large-n.md", large_n),
         ("docs/how-to/streaming.md", streams),
         ("docs/how-to/traces.md", features),
+        ("docs/how-to/which-number.md", which_number),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -1,4 +1,11 @@
-"""How many random vectors and Lanczos steps an error takes: one loop for entropies, traces and their differences."""
+"""How many random vectors and Lanczos steps an error takes: one loop for entropies, traces and their differences.
+
+A *probe* z is a vector of random signs: the mean of ``z^T f(P) z`` over probes is ``tr f(P)``. Each such form is a
+Lanczos quadrature of some steps, its *degree* (Ubaru, Chen and Saad 2017). A *sketch* spans the leading eigenvectors,
+on which the trace is computed and not sampled (Hutch++, ``spectral/hutchpp.py``). Two errors come of it: the scatter
+of the probes, which falls as one over the root of their number, and the *truncation* of the quadrature, which falls
+with the degree. Truncation and round-off together are the *bias*, which no number of probes lowers.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +49,7 @@ _NEAR_ONE = 0.25
 """So near to order one the entropy is found from ``(x^alpha - x)/(alpha - 1)``, farther away from ``x^alpha``."""
 
 _LARGEST_EXPONENT = 700.0
-"""Where ``tr (P/scale)^alpha`` is lost in its scatter its inverse may be larger than ``exp`` of this."""
+"""The slope of an entropy is an inverse trace; where that is lost in its scatter, float64 may overflow (709)."""
 
 
 class Reading(NamedTuple):
@@ -56,9 +63,13 @@ class Reading(NamedTuple):
 
 
 class Trace:
-    """``tr f(P)`` for P = K over its trace, and the degree that it takes."""
+    """``tr f(P)`` for P = K over its trace, and the degree that it takes.
+
+    ``steps`` is the degree at which the rule is exact, None if there is none; ``least`` is where the search begins.
+    """
 
     weight = 1.0
+    """Of this term in the sum that is estimated."""
     captured = 1e-8
     """Relative error of the quadrature on the sketch where no tolerance is given."""
 
@@ -100,7 +111,9 @@ class Entropy(Trace):
         self.function = Power(alpha) if self.is_power else Tsallis(alpha)
         power = int(alpha) if alpha >= 2 and alpha == int(alpha) else None
         super().__init__(operator, self.function.value, power=power)
-        if power is None:  # below alpha/2 + 1 the two rules are no bracket
+        # The truncation is half the gap of the Gauss and the Gauss-Radau rule. They enclose the quadratic form if the
+        # derivatives of x^alpha in their remainders have opposite signs, which takes alpha/2 + 1 steps.
+        if power is None:
             self.least = min(math.ceil(alpha / 2) + 1, self.n)
         self.rounding = 16 * operator.noise * (1 + math.log(self.n))
         self.scale = 1.0
@@ -169,7 +182,7 @@ class Sampler(Protocol):
         """The first ``count`` vectors."""
 
     def grow(self, wanted: int, most: int) -> bool:
-        """Towards ``wanted`` probes, with at most so many vectors in all; False if nothing is left to do."""
+        """Towards ``wanted`` probes, with at most ``most`` vectors in all; False if nothing is left to do."""
 
     def read(self) -> Estimate:
         """The estimate so far."""
@@ -208,6 +221,7 @@ class Quadrature:
 
     def grow(self, wanted: int, most: int) -> bool:
         width, probes = self.terms[0].trace.width, self._probes
+        # Far from the goal a wider sketch, which lowers the variance, buys more than further probes.
         if self.sketch and wanted > 2 * probes and 4 * width <= most:
             self.open(4 * width, self._goal)
             return True
@@ -233,7 +247,10 @@ class Quadrature:
         return rademacher(self.terms[0].operator, count, self.generator)
 
     def _choose_degree(self, term: Trace, signs: Tensor, goal: Goal | None, share: float) -> None:
-        """Steps until truncation is a quarter of the goal or, without one, an eighth of the standard error to come."""
+        """Steps until truncation is a quarter of the goal or, without one, an eighth of the standard error to come.
+
+        The latter is ``share`` times that of these first probes. Below a quarter of the round-off steps gain nothing.
+        """
         self._goal = goal
         lanczos, sizes = term.trace.begin(signs)
         lanczos.advance(term.steps or max(term.least, self.degree or 0))
@@ -307,6 +324,7 @@ def solve(
     sampler.open(most if goal is None else min(least, most), goal)
     found = sampler.read()
     while goal is not None and found.error() > goal(found.value):
+        # The scatter falls as 1/sqrt(probes) into what the bias leaves of the goal; a tenth more, as it is an estimate.
         left = goal(found.value) - found.bias_bound
         wanted = found.probes * ((found.error() - found.bias_bound) / left) ** 2 if left > 0 else math.inf
         if wanted == math.inf or not sampler.grow(math.ceil(1.1 * wanted), min(most, n)):

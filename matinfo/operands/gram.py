@@ -1,4 +1,9 @@
-"""A Gram matrix known by its factors."""
+"""A Gram matrix known by its factors.
+
+It is a sum of Hadamard products, ``K = sum over terms of (Z1 Z1^T) o (Z2 Z2^T) o ...``: ``terms`` holds a tuple for
+each summand, and that holds the features of its factors. ``Gram(Z)`` is one term of one factor, ``*`` joins the
+factors of every pair of terms (the distributive law), ``+`` puts the terms of both behind one another.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,8 @@ from matinfo.spectral.precision import at_least_float32, trace_is_safe, without_
 from matinfo.spectral.traces import trace
 
 _DUAL_SHARE = 0.8
-"""The feature side is factored when it is at most this share of the number of samples."""
+"""The feature side is factored when it is at most this share of the number of samples. Not 1: the dual is mostly worked
+on in float64, which takes twice the time of float32, and 0.8 to the third power is a half."""
 
 
 class Gram:
@@ -68,7 +74,7 @@ class Gram:
     def __init__(
         self, features: Tensor | np.ndarray, normalize: bool = False, *, center: bool | str = False
     ) -> None:
-        self.is_numpy = isinstance(features, np.ndarray)
+        self.is_numpy = isinstance(features, np.ndarray)  # as the results will be
         Z = check_features(as_tensor(features) if isinstance(features, np.ndarray) else features, "features")
         self.given_dtype = Z.dtype
         self.rounding = torch.finfo(dtype_given(Z)).eps
@@ -214,6 +220,7 @@ class Gram:
 
     def without_scale(self) -> tuple[Gram, Tensor]:
         """``2^-e`` times the matrix, with features of size 1 or so, and e: ``(...)``, a constant of differentiation."""
+        # Z / 4^h is of size 1 or so, its Gram matrix loses 16^h, and a term 16 to the sum of its h: 2^e = 16^largest.
         halves = [[self._half_exponent(Z) for Z in term] for term in self.terms]
         sums = [reduce(torch.add, half) for half in halves]
         largest = reduce(torch.maximum, sums)

@@ -4,9 +4,11 @@ For ``f(x) = (x^alpha - x)/(alpha - 1)`` (``x log x`` at 1) the fit
 
     f(x)  ~  c x + q x^2 + sum_j v_j t_j log(1 + x/t_j),     |f(x) - fit(x)| <= delta (x^a + tau/n) on [0, 1],
 
-a = min(alpha, 1), gives ``|tr f(P) - fit| <= delta (tr P^a + tau)`` for every spectrum of trace one. The fit of a
-matrix is ``c tr P + q |P|_F^2 + sum_j v_j t_j log det(I + P/t_j)``, and its derivative ``c I + 2 q P + sum_j v_j t_j
-(t_j I + P)^{-1}`` comes from the same factors.
+a = min(alpha, 1), gives ``|tr f(P) - fit| <= delta (tr P^a + tau)`` for every spectrum of trace one: the sum over the
+n eigenvalues of the bound for one of them. The weight ``x^a + tau/n`` lets the fit be worst where an eigenvalue
+counts most, so that the error is relative to the trace; tau, the ``floor`` of the code, keeps it above zero at x = 0.
+The fit of a matrix is ``c tr P + q |P|_F^2 + sum_j v_j t_j log det(I + P/t_j)``, and its derivative ``c I + 2 q P +
+sum_j v_j t_j (t_j I + P)^{-1}`` comes from the same factors.
 
 The bound counts what a Cholesky factorisation in float64 can add, too. The computed factor is exact for ``A + E`` with
 ``|E_ij| <= gamma sqrt(a_ii a_jj)``, gamma = (n+1)u (Higham 2002, theorem 10.3), A = P + t I, so that
@@ -67,6 +69,10 @@ class Rule(NamedTuple):
 
     def relative_error(self, value: Tensor, alpha: float, noise: float | Tensor, n: int) -> Tensor:
         """The relative error that an entropy may have.
+
+        ``H = -log(1 + e tr f)/e``, e = alpha - 1, has the slope ``-1/(1 + e tr f) = -1/tr P^alpha`` in ``tr f``. An
+        error of at most ``bound`` there is one of at most ``bound / (mass - |e| bound)`` in H, by the steepest slope
+        on the way.
 
         ``noise`` is the mass of eigenvalues that may be negative by round-off, and count as zero in truth. They are not
         below ``-t_1``, or the factorisation would have failed, and the fit is linear there.
@@ -258,7 +264,8 @@ def _on_device(P: Tensor, rule: Rule, rtol: float, wanted: bool) -> tuple[Tensor
 def fitted_rule(alpha: float, n: int, count: int, smallest: float) -> Rule:
     """The best rule of ``count`` nodes from ``smallest`` on, for matrices of order at most n.
 
-    The ends of their interval, in steps of a quarter of a decade, are found by walking downhill.
+    The first node is ``10^(low/4) / n``, the last ``10^(high/4)``; both ends are found by walking downhill on the
+    bound.
     """
 
     def nodes(low: int, high: int) -> np.ndarray:
@@ -267,6 +274,7 @@ def fitted_rule(alpha: float, n: int, count: int, smallest: float) -> Rule:
     @functools.cache
     def fit(low: int, high: int) -> Rule | None:
         first, *_, last = nodes(low, high)
+        # Nodes within a factor of 4 are nearly equal columns of the linear program; no eigenvalue is above 1.
         return None if 4 * first > last or max(low, high) > 4 else _fit(alpha, n, nodes(low, high), points=60)
 
     def bound(ends: tuple[int, int]) -> float:
@@ -282,6 +290,7 @@ def fitted_rule(alpha: float, n: int, count: int, smallest: float) -> Rule:
     return rule
 
 
+# Moves of the two ends, by quarters of a decade; the first one is to stay.
 _STEPS = ((0, 0), (-1, 0), (1, 0), (-3, 0), (3, 0), (0, -1), (0, 1), (0, -2), (0, 2), (1, -1), (-1, 1))
 
 
@@ -298,9 +307,10 @@ def _fit(alpha: float, n: int, nodes: np.ndarray, points: int) -> Rule | None:
     """The weights that minimise ``delta (1 + floor) + rounding``, and the delta of a grid far finer than theirs."""
     from scipy.optimize import linprog  # takes five times as long to import as the whole of matinfo
 
+    # tr P^a is 1 from order 1 on; below, it lies between 1 and n^(1 - alpha), and the floor is their geometric mean.
     floor = 1.0 if alpha >= 1 else n ** ((1 - alpha) / 2)
     matrix, target = _weighted_basis(np.geomspace(1e-15, 1.0, points), nodes, alpha, floor / n)
-    rounding = 2 * (n + 1) * _ROUNDOFF * math.sqrt(n) * (n * nodes + 1)  # of v_j, in both signs
+    rounding = 2 * (n + 1) * _ROUNDOFF * math.sqrt(n) * (n * nodes + 1)  # a unit of v_j; see the top, twice
     scale = np.abs(matrix).max(0)  # columns of one size, for the solver
     both = np.hstack(
         [matrix / scale, -matrix[:, 2:] / scale[2:]]
