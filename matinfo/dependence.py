@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from matinfo._validation import (
 from matinfo.entropy import joint_entropy_of
 from matinfo.operands import Gram, Operand, as_operands
 from matinfo.operands.matrix import check_matrix
+from matinfo.operands.operator import TiledOperator, tiled_operator
 
 
 @quantity
@@ -87,14 +88,15 @@ def dime(
 
 
 @quantity
-def hsic(K1: Operand, K2: Operand, *, estimator: str = "biased") -> Tensor:
+def hsic(K1: Operand | TiledOperator, K2: Operand | TiledOperator, *, estimator: str = "biased") -> Tensor:
     """Hilbert-Schmidt independence criterion of two kernel matrices.
 
     Biased: ``tr(K_1 H K_2 H) / (n - 1)^2`` with ``H = I - 11^T/n``. Unbiased, with L_i for K_i without its diagonal:
     ``(tr(L_1 L_2) + 1^T L_1 1 1^T L_2 1 / ((n - 1)(n - 2)) - 2 1^T L_1 L_2 1 / (n - 2)) / (n (n - 3))``.
 
     Args:
-        K1: Kernel matrices ``(..., n, n)`` as Tensor or NumPy array, or :class:`Gram`. Not normalised.
+        K1: Kernel matrices ``(..., n, n)`` as Tensor or NumPy array, a :class:`Gram`, or a
+            :class:`~matinfo.estimate.KernelOperator` (or products and sums of these). Not normalised.
         K2: The same, over the same samples.
         estimator: ``"biased"`` or ``"unbiased"`` (n >= 4).
 
@@ -109,8 +111,9 @@ def hsic(K1: Operand, K2: Operand, *, estimator: str = "biased") -> Tensor:
         TypeError: If a matrix is not real floating point.
 
     Notes:
-        O(n^2); of two Grams of features O(n d_1 d_2), and no n x n matrix is formed. Not free of scale: it is
-        multiplied by the product of the scales. All work is in float64. Derivatives of every order. With the kernel
+        O(n^2); of two Grams of features O(n d_1 d_2), and no n x n matrix is formed. Where one is never formed, both
+        are computed tile by tile, twice, at any n and without derivatives; else derivatives of every order. Not free of
+        scale: it is multiplied by the product of the scales. All work is in float64. With the kernel
         ``-|x - y|/2`` four times the HSIC is the squared distance covariance, up to the factor ``((n - 1)/n)^2`` of
         the biased one.
 
@@ -126,19 +129,20 @@ def hsic(K1: Operand, K2: Operand, *, estimator: str = "biased") -> Tensor:
         0.4444
     """
     check_choice(estimator, "estimator", ("biased", "unbiased"))
-    first, second = _float64((K1, K2), "hsic", estimator)
-    return _hsic(first, second, estimator)
+    first, second = _prepared((K1, K2), "hsic", estimator)
+    return hsic_of(first, second, estimator)
 
 
 @quantity
-def cka(K1: Operand, K2: Operand, *, estimator: str = "biased") -> Tensor:
+def cka(K1: Operand | TiledOperator, K2: Operand | TiledOperator, *, estimator: str = "biased") -> Tensor:
     """Centred kernel alignment.
 
     ``HSIC(K_1, K_2) / sqrt(HSIC(K_1, K_1) HSIC(K_2, K_2))``: linear CKA of features X and Y is
     ``cka(Gram(X), Gram(Y))``, kernel CKA that of kernel matrices.
 
     Args:
-        K1: Kernel matrices ``(..., n, n)`` as Tensor or NumPy array, or :class:`Gram`.
+        K1: Kernel matrices ``(..., n, n)`` as Tensor or NumPy array, a :class:`Gram`, or a
+            :class:`~matinfo.estimate.KernelOperator`.
         K2: The same, over the same samples.
         estimator: Of the three criteria, as in :func:`hsic`: ``"biased"``, as usual, or ``"unbiased"``, which does not
             grow with the number of features where there is nothing in common.
@@ -165,65 +169,92 @@ def cka(K1: Operand, K2: Operand, *, estimator: str = "biased") -> Tensor:
         1.0
     """
     check_choice(estimator, "estimator", ("biased", "unbiased"))
-    first, second = _float64((K1, K2), "cka", estimator)
-    own = _hsic(first, first, estimator) * _hsic(second, second, estimator)
+    first, second = _prepared((K1, K2), "cka", estimator)
+    own = hsic_of(first, first, estimator) * hsic_of(second, second, estimator)
     if values_are_readable(own) and own.device.type == "cpu" and bool((own <= 0).any()):
         raise ValueError("Expected matrices that are not constant, got one, which has no direction to align.")
-    return _hsic(first, second, estimator) / own.sqrt()
+    return hsic_of(first, second, estimator) / own.sqrt()
 
 
-def _float64(Ks: tuple[Operand, ...], function: str, estimator: str) -> list[Tensor | Gram]:
-    """The matrices in their own scale; a Gram of plain features stays one."""
-    as_operands(Ks, function)
+def _prepared(Ks: tuple[Any, ...], function: str, estimator: str) -> list[Any]:
+    """The matrices in their own scale, all of one kind: features, operators where one is never formed, else entries."""
+    by_tiles = any([isinstance(K, TiledOperator) for K in Ks])
+    if by_tiles:
+        Ks = tuple([tiled_operator(K, function) for K in Ks])
+    else:
+        as_operands(Ks, function)
     check_same_samples([tuple(K.shape) for K in Ks])
     n, least = Ks[0].shape[-1], 4 if estimator == "unbiased" else 2
     if n < least:
         raise ValueError(f"Expected at least {least} samples, got {n}.")
-    if all([isinstance(K, Gram) and len(K.terms) == 1 and len(K.terms[0]) == 1 for K in Ks]):
-        return [K for K in Ks if isinstance(K, Gram)]
+    if by_tiles or all([isinstance(K, Gram) and len(K.terms) == 1 and len(K.terms[0]) == 1 for K in Ks]):
+        return list(Ks)
     return [
-        K.dense(torch.float64)
-        if isinstance(K, Gram)
-        else check_matrix(cast(Tensor, K), "K", function).double()
-        for K in Ks
+        K.dense(torch.float64) if isinstance(K, Gram) else check_matrix(K, "K", function).double() for K in Ks
     ]
 
 
-def _hsic(first: Tensor | Gram, second: Tensor | Gram, estimator: str) -> Tensor:
+def hsic_of(first: Any, second: Any, estimator: str) -> Tensor:
+    """The criterion of two matrices of one kind, float64."""
     n = first.shape[-1]
+    if isinstance(first, TiledOperator):
+        inner = _inner_of_tiles(first, second, estimator)
+    elif isinstance(first, Gram):
+        inner = _inner_of_features(first, second, estimator)
+    else:
+        A, B = (_centred_whole(K, estimator) for K in (first, second))
+        inner = (A * B).sum((-2, -1))
+    return inner / ((n - 1) ** 2 if estimator == "biased" else n * (n - 3))
+
+
+def _inner_of_features(first: Gram, second: Gram, estimator: str) -> Tensor:
+    """Neither criterion sees a shift of the features, and without it less cancels."""
+    n = first.shape[-1]
+    A, B = (Z - Z.mean(-2, keepdim=True) for Z in (K.features(torch.float64) for K in (first, second)))
+    inner = (A.mT @ B).square().sum((-2, -1))
     if estimator == "biased":
-        if isinstance(first, Gram) and isinstance(second, Gram):
-            A, B = (
-                Z - Z.mean(-2, keepdim=True)
-                for Z in (first.terms[0][0].double(), second.terms[0][0].double())
-            )
-            return (A.mT @ B).square().sum((-2, -1)) / (n - 1) ** 2
-        assert isinstance(first, Tensor)
-        assert isinstance(second, Tensor)
-        return (_centred(first) * _centred(second)).sum((-2, -1)) / (n - 1) ** 2
-    inner, sums = _without_diagonal(first, second)
-    total = (sums[0].sum(-1) * sums[1].sum(-1)) / ((n - 1) * (n - 2))
-    return (inner + total - 2 / (n - 2) * (sums[0] * sums[1]).sum(-1)) / (n * (n - 3))
+        return inner
+    lengths = [Z.square().sum(-1) for Z in (A, B)]
+    rows = [
+        (Z @ Z.sum(-2, keepdim=True).mT)[..., 0] - length for Z, length in zip((A, B), lengths, strict=True)
+    ]
+    total = rows[0].sum(-1) * rows[1].sum(-1) / ((n - 1) * (n - 2))
+    return inner - (lengths[0] * lengths[1]).sum(-1) + total - 2 / (n - 2) * (rows[0] * rows[1]).sum(-1)
 
 
-def _centred(K: Tensor) -> Tensor:
-    """``H K H``."""
-    K = K - K.mean(-2, keepdim=True)
-    return K - K.mean(-1, keepdim=True)
-
-
-def _without_diagonal(first: Tensor | Gram, second: Tensor | Gram) -> tuple[Tensor, list[Tensor]]:
-    """``tr(L_1 L_2)`` and the row sums of L_1 and L_2, the matrices without their diagonals."""
-    if isinstance(first, Gram) and isinstance(second, Gram):
-        # The unbiased criterion does not see a shift of the features, and without it less cancels.
+def _inner_of_tiles(first: TiledOperator, second: TiledOperator, estimator: str) -> Tensor:
+    """Two passes over both: what is multiplied is centred, so that nothing large cancels."""
+    ones = torch.ones(first.shape[0], 1, dtype=torch.float64, device=first.device)
+    sums = []
+    for K in (first, second):
+        rows_of = K.matmat(ones)[:, 0]
+        sums.append(rows_of if estimator == "biased" else rows_of - K.diagonal())
+    half = first.is_trusted and second.is_trusted
+    inner = torch.zeros((), dtype=torch.float64, device=first.device)
+    for rows, columns, block in first.tiles(half=half):
+        blocks = block.double(), second.entries(rows, columns).double()
         A, B = (
-            Z - Z.mean(-2, keepdim=True) for Z in (first.terms[0][0].double(), second.terms[0][0].double())
+            _centred(K, s[rows], s[columns], s.sum(), len(s), estimator)
+            for K, s in zip(blocks, sums, strict=True)
         )
-        lengths = [Z.square().sum(-1) for Z in (A, B)]
-        inner = (A.mT @ B).square().sum((-2, -1)) - (lengths[0] * lengths[1]).sum(-1)
-        rows = [(Z @ Z.sum(-2, keepdim=True).mT)[..., 0] for Z in (A, B)]
-        return inner, [row - length for row, length in zip(rows, lengths, strict=True)]
-    assert isinstance(first, Tensor)
-    assert isinstance(second, Tensor)
-    L1, L2 = (K - torch.diag_embed(K.diagonal(dim1=-2, dim2=-1)) for K in (first, second))
-    return (L1 * L2).sum((-2, -1)), [L1.sum(-1), L2.sum(-1)]
+        product = A * B
+        if estimator == "unbiased":
+            product.diagonal(rows.start - columns.start).zero_()
+        inner += (2 if half and rows != columns else 1) * product.sum()
+    return inner
+
+
+def _centred_whole(K: Tensor, estimator: str) -> Tensor:
+    L = K if estimator == "biased" else _without_diagonal(K)
+    centred = _centred(L, L.sum(-1), L.sum(-2), L.sum((-2, -1)), K.shape[-1], estimator)
+    return centred if estimator == "biased" else _without_diagonal(centred)
+
+
+def _centred(block: Tensor, rows: Tensor, columns: Tensor, total: Tensor, n: int, estimator: str) -> Tensor:
+    """``H K H``; or, where the diagonal is not to count, the U-centred matrix of Székely and Rizzo (2014)."""
+    each, whole = (n, n**2) if estimator == "biased" else (n - 2, (n - 1) * (n - 2))
+    return block - rows[..., :, None] / each - columns[..., None, :] / each + total[..., None, None] / whole
+
+
+def _without_diagonal(K: Tensor) -> Tensor:
+    return K - torch.diag_embed(K.diagonal(dim1=-2, dim2=-1))

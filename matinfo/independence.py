@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from torch import Tensor
 from matinfo._checking import no_checks
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_order, check_same_samples
-from matinfo.dependence import hsic
+from matinfo.dependence import hsic_of
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.estimate.result import Estimate
-from matinfo.operands import Gram, as_operand, as_tensor
+from matinfo.operands import Gram, as_operand, as_tensor, hadamard
+from matinfo.operands.operator import TiledOperator, checked_moments, hadamard_of, tiled_operator
 from matinfo.spectral.eigensolver import eigh_psd
+from matinfo.spectrum import spectrum
 
 STATISTICS = ("mutual_information", "normalized_mutual_information", "dime", "hsic", "cka")
 
@@ -35,11 +37,27 @@ _NEGLIGIBLE = 1e-9
 _DUAL_SHARE = 0.8
 """Features are worked on where their widths multiply to at most this share of n, as everywhere."""
 
+_FLOPS = 60
+"""Multiplications and additions of a matrix product in the time in which one entry is permuted and multiplied."""
+
+_FEW = 512
+"""Samples up to which such a pass takes no longer than any other call."""
+
+_NEVER_FORMED = (
+    "{} needs matrices that can be formed, got one that never is. Draw some thousand rows, which suffice for a test, "
+    "and form their kernel (kernels.rbf(X[rows])), or take features of it (kernels.nystrom(X), "
+    "kernels.random_features(X)). independence_test has order 2, 'hsic' and 'cka' of such matrices."
+)
+
 _ROWS = 64
 """Rows that are permuted together: they stay in the processor's cache."""
 
 _NEIGHBOURS = 5
 """Runge (2018) finds the false positives near their level from 5 to 10 neighbours."""
+
+
+Draws: TypeAlias = Sequence[Tensor]
+Progress: TypeAlias = Callable[[Draws], Iterable[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,8 @@ class IndependenceTest:
         p_value: ``(1 + #{permuted >= observed}) / (1 + permutations)``: under independence at most a share p of the
             tests has a p-value of p or less.
         null: The permuted values, ascending.
+        null_mean: Their mean: the chance level.
+        null_std: Their standard deviation; zero for a single one.
         effect_size: Standard deviations of the permuted values by which the observed one exceeds their mean; infinite
             where they do not vary.
         corrected: The observed value less the mean over all permutations, with the error bar that a finite number of
@@ -59,7 +79,9 @@ class IndependenceTest:
 
     statistic: float
     p_value: float
-    null: np.ndarray
+    null: np.ndarray = field(repr=False)
+    null_mean: float
+    null_std: float
     effect_size: float
     corrected: Estimate
 
@@ -68,45 +90,76 @@ class IndependenceTest:
         return float(np.quantile(self.null, q))
 
 
+@overload
+def independence_test(
+    K1: Tensor | np.ndarray | Gram | TiledOperator,
+    K2: Tensor | np.ndarray | Gram | TiledOperator,
+    *,
+    statistic: str = ...,
+    alpha: float = ...,
+    permutations: int = ...,
+    seed: int = ...,
+    progress: Progress | None = ...,
+) -> IndependenceTest: ...
+
+
+@overload
+def independence_test(
+    K1: Tensor | np.ndarray | Gram | TiledOperator,
+    K2: Tensor | np.ndarray | Gram | TiledOperator,
+    *,
+    statistic: str = ...,
+    alpha: Sequence[float],
+    permutations: int = ...,
+    seed: int = ...,
+    progress: Progress | None = ...,
+) -> list[IndependenceTest]: ...
+
+
 @answers_keywords
 def independence_test(
-    K1: Tensor | np.ndarray | Gram,
-    K2: Tensor | np.ndarray | Gram,
+    K1: Tensor | np.ndarray | Gram | TiledOperator,
+    K2: Tensor | np.ndarray | Gram | TiledOperator,
     *,
     statistic: str = "mutual_information",
-    alpha: float = 1.0,
+    alpha: float | Sequence[float] = 1.0,
     permutations: int = 999,
     seed: int = 0,
-) -> IndependenceTest:
+    progress: Progress | None = None,
+) -> IndependenceTest | list[IndependenceTest]:
     """Permutation test of whether two kernel matrices share information.
 
     The statistic ``T(K_1, K_2)`` beside ``T(K_1, P K_2 P^T)`` for random permutations P of the samples: if row i of one
     matrix has nothing to do with row i of the other, all have the same distribution.
 
     Args:
-        K1: Positive semi-definite matrix ``(n, n)`` as Tensor or NumPy array, or :class:`Gram`.
+        K1: Positive semi-definite matrix ``(n, n)`` as Tensor or NumPy array, a :class:`Gram`, or, for order 2, HSIC
+            and CKA, a :class:`~matinfo.estimate.KernelOperator` (or products and sums of these).
         K2: The same, over the same samples.
         statistic: ``"mutual_information"`` of order alpha, ``"normalized_mutual_information"`` (by the smaller
             entropy), ``"dime"`` (over these permutations), ``"hsic"`` or ``"cka"``. The first three order the
             permutations alike, hence have one p-value; so have the last two.
-        alpha: Order of the entropies, in [0, inf].
+        alpha: Order of the entropies, in [0, inf]; or several, which one decomposition a permutation answers.
         permutations: Number of permutations, >= 1. The smallest p-value is ``1/(permutations + 1)``.
         seed: Of the permutations.
+        progress: What to pass the permutations through, such as ``tqdm.tqdm``; None for nothing.
 
     Returns:
-        An :class:`IndependenceTest`.
+        An :class:`IndependenceTest`; for a sequence of orders a list, one each, over the same permutations.
 
     Raises:
         ValueError: If a matrix is refused by :func:`mutual_information` or is a batch, the orders differ, the statistic
-            is unknown, or it has no value because a matrix is constant.
+            is unknown, or it has no value because a matrix is constant; for a matrix that is never formed also if the
+            statistic needs eigenvalues.
         TypeError: If a matrix is not real floating point.
 
     Notes:
-        At order 2, for HSIC and CKA n^2 a permutation (1,000 of n = 2,000: 15 to 20 seconds of one core). At other
-        orders the eigenvalues of one product a permutation: of smooth kernels and narrow Grams on the smaller side of
-        their low-rank factors, which are found once; else of n x n matrices in float32 (n = 2,000: 11 minutes,
-        extrapolated). The same approximation is made of the observed and of the permuted value, so that the p-value is
-        exact.
+        At order 2, for HSIC and CKA n^2 a permutation (1,000 of n = 2,000: 15 to 20 seconds of one core); of narrow
+        Grams less, and of a matrix that is never formed all of its tiles. At other orders the eigenvalues of one
+        product a permutation: of smooth kernels and narrow Grams on the smaller side of their low-rank factors, which
+        are found once; else of n x n matrices in float32 (n = 2,000: 11 minutes, extrapolated); below order one of the
+        matrices as they are. The same approximation is made of the observed and of the permuted value, so that the
+        p-value is exact.
 
     References:
         Gretton et al. (2007), A kernel statistical test of independence; Phipson and Smyth (2010), Permutation p-values
@@ -121,40 +174,36 @@ def independence_test(
         >>> independence_test(Gram(X), Gram(X + noise), alpha=2, permutations=199).p_value < 0.05
         True
     """
-    order = check_order(alpha)
+    several = isinstance(alpha, Sequence)
+    orders = [check_order(a) for a in (alpha if isinstance(alpha, Sequence) else [alpha])]
+    if not orders:
+        raise ValueError("Expected at least one order alpha, got none.")
     check_choice(statistic, "statistic", STATISTICS)
-    operands = _single((K1, K2), "independence_test")
-    draw = _permutations(operands[0].shape[-1], check_count(permutations, "permutations"), seed)
+    first, second = _single((K1, K2), "independence_test")
+    draws = _permutations(first.shape[-1], check_count(permutations, "permutations"), seed)
     with torch.no_grad(), no_checks():
         if statistic in ("hsic", "cka"):
-            first, second = (_dense(K) for K in operands)
-            n = first.shape[-1]
-            centred = first - first.mean(0)
-            centred = centred - centred.mean(1, keepdim=True)
-            unit = float(n - 1) ** 2
-            if statistic == "cka":
-                unit *= math.sqrt(float(hsic(first, first)) * float(hsic(second, second)))
-            if not unit > 0:
-                raise ValueError(
-                    "Expected matrices that are not constant, got one, which has no direction to align."
-                )
-            return _judged([x / unit for x in _inner_products(centred, second, draw)])
-        entropies = [float(entropy_of(K, order)) for K in operands]
-        scale = min(entropies) if statistic == "normalized_mutual_information" else 1.0
-        if not scale > _NEGLIGIBLE:
-            raise ValueError(
-                "Expected matrices with an entropy to share, got a constant one. Use mutual_information."
-            )
-        found = _judged(
-            [(sum(entropies) - joint) / scale for joint in _joint_entropies(operands, order, draw)],
-            0.0 if order == 2 else _TIES / scale,
+            criterion = _criterion(first, second, normalized=statistic == "cka")
+            tests = [_judged(_values(criterion, draws, progress)[0])] * len(orders)
+            return tests if several else tests[0]
+        alone = np.array([_marginals(K, orders) for K in (first, second)])
+        joint = _values(_joint_entropies(first, second, orders), draws, progress)
+    normalized = statistic == "normalized_mutual_information"
+    scales = alone.min(0) if normalized else np.ones(len(orders))
+    if not (scales > _NEGLIGIBLE).all():
+        raise ValueError(
+            "Expected matrices with an entropy to share, got a constant one. Use mutual_information."
         )
-        if statistic == "dime":
-            mean = float(found.null.mean())
-            return IndependenceTest(
-                found.statistic - mean, found.p_value, found.null - mean, found.effect_size, found.corrected
-            )
-        return found
+    tests = [
+        _judged((total - joints) / scale, ties=_ties(orders) / scale)
+        for total, joints, scale in zip(alone.sum(0), joint, scales, strict=True)
+    ]
+    if statistic == "dime":
+        tests = [
+            replace(found, statistic=found.corrected.value, null=found.null - found.null_mean, null_mean=0.0)
+            for found in tests
+        ]
+    return tests if several else tests[0]
 
 
 @answers_keywords
@@ -168,6 +217,7 @@ def conditional_independence_test(
     alpha: float = 1.0,
     permutations: int = 999,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> IndependenceTest:
     """Permutation test of whether two kernel matrices share information that a third does not have.
 
@@ -184,12 +234,14 @@ def conditional_independence_test(
         alpha: Order of the entropies, in [0, inf].
         permutations: Number of permutations, >= 1.
         seed: Of the permutations.
+        progress: What to pass the permutations through, such as ``tqdm.tqdm``; None for nothing.
 
     Returns:
         An :class:`IndependenceTest`.
 
     Raises:
-        ValueError: As :func:`independence_test`; also if ``groups`` does not have one label a sample.
+        ValueError: As :func:`independence_test`; also if ``groups`` does not have one label a sample, or a matrix is
+            never formed.
         TypeError: If a matrix is not real floating point.
 
     Notes:
@@ -212,23 +264,32 @@ def conditional_independence_test(
     order = check_order(alpha)
     count = check_count(permutations, "permutations")
     first, second, given = _single((K1, K2, K3), "conditional_independence_test")
+    if isinstance(given, TiledOperator):
+        raise ValueError(_NEVER_FORMED.format("A conditional test"))
     n = given.shape[-1]
     if groups is not None and tuple(groups.shape) != (n,):
         raise ValueError(f"Expected groups of shape ({n},), one label a sample, got {tuple(groups.shape)}.")
     with torch.no_grad(), no_checks():
         if groups is not None:
-            draw = _within_groups(np.asarray(groups), count, seed)
+            draws = list(_within_groups(np.asarray(groups), count, seed))
         else:
-            draw = _among_neighbours(_dense(given), check_count(neighbours, "neighbours"), count, seed)
+            draws = list(_among_neighbours(_dense(given), check_count(neighbours, "neighbours"), count, seed))
         constant = float(joint_entropy_of([second, given], order, "auto")) - float(entropy_of(given, order))
-        permuted = list(draw)
-        joints = [_joint_entropies([K, first], order, permuted) for K in (given, _product([second, given]))]
-        return _judged([constant + a - b for a, b in zip(*joints, strict=True)], 0.0 if order == 2 else _TIES)
+        alone, both = (_joint_entropies(K, first, [order]) for K in (given, _product([second, given])))
+        difference = _values(lambda p: [constant + alone(p)[0] - both(p)[0]], draws, progress)[0]
+        return _judged(difference, ties=_ties([order]))
 
 
 def _single(Ks: tuple[Any, ...], function: str) -> list[Any]:
-    tensors = [as_tensor(K) if isinstance(K, np.ndarray) else K for K in Ks]
-    operands = [as_operand(K, f"K{i}", function) for i, K in enumerate(tensors, 1)]
+    """The operands, all of them operators if one is never formed; rows of all ranks in one place."""
+    if any([isinstance(K, TiledOperator) for K in Ks]):
+        operands: list[Any] = [tiled_operator(K, function) for K in Ks]
+    else:
+        tensors = [as_tensor(K) if isinstance(K, np.ndarray) else K for K in Ks]
+        operands = [as_operand(K, f"K{i}", function) for i, K in enumerate(tensors, 1)]
+        operands = [
+            Gram(K.features()) if isinstance(K, Gram) and type(K) is not Gram else K for K in operands
+        ]
     check_same_samples([tuple(K.shape) for K in operands])
     if any([len(K.shape) != 2 for K in operands]):
         raise ValueError(
@@ -250,10 +311,11 @@ def _product(operands: list[Any]) -> Any:
     return as_operand(_dense(operands[0]) * _dense(operands[1]), "K", "independence_test")
 
 
-def _judged(values: list[float], ties: float = 0.0) -> IndependenceTest:
+def _judged(values: np.ndarray, ties: float = 0.0) -> IndependenceTest:
     """The first value beside the others, of which those within ``ties`` of it count as equal."""
-    observed, null = values[0], np.sort(np.array(values[1:]))
-    count, excess = len(null), observed - float(null.mean())
+    observed, null = float(values[0]), np.sort(values[1:])
+    count, mean = len(null), float(null.mean())
+    excess = observed - mean
     spread = float(null.std(ddof=1)) if count > 1 else 0.0
     slack = ties + _ROUNDING * abs(observed)
     reached = int((null >= observed - slack).sum())
@@ -261,18 +323,23 @@ def _judged(values: list[float], ties: float = 0.0) -> IndependenceTest:
         excess / spread if spread > slack else math.copysign(math.inf, excess) if abs(excess) > slack else 0.0
     )
     corrected = Estimate(excess, spread / math.sqrt(count), slack, count, 0)
-    return IndependenceTest(observed, (1 + reached) / (1 + count), null, effect, corrected)
+    return IndependenceTest(observed, (1 + reached) / (1 + count), null, mean, spread, effect, corrected)
+
+
+def _values(
+    statistic: Callable[[Tensor], Sequence[float]], draws: Draws, progress: Progress | None
+) -> np.ndarray:
+    """``(orders, draws)``: what the statistic, which has an entry an order, is for each permutation."""
+    return np.array([statistic(p) for p in (progress(draws) if progress else draws)]).T
 
 
 # --- permutations ------------------------------------------------------------------------------------------------
 
 
-def _permutations(n: int, count: int, seed: int) -> Iterator[Tensor]:
+def _permutations(n: int, count: int, seed: int) -> Draws:
     """No permutation first: the observed value is found as the others are, so that one rounding orders them all."""
     generator = torch.Generator().manual_seed(seed)
-    yield torch.arange(n)
-    for _ in range(count):
-        yield torch.randperm(n, generator=generator)
+    return [torch.arange(n), *[torch.randperm(n, generator=generator) for _ in range(count)]]
 
 
 def _within_groups(groups: np.ndarray, count: int, seed: int) -> Iterator[Tensor]:
@@ -309,41 +376,96 @@ def _among_neighbours(K: Tensor, neighbours: int, count: int, seed: int) -> Iter
 # --- statistics of permuted matrices -----------------------------------------------------------------------------
 
 
-def _joint_entropies(operands: list[Any], alpha: float, draw: Iterable[Tensor]) -> list[float]:
-    """``H_alpha(K_1 o P K_2 P^T)`` for every permutation."""
-    first, second = operands
-    if alpha == 2:
-        A, B = _dense(first), _dense(second)
-        draws = list(draw)
-        totals = [float(A.diagonal() @ B.diagonal()[p]) for p in draws]
-        squares = _inner_products(A.square(), B.square(), draws)
-        return [2 * math.log(t) - math.log(s) for t, s in zip(totals, squares, strict=True)]
-    factors = [_low_rank(K) for K in operands]
-    if factors[0].width * factors[1].width <= _DUAL_SHARE * first.shape[-1]:
-        return [float(joint_entropy_of([factors[0], factors[1].reordered(p)], alpha, "auto")) for p in draw]
-    single = [as_operand(_dense(K).float(), "K", "independence_test") for K in operands]
-    return [float(joint_entropy_of([single[0], single[1].reordered(p)], alpha, "float32")) for p in draw]
+def _marginals(K: Any, orders: list[float]) -> list[float]:
+    """``H_alpha(K)`` for every order."""
+    if not isinstance(K, TiledOperator):
+        return _entropies(K, orders)
+    if orders != [2.0]:
+        raise ValueError(_NEVER_FORMED.format("A test of other orders than 2"))
+    return [_collision_entropy(*_moments(K))]
+
+
+def _joint_entropies(first: Any, second: Any, orders: list[float]) -> Callable[[Tensor], list[float]]:
+    """``H_alpha(K_1 o P K_2 P^T)`` for every order, as a function of the permutation P."""
+    n, operands = first.shape[-1], (first, second)
+    if isinstance(first, TiledOperator):
+        return lambda p: [_collision_entropy(*_moments(hadamard_of([first, second.reordered(p)])))]
+    width = math.prod([K.width if isinstance(K, Gram) else math.inf for K in operands])
+    if orders == [2.0] and (n <= _FEW or width**2 > _FLOPS * n):
+        (t1, A), (t2, B) = ((K.diagonal(), K.square()) for K in (_dense(first), _dense(second)))
+        return lambda p: [_collision_entropy(float(t1 @ t2[p]), _inner_product(A, B, p))]
+    if (
+        min(orders) < 1
+    ):  # small eigenvalues count: none may be left out, nor be told from zero by another rule
+        return lambda p: _entropies(hadamard([first, second.reordered(p)], sensitive=True), orders)
+    K1, K2 = (_low_rank(K) for K in operands)
+    if K1.width * K2.width <= _DUAL_SHARE * n:
+        return lambda p: _entropies(K1 * K2.reordered(p), orders)
+    M1, M2 = (as_operand(_dense(K).float(), "K", "independence_test") for K in operands)
+    return lambda p: _entropies(hadamard([M1, M2.reordered(p)], precision="float32"), orders, "float32")
+
+
+def _entropies(K: Any, orders: list[float], precision: str = "auto") -> list[float]:
+    """One decomposition answers several orders; a single one may need none."""
+    if len(orders) == 1:
+        return [float(entropy_of(K, orders[0], precision=precision))]
+    S = spectrum(K, precision=precision)
+    return [float(entropy_of(S, a)) for a in orders]
+
+
+def _moments(K: TiledOperator) -> tuple[float, float]:
+    total, squared = checked_moments(K)
+    assert squared is not None  # of matrices that are known by their entries
+    return total, squared
+
+
+def _collision_entropy(total: float, squared: float) -> float:
+    """The entropy of order 2 from the trace and the squared norm."""
+    return 2 * math.log(total) - math.log(squared)
+
+
+def _ties(orders: list[float]) -> float:
+    """Entropies of order 2 come from sums in float64, where they are asked for alone."""
+    return 0.0 if orders == [2.0] else _TIES
 
 
 def _low_rank(K: Any) -> Gram:
     """Features of all but a negligible share of the trace: the one decomposition of each matrix."""
-    if isinstance(K, Gram) and K.width < K.shape[-1] / 8:
-        return Gram(K.features(torch.float64))
-    values, vectors = eigh_psd(_dense(K))
-    missing = values.clamp_min(0.0).cumsum(0) <= _NEGLIGIBLE * values.sum()
-    return Gram(vectors[:, ~missing] * values[~missing].sqrt())
+    is_narrow = isinstance(K, Gram) and K.width < K.shape[-1]
+    values, vectors = eigh_psd(K.dual(torch.float64) if is_narrow else _dense(K))
+    kept = values.clamp_min(0.0).cumsum(0) > _NEGLIGIBLE * values.sum()
+    if is_narrow:
+        return Gram(K.features(torch.float64) @ vectors[:, kept])
+    return Gram(vectors[:, kept] * values[kept].sqrt())
 
 
-def _inner_products(A: Tensor, B: Tensor, draw: Iterable[Tensor]) -> list[float]:
-    """``<A, P B P^T>`` for every permutation P, a few rows at a time."""
-    n = len(B)
-    found = []
-    for permutation in draw:
-        p = permutation.to(B.device)
-        total, columns = 0.0, p.expand(_ROWS, n)
-        for start in range(0, n, _ROWS):
-            rows = B[p[start : start + _ROWS]]
-            block = rows.gather(1, columns[: len(rows)])
-            total += float(torch.dot(A[start : start + _ROWS].reshape(-1), block.reshape(-1)))
-        found.append(total)
-    return found
+def _criterion(first: Any, second: Any, *, normalized: bool) -> Callable[[Tensor], list[float]]:
+    """HSIC, or CKA, as a function of the permutation of the second matrix."""
+    n = first.shape[-1]
+    by_features = all([isinstance(K, Gram) and len(K.terms) == len(K.terms[0]) == 1 for K in (first, second)])
+    by_features = by_features and first.width * second.width <= _FLOPS * n
+    if not (by_features or isinstance(first, TiledOperator)):
+        first, second = _dense(first), _dense(second)
+    scale = 1.0
+    if normalized:
+        scale = math.sqrt(math.prod([float(hsic_of(K, K, "biased")) for K in (first, second)]))
+        if not scale > 0:
+            raise ValueError(
+                "Expected matrices that are not constant, got one, which has no direction to align."
+            )
+    if not isinstance(first, Tensor):
+        return lambda p: [float(hsic_of(first, second.reordered(p), "biased")) / scale]
+    centred = first - first.mean(0)
+    centred = centred - centred.mean(1, keepdim=True)
+    return lambda p: [_inner_product(centred, second, p) / ((n - 1) ** 2 * scale)]
+
+
+def _inner_product(A: Tensor, B: Tensor, permutation: Tensor) -> float:
+    """``<A, P B P^T>``, a few rows at a time."""
+    n, p, total = len(B), permutation.to(B.device), 0.0
+    columns = p.expand(_ROWS, n)
+    for start in range(0, n, _ROWS):
+        rows = B[p[start : start + _ROWS]]
+        block = rows.gather(1, columns[: len(rows)])
+        total += float(torch.dot(A[start : start + _ROWS].reshape(-1), block.reshape(-1)))
+    return total

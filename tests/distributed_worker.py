@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torchmetrics
 
-from matinfo import Gram, effective_rank, joint_entropy, matrix_tcr, renyi_entropy, tcr
+from matinfo import Gram, cka, effective_rank, hsic, joint_entropy, matrix_tcr, renyi_entropy, tcr
 from matinfo import metrics as m
 from matinfo.distributed import ShardedGram, gather_rows, merge_ranks, reduce_sum
 from matinfo.losses import (
@@ -41,6 +41,8 @@ QUANTITIES = {
     "sum": lambda K: renyi_entropy(K + K, 0.7),
     "mmae": mmae_tcr_loss,
     "umae": umae_uniformity_loss,
+    "hsic": lambda K: hsic(K, K + K, estimator="unbiased"),
+    "cka": lambda K: cka(K, 2.0 * K) + hsic(K, K),
 }
 METRICS = {
     "entropy": (lambda **k: m.MatrixEntropy(4, alpha=2, normalize=False, **k), 1),

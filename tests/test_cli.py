@@ -327,6 +327,21 @@ def test_report_information_stands_beside_its_chance_level(tmp_path, capsys):
     )
 
 
+def test_report_chance_level_is_that_of_the_test_of_independence(tmp_path, capsys):
+    files = [save(tmp_path, f"{i}.npy", features(50, 4, seed=i)) for i in (1, 2)]
+    flags = ["--alpha", "0.5,1,2", "--permutations", "9", "--seed", "3", "--base", "2"]
+    found = report(capsys, *files, *flags)["pair"]["quantities"][:3]
+    K1, K2 = map(Gram, load(*files))
+    tests = matinfo.independence_test(K1, K2, alpha=[0.5, 1, 2], permutations=9, seed=3)
+    for value, test in zip(found, tests, strict=True):
+        assert value["chance"] == {
+            "mean": pytest.approx(test.null_mean / math.log(2)),
+            "std": pytest.approx(test.null_std / math.log(2)),
+            "p_value": test.p_value,
+            "permutations": 9,
+        }
+
+
 SETTINGS = [
     [],
     ["--no-normalize", "--mu", "0.3"],

@@ -61,6 +61,15 @@ def test_api_page_lists_every_public_name_once():
     assert sorted(names_on_the_api_page()) == sorted(PUBLIC)
 
 
+def test_formulas_page_has_every_quantity_and_estimate():
+    page = (API_PAGE.parent / "formulas.md").read_text(encoding="utf-8")
+    tools = {"explain", "no_checks"}
+    names = {name.rpartition(".")[2] for name in CALLABLE if re.fullmatch(r"matinfo(\.estimate)?\.\w+", name)}
+    assert {name for name in names - tools if not re.search(rf"`\.?(estimate\.)?{name}\b", page)} == {
+        "Spectrum"
+    }
+
+
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name not in TABLES])
 def test_docstring_starts_with_a_sentence(name):
     first = (inspect.getdoc(PUBLIC[name]) or "").split("\n\n")[0]

@@ -24,6 +24,7 @@ from matinfo import (
     mutual_information,
     normalized_mutual_information,
 )
+from matinfo.estimate import KernelOperator
 
 N = 30
 X, Y = features(N, 3, seed=1), features(N, 2, seed=2)
@@ -54,6 +55,41 @@ def test_hsic_is_its_definition_for_matrices_features_and_mixtures(estimator):
     product = Gram(X) * Gram(X) + Gram(Y)
     expected = naive_hsic(K * K + L, L, estimator)
     assert hsic(product, Gram(Y), estimator=estimator) == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+def test_hsic_and_cka_by_tiles_are_those_of_the_matrices(estimator):
+    x, y = features(N, 3, seed=1), features(N, 2, seed=2) + features(N, 3, seed=1)[:, :2]
+    first = KernelOperator(x, bandwidth=1.0, tile=7)
+    linear = KernelOperator(y, kernel=lambda a, b: a @ b.mT, tile=4)
+    others = [
+        KernelOperator(y, kernel="laplacian", bandwidth=2.0),
+        Gram(y),
+        y @ y.T,
+        linear,
+        first * Gram(y) + linear,
+    ]
+    A, L = kernels.rbf(x, bandwidth=1.0), kernels.laplacian(y, bandwidth=2.0)
+    matrices = [L, y @ y.T, y @ y.T, y @ y.T, A * (y @ y.T) + y @ y.T]
+    for other, matrix in zip(others, matrices, strict=True):
+        found = hsic(first, other, estimator=estimator)
+        assert isinstance(found, np.float64)
+        assert found == pytest.approx(naive_hsic(A, matrix, estimator), rel=1e-10)
+        found = cka(other, first, estimator=estimator)
+        assert found == pytest.approx(cka(A, matrix, estimator=estimator), rel=1e-10)
+    single = KernelOperator(t(x), bandwidth=1.0, precision="float32")
+    assert hsic(single, single, estimator=estimator).item() == pytest.approx(
+        naive_hsic(A, A, estimator), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+def test_hsic_of_matrices_and_tiles_does_not_see_a_large_constant(estimator):
+    K, L = X @ X.T, Y @ Y.T
+    truth = naive_hsic(K, L, estimator)
+    assert hsic(K + 1e6, L + 1e6, estimator=estimator) == pytest.approx(truth, rel=1e-8)
+    tiles = KernelOperator(X, kernel=lambda a, b: a @ b.mT + 1e6)
+    assert hsic(tiles, L + 1e6, estimator=estimator) == pytest.approx(truth, rel=1e-8)
 
 
 def test_hsic_of_distances_is_the_distance_covariance_of_dcor():
@@ -150,6 +186,68 @@ def test_independence_test_is_the_loop_over_permuted_matrices(statistic, alpha):
     assert found.quantile(0.5) == pytest.approx(np.median(values), abs=3e-5)
 
 
+@pytest.mark.parametrize("statistic", ["mutual_information", "normalized_mutual_information", "dime", "cka"])
+@pytest.mark.parametrize("bandwidth", [0.1, 3.0])
+def test_several_orders_are_answered_by_the_same_permutations(bandwidth, statistic):
+    """A narrow kernel has full rank, a wide one next to none."""
+    A, B = (rbf_gram(N, d=2, bandwidth=bandwidth, seed=i) for i in (1, 2))
+    orders = [0.5, 1.0, 2.0, math.inf]
+    together = independence_test(A, B, statistic=statistic, alpha=orders, permutations=9, seed=4)
+    for order, found in zip(orders, together, strict=True):
+        alone = independence_test(A, B, statistic=statistic, alpha=order, permutations=9, seed=4)
+        assert found.statistic == pytest.approx(alone.statistic, abs=3e-5)
+        np.testing.assert_allclose(found.null, alone.null, atol=3e-5)
+        assert found.p_value == alone.p_value
+        assert found.null_mean == pytest.approx(found.null.mean(), abs=1e-12)
+        assert found.null_std == pytest.approx(found.null.std(ddof=1), abs=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 0.8])
+def test_orders_below_one_keep_the_small_eigenvalues_of_smooth_kernels(alpha):
+    A, B = (rbf_gram(4 * N, d=1, bandwidth=1.0, seed=i) for i in (1, 2))
+    found = independence_test(A, B, alpha=alpha, permutations=2, seed=4)
+    truth = [float(mutual_information(t(A), P, alpha)) for P in permuted(t(B), 4, 2)]
+    assert found.statistic == pytest.approx(float(mutual_information(A, B, alpha)), abs=1e-6)
+    np.testing.assert_allclose(found.null, np.sort(truth), atol=1e-6)
+
+
+@pytest.mark.parametrize("statistic", ["mutual_information", "hsic", "cka"])
+def test_matrices_that_are_never_formed_have_the_test_of_those_that_are(statistic):
+    x, y = features(N, 3, seed=1), features(N, 2, seed=2)
+    formed = kernels.rbf(x, bandwidth=1.0), y @ y.T
+    expected = independence_test(*formed, statistic=statistic, alpha=2, permutations=9)
+    K = KernelOperator(x, bandwidth=1.0, tile=7)
+    for other in (Gram(y), y @ y.T, KernelOperator(y, kernel=lambda a, b: a @ b.mT)):
+        found = independence_test(K, other, statistic=statistic, alpha=2, permutations=9)
+        np.testing.assert_allclose(found.null, expected.null, rtol=1e-9)
+        assert found.statistic == pytest.approx(expected.statistic, rel=1e-9)
+        assert found.p_value == expected.p_value
+
+
+@pytest.mark.parametrize("statistic", ["mutual_information", "hsic", "cka"])
+def test_narrow_features_of_many_samples_have_the_test_of_their_matrices(statistic):
+    Z, W = features(600, 2, seed=1), features(600, 1, seed=2)
+    found = independence_test(Gram(Z), Gram(W), statistic=statistic, alpha=2, permutations=5)
+    formed = independence_test(Z @ Z.T, W @ W.T, statistic=statistic, alpha=2, permutations=5)
+    np.testing.assert_allclose(found.null, formed.null, rtol=1e-7, atol=1e-9)
+
+
+def test_permutations_pass_through_what_shows_their_progress():
+    seen = []
+
+    def watched(draws):
+        assert len(draws) == 8  # tqdm asks
+        for draw in draws:
+            seen.append(draw)
+            yield draw
+
+    independence_test(*DENSE, permutations=7, progress=watched)
+    assert len(seen) == 8
+    labels = np.arange(N) % 3
+    conditional_independence_test(*DENSE, DENSE[0], groups=labels, permutations=7, progress=watched)
+    assert len(seen) == 16
+
+
 def test_dime_is_the_corrected_information():
     A, B = Gram(X), Gram(Y)
     found = independence_test(A, B, statistic="dime", permutations=20, seed=3)
@@ -179,7 +277,7 @@ def test_matrices_that_permutations_do_not_change_give_no_evidence(alpha):
 
 
 @pytest.mark.parametrize("statistic", ["mutual_information", "hsic"])
-@pytest.mark.parametrize("runs", [80, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [80, pytest.param(1000, marks=pytest.mark.slow)])
 def test_p_values_are_uniform_under_independence(runs, statistic):
     """Kolmogorov and Smirnov on the 20 possible values, made continuous by a random number."""
     rng = np.random.default_rng(0)
@@ -195,7 +293,7 @@ def test_p_values_are_uniform_under_independence(runs, statistic):
 def test_p_values_of_order_one_are_uniform_under_independence():
     rng = np.random.default_rng(1)
     values = []
-    for seed in range(120):
+    for seed in range(500):
         A, B = (kernels.rbf(features(40, 1, seed=2 * seed + i), bandwidth=1.0) for i in (0, 1))
         p = independence_test(A, B, permutations=19, seed=seed).p_value
         values.append(p - rng.uniform() / 20)
@@ -251,7 +349,7 @@ def test_local_permutations_take_neighbours():
     assert np.mean([(p != np.arange(40)).mean() for p in drawn]) > 0.5
 
 
-@pytest.mark.parametrize("runs", [60, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_conditional_p_values_within_groups_are_uniform(runs):
     """Both depend on the label, and on nothing else in common."""
     rng = np.random.default_rng(0)
@@ -293,6 +391,13 @@ def test_local_permutations_keep_the_level_where_plain_ones_do_not(runs):
         (lambda: independence_test(*DENSE, statistic="tau"), "Expected statistic to be one of"),
         (lambda: independence_test(*DENSE, permutations=0), "Expected permutations >= 1"),
         (lambda: independence_test(*DENSE, alpha=-1), "alpha"),
+        (lambda: independence_test(*DENSE, alpha=[]), "at least one order"),
+        (lambda: independence_test(KernelOperator(X), DENSE[0]), r"never is\. Draw some thousand rows"),
+        (lambda: independence_test(KernelOperator(X), DENSE[0], alpha=[1, 2]), "kernels.nystrom"),
+        (
+            lambda: conditional_independence_test(*DENSE, KernelOperator(X), alpha=2),
+            "A conditional test needs matrices that can be formed",
+        ),
         (lambda: independence_test(np.ones((5, 5)), np.eye(5), statistic="cka"), "not constant"),
         (
             lambda: independence_test(np.ones((5, 5)), np.eye(5), statistic="normalized_mutual_information"),

@@ -8,19 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import InputError, about
 from matinfo.cli.measure import Measured, Rows, as_given, matrix
-from matinfo.cli.progress import steps
+from matinfo.cli.progress import watched
 from matinfo.cli.source import Source
 from matinfo.cli.value import Chance, Value, value_of
-from matinfo.entropy import renyi_entropy
-from matinfo.operands import Gram, Matrix, as_matrix, hadamard
+from matinfo.independence import independence_test
+from matinfo.operands import Gram, Matrix, as_matrix
 from matinfo.operands.gram import prepared_rows
-from matinfo.spectrum import spectrum
 
 MOST_ROWS = 2048
 """Rows of a sample: the decomposition of a matrix over them takes about a second."""
@@ -121,30 +119,25 @@ def aligned_rows(sources: Sequence[Source], options: Options) -> list[Tensor]:
 
 def _with_chance(values: list[Value], K1: Any, K2: Any, options: Options) -> list[Value]:
     """The same with mean, spread and p-value under random pairings of the rows."""
-    alphas, n = options.alphas, K1.shape[-1]
+    n = K1.shape[-1]
     widths = [K.width if isinstance(K, Gram) else n for K in (K1, K2)]
     count = options.permutations or int(np.clip(_FLOPS_OF_CHANCE / _flops(n, *widths), 19, 99))
-    random = np.random.default_rng(options.seed)
-    alone = np.array([[float(renyi_entropy(S, a)) for a in alphas] for S in map(spectrum, (K1, K2))]).sum(0)
-    null = np.empty((count, len(alphas)))
-    for i in steps(count, "chance level", options):
-        # One decomposition of each product answers all orders; a test order by order would take one for each.
-        order = torch.from_numpy(random.permutation(n))
-        S = spectrum(hadamard([K1, K2.reordered(order)], sensitive=True))
-        null[i] = (alone - [float(renyi_entropy(S, a)) for a in alphas]) / options.unit
+    tests = independence_test(
+        K1,
+        K2,
+        alpha=options.alphas,
+        permutations=count,
+        seed=options.seed,
+        progress=lambda draws: watched(draws, "chance level", options),
+    )
     return [
         replace(
             value,
-            chance=Chance(
-                float(column.mean()),
-                float(column.std(ddof=1)),
-                float((1 + (column >= value.value - 1e-12).sum()) / (count + 1)),
-                count,
-            ),
+            chance=Chance(test.null_mean / options.unit, test.null_std / options.unit, test.p_value, count),
         )
         if value.value is not None
         else value
-        for value, column in zip(values, null.T, strict=True)
+        for value, test in zip(values, tests, strict=True)
     ]
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import optional
 from matinfo.cli.source import Batch, Source
+
+Item = TypeVar("Item")
 
 _DELAY = 1.0
 """Seconds before a bar appears: what takes less has none."""
@@ -28,11 +30,11 @@ def batches(source: Source, options: Options) -> Iterator[Batch]:
             bar.close()
 
 
-def steps(count: int, what: str, options: Options) -> Iterator[int]:
-    """0 to count - 1."""
-    bar = _bar(options, total=count, desc=what)
-    for i in range(count):
-        yield i
+def watched(items: Sequence[Item], what: str, options: Options) -> Iterator[Item]:
+    """The items, one after the other."""
+    bar = _bar(options, total=len(items), desc=what)
+    for item in items:
+        yield item
         if bar is not None:
             bar.update()
     if bar is not None:

@@ -133,6 +133,7 @@ class Gram:
 
     def _check_kind(self, other: Gram) -> None:
         if type(self) is not type(other):
+            other.terms  # noqa: B018  a stream has none, and says why
             raise TypeError(
                 "Expected Gram matrices that are both local or both sharded, got one of each: the rows of "
                 "a local one are not those of all ranks."

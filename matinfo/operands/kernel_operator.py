@@ -76,7 +76,7 @@ class KernelOperator(TiledOperator):
         tile: int | None = None,
         precision: str = "float64",
     ) -> None:
-        self.given = X
+        self.given, self.is_numpy = X, isinstance(X, np.ndarray)
         X = check_features(as_tensor(X) if isinstance(X, np.ndarray) else X, "X").detach()
         if X.ndim != 2:
             raise ValueError(
@@ -139,7 +139,9 @@ class KernelOperator(TiledOperator):
             (as_tensor(K.given) if isinstance(K.given, np.ndarray) else K.given).double() / K.sigma
             for K in (self, factor)
         )
-        return (self if self.precision == "float64" else factor)._of(torch.cat([first, second], 1), 1.0)
+        joined = (self if self.precision == "float64" else factor)._of(torch.cat([first, second], 1), 1.0)
+        joined.is_numpy = self.is_numpy or factor.is_numpy
+        return joined
 
     def _of(self, X: Tensor | np.ndarray, sigma: float) -> KernelOperator:
         options = {"bandwidth": sigma, "precision": self.precision} if self.is_trusted else {}

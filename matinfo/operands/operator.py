@@ -59,7 +59,9 @@ class TiledOperator:
     """A matrix known by its blocks: :meth:`entries` is all that a kind of matrix has to say."""
 
     __array_ufunc__ = None  # so that NumPy arrays and scalars leave products to __rmul__
-    dtype = torch.float64
+    dtype = given_dtype = torch.float64
+    is_numpy = False
+    """Whether numbers that are made of it are to be NumPy's, as its samples are."""
     noise = UNIT_ROUNDOFF
     """Relative rounding of the entries as they were given."""
     is_trusted = True
@@ -126,6 +128,11 @@ class TiledOperator:
         """Rows ``start`` to ``stop`` of the matrix, ``(stop - start, n)``, float64."""
         return self.entries(slice(start, stop), slice(0, self.shape[0])).double()
 
+    def diagonal(self) -> Tensor:
+        """The diagonal ``(n,)``, float64."""
+        ranges = [slice(i, min(i + _BLOCK[0], self.shape[0])) for i in range(0, self.shape[0], _BLOCK[0])]
+        return torch.cat([self.entries(rows, rows).diagonal().double() for rows in ranges])
+
     def reordered(self, order: Tensor) -> TiledOperator:
         """``P K P^T``: the matrix over the samples in another order, ``order`` holding ``(n,)`` indices."""
         raise NotImplementedError
@@ -159,6 +166,7 @@ class HadamardOperator(TiledOperator):
         check_same_samples([factor.shape for factor in factors])
         super().__init__(factors[0].shape[0], min([factor.tile for factor in factors]), factors[0].device)
         self.factors = factors
+        self.is_numpy = any([factor.is_numpy for factor in factors])
         self.noise = sum([factor.noise for factor in factors])
         self.is_trusted = all([factor.is_trusted for factor in factors])
 
@@ -177,6 +185,7 @@ class SumOperator(TiledOperator):
         check_same_samples([operator.shape for operator in operators])
         super().__init__(operators[0].shape[0], min([K.tile for K in operators]), operators[0].device)
         self.terms = terms
+        self.is_numpy = any([operator.is_numpy for operator in operators])
         self.noise = max([operator.noise for operator in operators])
         self.is_trusted = all([operator.is_trusted for operator in operators])
 
@@ -280,6 +289,7 @@ class SparseOperator(TiledOperator):
     """A SciPy sparse matrix, on the CPU in float64."""
 
     is_trusted = False
+    is_numpy = True
 
     def __init__(self, K: Any) -> None:
         _check_scipy(K)
@@ -350,6 +360,7 @@ def _tiled(K: Any, function: str = "the product") -> TiledOperator:
     if isinstance(K, TiledOperator):
         return K
     if isinstance(K, Gram):
+        K.terms  # noqa: B018  a stream has none, and says why
         if type(K) is not Gram:
             raise TypeError(
                 f"Expected the rows of all samples in one place, got a {type(K).__name__}. Gather them."
