@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -47,12 +47,14 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
             raise TypeError(
                 "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
             )
+        call = cast(Callable[..., Tensor], function)
+        values, named = cast("tuple[Sequence[object], dict[str, object]]", (args, kwargs))
         if numpy:
             data = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in data]
             operands = [a for a in data if isinstance(a, Tensor) or hasattr(a, "given_dtype")]
-        call = cast(Callable[..., Tensor], function)
+            values, named = data[: len(args)], dict(zip(kwargs, data[len(args) :], strict=True))
         with context(function.__name__, operands):
-            result = call(*data[: len(args)], **dict(zip(kwargs, data[len(args) :], strict=True)))
+            result = call(*values, **named)
         if numpy:  # which a quantity inside may have seen to, where the operand is a Gram of an array
             return cast(R, result.double().numpy()[()] if isinstance(result, Tensor) else result)
         return cast(R, result.to(_result_dtype(operands)))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
+
+is_transformed: Callable[[Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
+"""Whether a tensor is inside a ``torch.func`` transform (``grad``, ``jvp``, ``vmap``, ...)."""
 
 
 def values_are_readable(x: Tensor) -> bool:
@@ -16,16 +20,11 @@ def values_are_readable(x: Tensor) -> bool:
     Not so while compiling, under ``vmap``, while a CUDA graph is captured, and where ``torch.cuda.set_sync_debug_mode``
     makes waiting for the device an error.
     """
-    if torch.compiler.is_compiling() or x.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(x):
+    if torch.compiler.is_compiling() or x.is_meta or is_transformed(x):
         return False
     return not x.is_cuda or not (
         torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode() == 2
     )
-
-
-def is_transformed(x: Tensor) -> bool:
-    """Whether ``x`` is inside a ``torch.func`` transform (``grad``, ``jvp``, ``vmap``, ...)."""
-    return torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def check_floating(x: object, name: str, *, gram: bool = True) -> Tensor:
@@ -185,19 +184,20 @@ def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
-def check_trace(trace: Tensor, name: str = "K") -> None:
+def check_trace(trace: Tensor | float, name: str = "K") -> None:
     """Refuse a zero or negative trace, for which normalised quantities have no value; let NaN pass."""
-    if trace.device.type != "cpu" or not values_are_readable(trace):
-        return
-    if (trace.item() <= 0) if trace.ndim == 0 else bool((trace <= 0).any()):
-        least = trace.min().item()
+    if isinstance(trace, Tensor):
+        if trace.device.type != "cpu" or not values_are_readable(trace):
+            return
+        trace = trace[trace <= 0].min().item() if bool((trace <= 0).any()) else 1.0
+    if trace <= 0:
         remedy = (
             "It is not positive semi-definite."
-            if least < 0
+            if trace < 0
             else "A zero matrix has no spectrum to normalise: check for features that are all zero, and for distances "
             "where similarities belong."
         )
-        raise ValueError(f"Expected {name} to have a positive trace, got {least:.3g}. {remedy}")
+        raise ValueError(f"Expected {name} to have a positive trace, got {trace:.3g}. {remedy}")
 
 
 def check_positive_semidefinite(eigenvalues: Tensor, tolerance: float) -> None:

@@ -53,15 +53,16 @@ def logdet_of(
     if method == "auto":
         value = logdet_shifted(matrix, mu, side=side.name)
         if not _failed(value, side):
-            return value + padding
+            return value + padding if padding else value
     return trace_function(matrix, LogShift(mu), noise=side.noise, side=side.name) + padding
 
 
 def _drowns(mu: float, side: Side) -> bool:
     """Whether mu drowns in the round-off of the matrix, by the bound ``lambda_max <= tr K``."""
-    if not is_readable(side.given):
-        return False
-    return bool((side.total * (32 * torch.finfo(side.dtype).eps) > mu).any())
+    floor = 32 * torch.finfo(side.dtype).eps
+    if isinstance(side.total, float):
+        return side.total * floor > mu
+    return is_readable(side.given) and bool((side.total * floor > mu).any())
 
 
 def _sum_of_logarithms(x: Tensor, exponent: Tensor, mu: float, order: int) -> Tensor:
@@ -75,7 +76,9 @@ def _sum_of_logarithms(x: Tensor, exponent: Tensor, mu: float, order: int) -> Te
 
 def _failed(value: Tensor, side: Side) -> bool:
     """Whether Cholesky broke down on finite input: then eigenvalues decide (and refuse an indefinite matrix)."""
-    if not is_readable(value) or not bool(value.isnan().any()):
+    if not is_readable(value) or not (
+        math.isnan(value.item()) if value.ndim == 0 else bool(value.isnan().any())
+    ):
         return False
     finite = side.given.detach().isfinite().all(-1).all(-1)
     return bool((value.isnan() & finite).any())

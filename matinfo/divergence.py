@@ -8,7 +8,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_batches, check_same_samples, check_trace
 from matinfo.entropy import entropy_of
-from matinfo.operands import Gram, Matrix, Operand, as_operands, smaller_side
+from matinfo.operands import Gram, Matrix, Operand, as_operands, constant_trace, smaller_side
 from matinfo.spectral.normalize import times_power_of_four
 from matinfo.spectral.relative_entropy import relative_entropy
 from matinfo.spectral.traces import spectrum, trace
@@ -22,7 +22,7 @@ def _unit_trace(K: Gram | Matrix) -> Gram | Matrix:
         entries = K.entries.double()
         entries = entries / trace(entries)[..., None, None]
         # No power of two is taken out again, as Matrix.trusted would for a batch with a NaN: the entries are averaged.
-        return Matrix(entries, K.given_dtype, K.rounding, trace(entries.detach()), None)
+        return Matrix(entries, K.given_dtype, K.rounding, constant_trace(entries), None)
     K = K.without_scale()[0]
     if len(K.terms) == len(K.terms[0]) == 1:
         Z = K.terms[0][0].double()

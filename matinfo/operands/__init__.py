@@ -3,7 +3,7 @@
 from matinfo.operands.family import Operand, as_operand, as_operands, hadamard, roundoff_entropy, smaller_side
 from matinfo.operands.gram import Gram
 from matinfo.operands.matrix import Matrix, as_matrix, as_tensor, dtype_given, rounded_in
-from matinfo.operands.side import Side, is_readable
+from matinfo.operands.side import Side, constant_trace, is_readable
 from matinfo.operands.streamed import StreamGram
 from matinfo.spectral.normalize import normalize_rows
 
@@ -17,6 +17,7 @@ __all__ = [
     "as_operand",
     "as_operands",
     "as_tensor",
+    "constant_trace",
     "dtype_given",
     "hadamard",
     "is_readable",

@@ -23,12 +23,11 @@ from matinfo._validation import (
     check_same_samples,
 )
 from matinfo.operands.matrix import Matrix, as_tensor, dtype_given
-from matinfo.operands.side import Side, is_readable
+from matinfo.operands.side import Side, constant_trace, is_readable
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment, moment
 from matinfo.spectral.normalize import half_exponent, normalize_rows, times_power_of_four
 from matinfo.spectral.precision import at_least_float32, trace_is_safe, without_autocast, working_dtype
-from matinfo.spectral.traces import trace
 
 _DUAL_SHARE = 0.8
 """The feature side is factored when it is at most this share of the number of samples. Not 1: the dual is mostly worked
@@ -92,8 +91,10 @@ class Gram:
     @property
     def shape(self) -> torch.Size:
         """Shape ``(..., n, n)`` of the matrix."""
-        batch = torch.broadcast_shapes(*[Z.shape[:-2] for term in self.terms for Z in term])
-        n = self.terms[0][0].shape[-2]
+        factors = [Z for term in self.terms for Z in term]
+        *batch, n, _ = factors[0].shape
+        if len(factors) > 1:
+            batch = torch.broadcast_shapes(*[Z.shape[:-2] for Z in factors])
         return torch.Size((*batch, n, n))
 
     @property
@@ -206,18 +207,18 @@ class Gram:
         entries, total, exponent = self._formed("dense", dtype)
         return Matrix(entries, self.given_dtype, torch.finfo(dtype).eps, total, exponent)
 
-    def _formed(self, form: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _formed(self, form: str, dtype: torch.dtype) -> tuple[Tensor, Tensor | float, Tensor | None]:
         """A matrix made of the features, its trace, and the exponent that was taken out so that both exist."""
         readable = is_readable(self.terms[0][0])
         certain = dtype == torch.float64 != self.given_dtype and all([len(term) == 1 for term in self.terms])
         if readable or certain:  # fourth powers of float32 numbers and their inverses exist in float64
             matrix = getattr(self, form)(dtype)
-            total = trace(matrix.detach())
+            total = constant_trace(matrix)
             if not readable or trace_is_safe(total, dtype):
                 return matrix, total, None
         gram, exponent = self.without_scale()
         matrix = getattr(gram, form)(dtype)
-        return matrix, trace(matrix.detach()), exponent
+        return matrix, constant_trace(matrix), exponent
 
     def without_scale(self) -> tuple[Gram, Tensor]:
         """``2^-e`` times the matrix, with features of size 1 or so, and e: ``(...)``, a constant of differentiation."""

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from matinfo._checking import checks_are_on
 from matinfo._validation import check_floating
-from matinfo.operands.side import SMALL, Side, is_readable
+from matinfo.operands.side import SMALL, Side, constant_trace, is_readable
 from matinfo.spectral.definite import cached_probe
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.normalize import times_power_of_four, without_scale
 from matinfo.spectral.precision import at_least_float32, trace_is_safe, working_dtype
-from matinfo.spectral.traces import trace
 
 SYMMETRY_TOLERANCE = 1e-4
 """Largest accepted ``max |K - K^T| / max |K|`` (float32 and float64; 1e-2 for half precision)."""
@@ -65,7 +64,7 @@ class Matrix:
         given_dtype: In which it was given, half precision too (float64 for all of NumPy); it decides the working
             precision.
         rounding: Relative rounding of the entries, the coarsest of all that went into them.
-        total: Trace of the entries ``(...)``, float64, a constant of differentiation.
+        total: Trace of the entries, see :func:`~matinfo.operands.side.constant_trace`.
         exponent: ``(...)``, or None for 0. Entropies do not see it.
         image: ``entries probe`` where symmetry was checked by that product.
     """
@@ -73,17 +72,17 @@ class Matrix:
     entries: Tensor
     given_dtype: torch.dtype
     rounding: float
-    total: Tensor
+    total: Tensor | float
     exponent: Tensor | None = None
     image: Tensor | None = None
 
     @classmethod
     def trusted(cls, entries: Tensor, given_dtype: torch.dtype, rounding: float) -> Matrix:
         """A matrix that was made here, symmetric by construction."""
-        total, exponent = trace(entries.detach()), None
+        total, exponent = constant_trace(entries), None
         if is_readable(entries) and not trace_is_safe(total, entries.dtype):
             entries, exponent = without_scale(entries, torch.float64)
-            total = trace(entries.detach())
+            total = constant_trace(entries)
         return cls(entries, given_dtype, rounding, total, exponent)
 
     @property
@@ -100,7 +99,12 @@ class Matrix:
         """The matrix in the precision that a quantity needs."""
         order = self.entries.shape[-1]
         dtype = working_dtype(
-            self.given_dtype, order, precision=precision, sensitive=sensitive, dual=False, device=self.device
+            self.given_dtype,
+            order,
+            precision=precision,
+            sensitive=sensitive,
+            dual=False,
+            device=self.entries.device,
         )
         # Only where small eigenvalues matter is it worth the time to look at the diagonal.
         noise = Noise.of(order, dtype, self.rounding, self._peak() if sensitive else 1.0)
@@ -109,8 +113,9 @@ class Matrix:
     def _peak(self) -> float | Tensor:
         """The largest diagonal entry over their mean: at least 1, and 1 of the zero matrix."""
         largest = self.entries.detach().diagonal(dim1=-2, dim2=-1).amax(-1).double()
-        peak = torch.where(self.total > 0, self.entries.shape[-1] * largest / self.total, 1.0)
-        return peak.item() if peak.ndim == 0 and is_readable(peak) else peak
+        total = torch.as_tensor(self.total, dtype=torch.float64, device=largest.device)
+        peak = torch.where(total > 0, self.entries.shape[-1] * largest / total, 1.0)
+        return peak.item() if isinstance(self.total, float) else peak
 
     def matrix(self, dtype: torch.dtype) -> Matrix:
         """Itself, as other operands give theirs."""
@@ -136,12 +141,12 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
     rounding = torch.finfo(coarse).eps
     if K.dtype.itemsize == 2:
         K = K.float()
-    total = trace(K.detach())
-    readable = is_readable(K)
+    total = constant_trace(K)
+    readable = isinstance(total, float) or is_readable(K)
     if not (readable and trace_is_safe(total, K.dtype)):
         # In float64 where nothing but a rare case has to wait for it: no gradient overflows on the way to K.
         K, exponent = without_scale(K, torch.float64 if readable else K.dtype)
-        total = trace(K.detach())
+        total = constant_trace(K)
     if not readable:
         K = _symmetric_or_nan(K, coarse)
     elif checks_are_on():

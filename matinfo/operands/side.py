@@ -11,7 +11,8 @@ from torch import Tensor
 from matinfo._checking import checks_are_on
 from matinfo._validation import values_are_readable
 from matinfo.spectral.definite import cholesky_failure, krylov_is_semidefinite, probe
-from matinfo.spectral.eigensystem import Noise, eigensystem
+from matinfo.spectral.eigensystem import Noise, column, eigensystem
+from matinfo.spectral.traces import trace
 
 SMALL = 64
 """Up to this order a comparison of all entries and a Cholesky factorisation cost no more than a few products."""
@@ -19,7 +20,14 @@ SMALL = 64
 
 def is_readable(x: Tensor) -> bool:
     """Whether a Python branch may depend on the values of ``x`` without waiting for a device."""
-    return x.device.type == "cpu" and values_are_readable(x)
+    return x.is_cpu and values_are_readable(x)
+
+
+def constant_trace(K: Tensor) -> Tensor | float:
+    """``tr K``, float64, a constant of differentiation; of one matrix whose values may be read, a number."""
+    # Each operation on a tensor that holds one number takes some microseconds, a tenth of a small eigendecomposition.
+    total = trace(K.detach())
+    return total.item() if K.ndim == 2 and is_readable(K) else total
 
 
 @dataclass(frozen=True, slots=True)  # of a named tuple, torch 2.6 cannot compile the property
@@ -32,7 +40,7 @@ class Side:
         name: ``"matrix"``, ``"samples"`` or ``"features"``.
         noise: Errors of its eigenvalues.
         order: Order of the operand; the matrix is smaller when it is the dual.
-        total: Its trace, float64, a constant of differentiation.
+        total: Its trace, see :func:`constant_trace`.
         exponent: The operand is ``2^exponent`` times this; None for 0.
         image: ``given probe`` where that is known, see :mod:`matinfo.spectral.definite`.
     """
@@ -42,7 +50,7 @@ class Side:
     name: str
     noise: Noise
     order: int
-    total: Tensor
+    total: Tensor | float
     exponent: Tensor | None = None
     image: Tensor | None = None
 
@@ -68,16 +76,14 @@ class Side:
         Raises:
             ValueError: If it is not positive semi-definite.
         """
-        K = self.matrix
+        K, single = self.matrix, isinstance(self.total, float)
         if self.name != "matrix" or not checks_are_on():
             return K
-        x, tolerance, readable = K.detach(), self.noise.indefinite, is_readable(K)
-        single = readable and x.ndim == 2
+        x, tolerance, readable = K.detach(), self.noise.indefinite, single or is_readable(K)
         if thorough or x.shape[-1] <= SMALL:
             # The largest eigenvalue is no less than the mean of the diagonal, and no more than the norm.
             size = self.total / x.shape[-1] if readable else 2 * torch.linalg.vector_norm(x, dim=(-2, -1))
-            shift = tolerance * (size.item() if single else size[..., None])
-            failure = cholesky_failure(x, shift)
+            failure = cholesky_failure(x, tolerance * column(size))
             fine: Any = failure.item() == 0 if single else failure == 0
         else:
             image = self.image
@@ -87,6 +93,6 @@ class Side:
         if not readable:
             indefinite = ~fine & x.isfinite().all(-1).all(-1)
             return torch.where(indefinite[..., None, None], torch.nan, K)
-        if not (fine if isinstance(fine, bool) else fine.all()):
+        if not (fine if single else fine.all()):
             eigensystem(x, self.noise, vectors=False, side="matrix")
         return K

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from matinfo.spectral.precision import without_autocast
@@ -57,6 +58,20 @@ class SpectralOperation(torch.autograd.Function):
         return (
             super().apply(*args) if torch._C._are_functorch_transforms_active() else cls._eager.apply(*args)
         )
+
+
+def keep(ctx: Any, *values: Any) -> None:
+    """Save tensors and numbers for the rules, which get them back from :func:`kept`."""
+    tensors = [x for x in values if isinstance(x, Tensor)]
+    ctx.numbers = [None if isinstance(x, Tensor) else x for x in values]
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+
+
+def kept(ctx: Any) -> list[Any]:
+    """What was saved, in its order."""
+    tensors = iter(ctx.saved_tensors)
+    return [next(tensors) if number is None else number for number in ctx.numbers]
 
 
 def _differentiable_jvp(jvp: Callable[..., Any]) -> Callable[..., Any]:

@@ -74,19 +74,25 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
     def scalar(x: Tensor) -> Any:
         return x.item() if single else x[..., None]
 
-    v, w = (cached_probe if single else probe)(K.shape[-1], K.dtype, K.device), image
-    previous, beta, shift, pivot, positive = v, 0.0, 0.0, 1.0, True
-    for step in range(steps(K.shape[-1])):
-        if step:
-            product = torch.addmv(previous, K, v, beta=-beta) if single else (K @ v[..., None])[..., 0]
-            w = product if single else product - beta * previous
-        alpha = scalar(torch.linalg.vecdot(v, w))
-        w = torch.sub(w, v, alpha=alpha) if single else w - alpha * v
-        following = scalar(torch.linalg.vector_norm(w, dim=-1))
-        if not step:
-            shift = tolerance * (alpha * alpha + following * following) ** 0.5 + TINY  # |K v| <= lambda_max
+    last = steps(K.shape[-1]) - 1
+    # A Lanczos vector is u / beta: divided where it is used, it costs no operation of its own.
+    u, w, beta, square = (cached_probe if single else probe)(K.shape[-1], K.dtype, K.device), image, 1.0, 0.0
+    shift = tolerance * scalar(torch.linalg.vector_norm(image, dim=-1)) + TINY  # |K v| <= lambda_max
+    positive: Any = True
+    pivot = 1.0
+    for step in range(last + 1):
+        alpha = scalar(torch.linalg.vecdot(u, w)) / beta
         # The pivots of T + shift I are positive exactly if no eigenvalue of T is below -shift.
-        pivot = alpha + shift - beta * beta / (pivot + TINY)
+        pivot = alpha + shift - square / (pivot + TINY)
         positive = positive & (pivot > 0)
-        previous, v, beta = v, w / (following + TINY), following
-    return positive if isinstance(positive, bool) else positive[..., 0]
+        if step == last:
+            break
+        w = torch.sub(w, u, alpha=alpha / beta) if single else w - alpha / beta * u
+        previous, before, u = u, beta, w
+        square = scalar(torch.linalg.vector_norm(u, dim=-1)) ** 2
+        beta = square**0.5 + TINY
+        if single:
+            w = torch.addmv(previous, K, u, beta=-beta / before, alpha=1 / beta)
+        else:
+            w = (K @ u[..., None])[..., 0] / beta - beta / before * previous
+    return positive if single else positive[..., 0]

@@ -64,7 +64,7 @@ def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "") -> tuple[Tensor
         raise ValueError(_too_large(K, f"LAPACK's 32-bit workspace ends at {_LARGEST_ORDER_ON_CPU}"))
     if not values_are_readable(K):
         return _solve_without_waiting(K, vectors, side)
-    if not _is_harmless(K):
+    if not norms_are_safe(torch.linalg.vector_norm(K, dim=(-2, -1))):
         return _normalize_and_solve(K, vectors, side)
     eigenvalues, Q, note = _solve_with_fallbacks(K, vectors)
     if side:
@@ -97,13 +97,6 @@ def _solve_without_waiting(K: Tensor, vectors: bool, side: str) -> tuple[Tensor,
     if side:
         record("eigh" if vectors else "eigvalsh", K, side=side, note="cuSOLVER batched, without waiting")
     return torch.where(finite[..., None], eigenvalues * scale[..., None], torch.nan), Q
-
-
-def _is_harmless(K: Tensor) -> bool:
-    """Whether every entry is finite and every matrix of a size whose squares neither over- nor underflow."""
-    if K.ndim == 2:
-        return norms_are_safe(torch.linalg.vector_norm(K))
-    return K.numel() > 0 and norms_are_safe(torch.linalg.vector_norm(K, dim=(-2, -1)))
 
 
 def _normalize_and_solve(K: Tensor, vectors: bool, side: str) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,11 @@ _HALF = 1e-4
 """Between the rounding of float32 and that of half precision."""
 
 
+def column(x: Tensor | float) -> Tensor | float:
+    """A number for each matrix, ``(...)``, as ``(..., 1)`` beside its eigenvalues; a number stays one."""
+    return x[..., None] if isinstance(x, Tensor) else x
+
+
 class Noise(NamedTuple):
     """What is known about the errors in a matrix: eigenvalues up to :meth:`cut` cannot be told from zero.
 
@@ -57,7 +62,7 @@ class Noise(NamedTuple):
 
     def of_entries(self, mean: Tensor | float) -> Tensor | float:
         """The share of the entries, given the mean of the eigenvalues ``(..., 1)``."""
-        return mean * (self.entries[..., None] if isinstance(self.entries, Tensor) else self.entries)
+        return mean * column(self.entries)
 
 
 def derivatives_are_wanted(K: Tensor) -> bool:

@@ -23,9 +23,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo._validation import values_are_readable
 from matinfo.spectral import compiled
-from matinfo.spectral.autograd import SpectralOperation
-from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, derivatives_may_follow, eigensystem
+from matinfo.spectral.autograd import SpectralOperation, keep, kept
+from matinfo.spectral.eigensystem import (
+    Noise,
+    column,
+    derivatives_are_wanted,
+    derivatives_may_follow,
+    eigensystem,
+)
 from matinfo.spectral.functions import Power, Tsallis
 from matinfo.spectral.trace_function import Gradient, Trace
 from matinfo.spectral.traces import FirstOrder
@@ -38,40 +45,34 @@ _TIE = 1e-10
 
 
 def entropy_function(
-    K: Tensor, total: Tensor, alpha: float, noise: Noise, working: torch.dtype, *, side: str
+    K: Tensor, total: Tensor | float, alpha: float, noise: Noise, working: torch.dtype, *, side: str
 ) -> Tensor:
     """Entropy of order 0 < alpha < inf, float64.
 
     Args:
         K: ``(..., n, n)``, floating point.
-        total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same).
+        total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same); a number
+            if K is one matrix whose values may be read.
         alpha: The order.
         noise: Which eigenvalues cannot be told from zero; below alpha = 1 they count as zero.
         working: Precision of the eigensolver, float32 or float64.
         side: For the explanation.
     """
-    if not derivatives_are_wanted(K):
-        return _solve(K.to(working), total, alpha, noise, side, vectors=False)[0]
-    if torch.compiler.is_compiling():
-        K = K.to(working)
-        value, p, cut, Q = _solve(K, total, alpha, noise, side, vectors=True)
-        derivative = _first_derivative(torch.ones_like(value), value, p, cut, Q, total, alpha)
-        return compiled.linearized(value, (K, derivative))
-    K = K.to(working)
-    result: Tensor = _Entropy.apply(K, *_solve(K, total, alpha, noise, side, vectors=True), total, alpha)
-    return result
-
-
-def _solve(
-    K: Tensor, total: Tensor, alpha: float, noise: Noise, side: str, *, vectors: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Entropy, eigenvalues as probabilities, the cut below which they are noise, eigenvectors."""
-    eigenvalues, Q = eigensystem(K, noise, vectors=vectors, side=side)
-    p = eigenvalues.double().clamp_min(0.0) / total[..., None]
-    cut = p[..., -1:] * noise.solver + noise.of_entries(1 / p.shape[-1])
+    wanted = derivatives_are_wanted(K)
+    eigenvalues, Q = eigensystem(K.detach().to(working), noise, vectors=wanted, side=side)
+    p = eigenvalues.double().clamp_min(0.0) / column(total)
+    top = p[-1].item() if isinstance(total, float) else p[..., -1:]
+    cut = noise.solver * top + noise.of_entries(1 / p.shape[-1])
     if alpha < 1:
         p = torch.where(p <= cut, 0.0, p)
-    return entropy_of_probabilities(p, alpha), p, cut, Q
+    value = entropy_of_probabilities(p, alpha)
+    if not wanted:
+        return value
+    if torch.compiler.is_compiling():
+        derivative = _first_derivative(torch.ones_like(value), value, p, cut, Q, total, alpha)
+        return compiled.linearized(value, (K, derivative))
+    result: Tensor = _Entropy.apply(K, value, p, cut, Q, total, alpha)
+    return result
 
 
 def entropy_of_eigenvalues(x: Tensor, alpha: float, noise: Noise) -> Tensor:
@@ -92,7 +93,7 @@ def entropy_of_eigenvalues(x: Tensor, alpha: float, noise: Noise) -> Tensor:
         value = entropy_of_probabilities(torch.where(p <= cut, 0.0, p) if alpha < 1 else p, alpha)
     if not derivatives_are_wanted(x):
         return value
-    gradient = _weights(value, p, cut, alpha, tie=max(_TIE, 2 * noise.solver)) / total[..., None]
+    gradient = _weights(1 / total[..., None], value, p, cut, alpha, tie=max(_TIE, 2 * noise.solver))
     if torch.compiler.is_compiling():
         return value + (gradient * (x - known)).sum(-1)
     result: Tensor = _OfEigenvalues.apply(x, value, gradient)
@@ -133,29 +134,45 @@ def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
     return -(alpha * top[..., 0].log() + Power(alpha).value(p / top).sum(-1).log()) / e
 
 
-def _weights(value: Tensor, p: Tensor, cut: Tensor, alpha: float, tie: float = _TIE) -> Tensor:
-    """h, the derivative of the entropy by each eigenvalue, times the trace."""
+def _weights(
+    scale: Tensor | float,
+    value: Tensor,
+    p: Tensor,
+    cut: Tensor | float,
+    alpha: float,
+    tie: float = _TIE,
+) -> Tensor:
+    """``scale h``, with h the derivative of the entropy by each eigenvalue, times the trace."""
     if alpha == math.inf:
         top = p.amax(-1, keepdim=True)
         ties = (p >= (1 - tie) * top).double()
-        return 1 - ties / (ties.sum(-1, keepdim=True) * top)
+        return (1 - ties / (ties.sum(-1, keepdim=True) * top)) * scale
     e = alpha - 1
     projects = Power(alpha).projects_null_space
-    deviation = (torch.maximum(p, cut) if projects else p).log() + value[..., None]
-    h = -deviation if e == 0 else torch.expm1(e * deviation) * (-alpha / e)
+    deviation = (p.clamp_min(cut) if projects else p).log() + value[..., None]
+    h = deviation * -scale if e == 0 else torch.expm1(e * deviation) * (-alpha / e * scale)
     return h * (p > cut) if projects else h
 
 
 def _first_derivative(
-    grad: Tensor, value: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
+    grad: Tensor,
+    value: Tensor,
+    p: Tensor,
+    cut: Tensor | float,
+    Q: Tensor,
+    total: Tensor | float,
+    alpha: float,
 ) -> Tensor:
-    h = _weights(value, p, cut, alpha) * (grad / total)[..., None]
+    readable = isinstance(total, float) and values_are_readable(grad)
+    h = _weights(grad.item() / total if readable else column(grad / total), value, p, cut, alpha)
     return (Q * h.to(Q.dtype)[..., None, :]) @ Q.mT
 
 
 def _differentiable_derivative(
-    K: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
+    K: Tensor, p: Tensor, cut: Tensor | float, Q: Tensor, total: Tensor | float, alpha: float
 ) -> Tensor:
+    given, K = K.dtype, K.to(Q.dtype)
+    cut, total = (torch.as_tensor(x, dtype=p.dtype, device=p.device) for x in (cut, total))
     e = alpha - 1
     f: Tsallis | Power
     if abs(e) <= _NEAR_ONE:
@@ -171,16 +188,8 @@ def _differentiable_derivative(
     else:
         factor, ridge = -1 / (e * T * s), alpha / (e * tau * s)
     identity = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
-    return factor[..., None, None].to(K.dtype) * F + ridge[..., None, None].to(K.dtype) * identity
-
-
-def _backward(
-    grad: Tensor, K: Tensor, value: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
-) -> Tensor:
-    if derivatives_may_follow():
-        derivative = _differentiable_derivative(K.to(Q.dtype), p, cut, Q, total, alpha)
-        return grad[..., None, None].to(Q.dtype) * derivative
-    return _first_derivative(grad, value, p, cut, Q, total, alpha)
+    derivative = factor[..., None, None].to(K.dtype) * F + ridge[..., None, None].to(K.dtype) * identity
+    return derivative.to(given)
 
 
 class _Entropy(SpectralOperation):
@@ -188,23 +197,30 @@ class _Entropy(SpectralOperation):
 
     @staticmethod
     def forward(
-        K: Tensor, value: Tensor, p: Tensor, cut: Tensor, Q: Tensor, total: Tensor, alpha: float
+        K: Tensor,
+        value: Tensor,
+        p: Tensor,
+        cut: Tensor | float,
+        Q: Tensor,
+        total: Tensor | float,
+        alpha: float,
     ) -> Tensor:
         return value.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        *tensors, ctx.alpha = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, value, p, cut, Q, total = ctx.saved_tensors
-        derivative = _backward(grad, K, value, p, cut, Q, total, ctx.alpha)
+        K, value, *constants = kept(ctx)
+        if derivatives_may_follow():
+            derivative = grad[..., None, None].to(K.dtype) * _differentiable_derivative(K, *constants)
+        else:
+            derivative = _first_derivative(grad, value, *constants).to(K.dtype)
         return derivative, None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        K, _, p, cut, Q, total = ctx.saved_tensors
-        return (_differentiable_derivative(K, p, cut, Q, total, ctx.alpha) * dK).sum((-2, -1)).double()
+        K, _value, *constants = kept(ctx)
+        return (_differentiable_derivative(K, *constants) * dK).sum((-2, -1)).double()

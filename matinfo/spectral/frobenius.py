@@ -10,8 +10,8 @@ from torch import Tensor
 
 from matinfo._record import record
 from matinfo._validation import values_are_readable
-from matinfo.spectral.autograd import SpectralOperation
-from matinfo.spectral.eigensystem import derivatives_may_follow
+from matinfo.spectral.autograd import SpectralOperation, keep, kept
+from matinfo.spectral.eigensystem import derivatives_are_wanted, derivatives_may_follow
 
 
 def frobenius_squared(K: Tensor, *, side: str = "matrix") -> Tensor:
@@ -23,25 +23,22 @@ def frobenius_squared(K: Tensor, *, side: str = "matrix") -> Tensor:
     return value
 
 
-def collision_entropy(K: Tensor, total: Tensor, *, side: str = "matrix") -> Tensor:
+def collision_entropy(K: Tensor, total: Tensor | float, *, side: str = "matrix") -> Tensor:
     """``2 log tr K - log |K|_F^2``, float64, differentiable to every order; NaN for non-finite input.
 
     Args:
         K: Symmetric, ``(..., n, n)``, of a scale at which squares of its entries exist.
-        total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same).
+        total: Its trace ``(...)``, float64, as a constant (the derivative includes the trace all the same); a number
+            if K is one matrix whose values may be read.
         side: For the explanation.
     """
     record("frobenius", K, side=side)
     if torch.compiler.is_compiling():
         return 2 * K.diagonal(dim1=-2, dim2=-1).double().sum(-1).log() - _sum_of_squares(K).log()
     squared = _sum_of_squares(K.detach())
-    constants: tuple[Any, Any] = (total, squared)
-    if K.ndim == 2 and K.device.type == "cpu" and values_are_readable(K):
-        constants = (
-            total.item(),
-            squared.item(),
-        )  # numbers take a third of the time of tensors that hold one
-    value: Tensor = _CollisionEntropy.apply(K, *constants)
+    constants = (total, squared.item() if isinstance(total, float) else squared)
+    function = _CollisionEntropy.apply if derivatives_are_wanted(K) else _CollisionEntropy.forward
+    value: Tensor = function(K, *constants)
     return value
 
 
@@ -106,23 +103,18 @@ class _CollisionEntropy(SpectralOperation):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        tensors = inputs if isinstance(inputs[2], Tensor) else inputs[:1]
-        ctx.numbers = inputs[len(tensors) :]
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        K, *constants = ctx.saved_tensors
+        K, total, squared = kept(ctx)
         if derivatives_may_follow():
             return grad[..., None, None].to(K.dtype) * _differentiable_derivative(K), None, None
-        if ctx.numbers and values_are_readable(grad):
-            total, squared = ctx.numbers
+        if isinstance(squared, float) and values_are_readable(grad):
             weight = 2 * grad.item()
             result = K * (-weight / squared)
             result.diagonal().add_(weight / total)
             return result, None, None
-        total, squared = constants or ctx.numbers
         grad = 2 * grad
         result = K * (-grad / squared)[..., None, None].to(K.dtype)
         result.diagonal(dim1=-2, dim2=-1).add_((grad / total)[..., None].to(K.dtype))
@@ -130,7 +122,7 @@ class _CollisionEntropy(SpectralOperation):
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        K, *_rest = ctx.saved_tensors
+        K, *_rest = kept(ctx)
         return (_differentiable_derivative(K) * dK).sum((-2, -1)).double()
 
 

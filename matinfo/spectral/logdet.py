@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from matinfo._record import record
+from matinfo._validation import values_are_readable
 from matinfo.spectral import compiled
 from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import derivatives_are_wanted
@@ -59,7 +60,9 @@ class _LogDet(SpectralOperation):
         A.diagonal(dim1=-2, dim2=-1).add_(mu)
         L, info = torch.linalg.cholesky_ex(A)
         logdet = 2 * L.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
-        return torch.where(info == 0, logdet, torch.nan), L
+        if info.ndim == 0 and info.is_cpu and values_are_readable(info) and info.item() == 0:
+            return logdet, L  # one look in place of two operations
+        return logdet.masked_fill(info != 0, torch.nan), L
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:

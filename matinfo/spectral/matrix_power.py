@@ -19,7 +19,7 @@ _HIGHEST_IN_FLOAT32 = 8
 """Half this power of 1/n is squared, which underflows in float32 at n = 32,000 for the next one."""
 
 
-def power_entropy(K: Tensor, total: Tensor, alpha: int, *, side: str = "matrix") -> Tensor:
+def power_entropy(K: Tensor, total: Tensor | float, alpha: int, *, side: str = "matrix") -> Tensor:
     """``(alpha log tr K - log tr K^alpha)/(alpha - 1)``, float64, for an integer alpha >= 3.
 
     Args:
@@ -31,6 +31,8 @@ def power_entropy(K: Tensor, total: Tensor, alpha: int, *, side: str = "matrix")
     if alpha > _HIGHEST_IN_FLOAT32:
         K = K.double()
     record("power", K, side=side)
+    if not isinstance(total, Tensor):
+        total = torch.scalar_tensor(total, dtype=torch.float64)
     if torch.compiler.is_compiling():
         X = K / total[..., None, None].to(K.dtype)
         tau = X.diagonal(dim1=-2, dim2=-1).double().sum(-1)

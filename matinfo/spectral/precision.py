@@ -37,6 +37,8 @@ def norms_are_safe(norms: torch.Tensor) -> bool:
     smallest, largest = _SAFE_NORMS[norms.dtype]
     if norms.ndim == 0:  # the common case, one look at the value
         return smallest < norms.item() < largest
+    if norms.numel() == 0:
+        return False
     low, high = norms.aminmax()
     return smallest < low.item() and high.item() < largest
 
@@ -47,13 +49,13 @@ least the trace over 32,000: inside this range squares of entries that matter, a
 for float64 is that of products of float32 features, whose gradients have to exist in float32."""
 
 
-def trace_is_safe(total: torch.Tensor, dtype: torch.dtype, factors: int = 1) -> bool:
+def trace_is_safe(total: torch.Tensor | float, dtype: torch.dtype, factors: int = 1) -> bool:
     """Whether traces allow products of so many matrices of a dtype without over- or underflow; not so 0 and NaN."""
     smallest, largest = _SAFE_TRACES[dtype]
     if factors > 1:
         smallest, largest = smallest ** (1 / factors), largest ** (1 / factors)
-    if total.ndim == 0:  # the common case, one look at the value
-        return smallest < total.item() < largest
+    if isinstance(total, float):  # of one matrix
+        return smallest < total < largest
     if total.numel() == 0:
         return True
     low, high = total.aminmax()
