@@ -17,8 +17,8 @@ from matinfo._validation import (
 )
 from matinfo.entropy import joint_entropy_of
 from matinfo.operands import Gram, Operand, as_operands
-from matinfo.operands.matrix import check_matrix
 from matinfo.operands.operator import TiledOperator, tiled_operator
+from matinfo.spectral.normalize import times_power_of_two, without_scale
 
 
 @quantity
@@ -129,8 +129,7 @@ def hsic(K1: Operand | TiledOperator, K2: Operand | TiledOperator, *, estimator:
         0.4444
     """
     check_choice(estimator, "estimator", ("biased", "unbiased"))
-    first, second = _prepared((K1, K2), "hsic", estimator)
-    return hsic_of(first, second, estimator)
+    return times_power_of_two(*hsic_and_exponent((K1, K2), "hsic", estimator))
 
 
 @quantity
@@ -169,29 +168,39 @@ def cka(K1: Operand | TiledOperator, K2: Operand | TiledOperator, *, estimator: 
         1.0
     """
     check_choice(estimator, "estimator", ("biased", "unbiased"))
-    first, second = _prepared((K1, K2), "cka", estimator)
+    (first, _), (second, _) = without_scales((K1, K2), "cka", estimator)
     own = hsic_of(first, first, estimator) * hsic_of(second, second, estimator)
     if values_are_readable(own) and own.device.type == "cpu" and bool((own <= 0).any()):
         raise ValueError("Expected matrices that are not constant, got one, which has no direction to align.")
     return hsic_of(first, second, estimator) / own.sqrt()
 
 
-def _prepared(Ks: tuple[Any, ...], function: str, estimator: str) -> list[Any]:
-    """The matrices in their own scale, all of one kind: features, operators where one is never formed, else entries."""
+def hsic_and_exponent(Ks: tuple[Any, Any], function: str, estimator: str) -> tuple[Tensor, Tensor]:
+    """The criterion, float64, of matrices of size 1 or so; and the power of two that it is to be multiplied by."""
+    (first, e), (second, f) = without_scales(Ks, function, estimator)
+    return hsic_of(first, second, estimator), e + f
+
+
+def without_scales(Ks: tuple[Any, ...], function: str, estimator: str) -> list[tuple[Any, Tensor]]:
+    """All of one kind: features, operators where one is never formed, else entries; with the exponent taken out."""
     by_tiles = any([isinstance(K, TiledOperator) for K in Ks])
-    if by_tiles:
-        Ks = tuple([tiled_operator(K, function) for K in Ks])
-    else:
-        as_operands(Ks, function)
-    check_same_samples([tuple(K.shape) for K in Ks])
-    n, least = Ks[0].shape[-1], 4 if estimator == "unbiased" else 2
+    operands = [tiled_operator(K, function) for K in Ks] if by_tiles else as_operands(Ks, function)
+    check_same_samples([tuple(K.shape) for K in operands])
+    n, least = operands[0].shape[-1], 4 if estimator == "unbiased" else 2
     if n < least:
         raise ValueError(f"Expected at least {least} samples, got {n}.")
-    if by_tiles or all([isinstance(K, Gram) and len(K.terms) == 1 and len(K.terms[0]) == 1 for K in Ks]):
-        return list(Ks)
-    return [
-        K.dense(torch.float64) if isinstance(K, Gram) else check_matrix(K, "K", function).double() for K in Ks
-    ]
+    if by_tiles:  # of a known kernel, or of features that its blocks take as they are
+        return [(K, torch.zeros((), dtype=torch.float64, device=K.device)) for K in operands]
+    plain = all([isinstance(K, Gram) and len(K.terms) == len(K.terms[0]) == 1 for K in operands])
+    return [_without_scale(K, plain) for K in operands]
+
+
+def _without_scale(K: Any, plain: bool) -> tuple[Any, Tensor]:
+    if isinstance(K, Gram):
+        K, exponent = K.without_scale()
+        return (K if plain else K.dense(torch.float64)), exponent
+    entries, exponent = without_scale(K.entries, torch.float64)
+    return entries, exponent if K.exponent is None else exponent + K.exponent
 
 
 def hsic_of(first: Any, second: Any, estimator: str) -> Tensor:

@@ -9,7 +9,7 @@ from matinfo._interface import quantity
 from matinfo._validation import check_batches, check_same_samples, check_trace
 from matinfo.entropy import entropy_of
 from matinfo.operands import Gram, Matrix, Operand, as_operands, constant_trace, smaller_side
-from matinfo.spectral.normalize import times_power_of_four
+from matinfo.spectral.normalize import times_power_of_four, times_power_of_two
 from matinfo.spectral.relative_entropy import relative_entropy
 from matinfo.spectral.traces import spectrum, trace
 from matinfo.spectrum import Spectrum, as_spectral
@@ -48,7 +48,7 @@ def matrix_kl(K1: Operand, K2: Operand) -> Tensor:
 
     Returns:
         ``(...)``, >= 0, zero only for equal matrices, in nats times the trace; ``inf`` where K1 has mass outside
-        the range of K2 (more than 1.5e-8 of its trace).
+        the range of K2 (more than 1.5e-8 of its trace), and where one trace is some 1e285 times the other.
 
     Raises:
         ValueError: If a matrix is not square, not symmetric or clearly indefinite, or the orders differ.
@@ -83,7 +83,7 @@ def matrix_kl(K1: Operand, K2: Operand) -> Tensor:
     common = torch.maximum(*exponents)
     halves = [(exponent - common) / 2 for exponent in exponents]
     scaled = [times_power_of_four(K, half, torch.float64) for K, half in zip(entries, halves, strict=True)]
-    return relative_entropy(scaled[0], scaled[1], *noises) * torch.exp2(common)
+    return times_power_of_two(relative_entropy(scaled[0], scaled[1], *noises), common)
 
 
 @quantity

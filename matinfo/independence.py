@@ -14,12 +14,13 @@ from torch import Tensor
 from matinfo._checking import no_checks
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_order, check_same_samples
-from matinfo.dependence import hsic_of
+from matinfo.dependence import hsic_of, without_scales
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram, as_operand, as_tensor, hadamard
 from matinfo.operands.operator import TiledOperator, checked_moments, hadamard_of, tiled_operator
 from matinfo.spectral.eigensolver import eigh_psd
+from matinfo.spectral.normalize import times_power_of_two
 from matinfo.spectrum import spectrum
 
 STATISTICS = ("mutual_information", "normalized_mutual_information", "dime", "hsic", "cka")
@@ -299,9 +300,8 @@ def _single(Ks: tuple[Any, ...], function: str) -> list[Any]:
 
 
 def _dense(K: Any) -> Tensor:
-    matrix: Tensor = (
-        K.dense(torch.float64) if isinstance(K, Gram) else K.matrix(torch.float64).entries.double()
-    )
+    """``(n, n)`` up to a power of two, which entropies do not see."""
+    matrix: Tensor = K.matrix(torch.float64).entries.double()
     return matrix
 
 
@@ -444,20 +444,21 @@ def _criterion(first: Any, second: Any, *, normalized: bool) -> Callable[[Tensor
     n = first.shape[-1]
     by_features = all([isinstance(K, Gram) and len(K.terms) == len(K.terms[0]) == 1 for K in (first, second)])
     by_features = by_features and first.width * second.width <= _FLOPS * n
+    (first, e), (second, f) = without_scales((first, second), "independence_test", "biased")
     if not (by_features or isinstance(first, TiledOperator)):
-        first, second = _dense(first), _dense(second)
-    scale = 1.0
+        first, second = (K.dense(torch.float64) if isinstance(K, Gram) else K for K in (first, second))
+    unit, scale = float(times_power_of_two(torch.ones_like(e), e + f)), 1.0
     if normalized:
-        scale = math.sqrt(math.prod([float(hsic_of(K, K, "biased")) for K in (first, second)]))
+        unit, scale = 1.0, math.sqrt(math.prod([float(hsic_of(K, K, "biased")) for K in (first, second)]))
         if not scale > 0:
             raise ValueError(
                 "Expected matrices that are not constant, got one, which has no direction to align."
             )
     if not isinstance(first, Tensor):
-        return lambda p: [float(hsic_of(first, second.reordered(p), "biased")) / scale]
+        return lambda p: [float(hsic_of(first, second.reordered(p), "biased")) / scale * unit]
     centred = first - first.mean(0)
     centred = centred - centred.mean(1, keepdim=True)
-    return lambda p: [_inner_product(centred, second, p) / ((n - 1) ** 2 * scale)]
+    return lambda p: [_inner_product(centred, second, p) / ((n - 1) ** 2 * scale) * unit]
 
 
 def _inner_product(A: Tensor, B: Tensor, permutation: Tensor) -> float:

@@ -22,6 +22,7 @@ from matinfo._validation import (
 from matinfo.operands import Gram, Matrix, Operand, as_matrix, as_operand, as_tensor, is_readable
 from matinfo.spectral import traces
 from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.normalize import times_power_of_two
 from matinfo.spectral.precision import PRECISIONS
 
 _OF_EIGENVALUES = Noise(16 * torch.finfo(torch.float64).eps, 0.0, 1e-6)
@@ -254,8 +255,7 @@ def spectrum(
         side = operand.side(precision=precision, sensitive=True)
         values = traces.spectrum(side.matrix, side.noise, side=side.name)
         if side.exponent is not None:
-            half = torch.exp2(side.exponent / 2)[..., None]  # the power itself may not exist
-            values = _representable(values * half * half, values)
+            values = _representable(times_power_of_two(values, side.exponent[..., None]), values)
     width = operand.width if isinstance(operand, Gram) else None
     fields = (values, side.order, width, side.noise, operand.given_dtype, is_numpy)
     return Spectrum.__new__(Spectrum)._set(*fields)

@@ -226,6 +226,81 @@ def club(m, s, h):
     return total / (2 * len(h)), size / (2 * len(h))
 
 
+def sigreg_limit(Z):
+    """`B sqrt(2 pi) (mean_bc M(|z_b - z_c|^2/2) - sqrt(2) mean_b M(|z_b|^2/4) + 1/sqrt(3))`."""
+    d = Z.shape[1]
+
+    def M(x):
+        return mp.exp(-x) if d == 1 else mp.hyp1f1(mp.mpf(1) / 2, mp.mpf(d) / 2, -x)
+
+    pairs = mean(np.array([M(((a - b) ** 2).sum() / 2) for a in Z for b in Z]))
+    own = mean(np.array([M((a * a).sum() / 4) for a in Z]))
+    return len(Z) * mp.sqrt(2 * mp.pi) * (pairs - mp.sqrt(2) * own + 1 / mp.sqrt(3))
+
+
+def bhep(Z, beta):
+    b, d = mp.mpf(beta) ** 2, mp.mpf(Z.shape[1])
+    pairs = mean(np.array([mp.exp(-b / 2 * ((x - y) ** 2).sum()) for x in Z for y in Z]))
+    own = mean(np.array([mp.exp(-b / (2 + 2 * b) * (x * x).sum()) for x in Z]))
+    return pairs - 2 * (1 + b) ** (-d / 2) * own + (1 + 2 * b) ** (-d / 2)
+
+
+def simdino(first, second, teacher):
+    """Of two views of the student, the first of which is the teacher's."""
+    F, (n, d) = unit(first), first.shape
+    return -mean((unit(second) * unit(teacher)).sum(1)) - mp.mpf(n + d) / (n * d) * rate(F, 0.5)
+
+
+def singular_values(Z):
+    lam = eigenvalues(Z @ Z.T if len(Z) < Z.shape[1] else Z.T @ Z)
+    return root(np.where(lam > 0, lam, mp.mpf(0)))
+
+
+def mmcr(views):
+    return -singular_values(sum(map(unit, views)) / len(views)).sum()
+
+
+def corinfomax(Z1, Z2, volume):
+    """With `volume` the mean log-eigenvalue of both covariances plus the ridge."""
+    return mean((Z1 - Z2) ** 2) - 2 * volume
+
+
+def wmse(Z1, Z2, shrinkage):
+    """With the largest condition number of a covariance."""
+    whitened, conditions = [], []
+    for Z in (Z1, Z2):
+        U = Z - mean(Z, 0)
+        C = (1 - mp.mpf(shrinkage)) * (U.T @ U) / (len(Z) - 1) + mp.mpf(shrinkage) * identity(Z.shape[1])
+        inverse = mp.inverse(mp.cholesky(mp.matrix(C.tolist())))
+        whitened.append(U @ np.array(inverse.T.tolist(), dtype=object))
+        conditions.append(max(eigenvalues(C)) / min(eigenvalues(C)))
+    return 2 - 2 * mean((unit(whitened[0]) * unit(whitened[1])).sum(1)), max(conditions)
+
+
+def gram_volumes(Z1, Z2):
+    """`sqrt(det(V V^T))` of two vectors a sample."""
+    A, B = unit(Z1), unit(Z2)
+    squares = (A * A).sum(1) * (B * B).sum(1) - (A * B).sum(1) ** 2
+    return root(np.where(squares > 0, squares, mp.mpf(0)))
+
+
+def gram(anchors, others, smoothing=0.1):
+    n = len(anchors)
+    S = np.array([gram_volumes(np.repeat(anchors[i : i + 1], n, 0), others) for i in range(n)])
+    S = np.where((unit(anchors) ** 2).sum(1)[:, None] > 0, S, (unit(others) ** 2).sum(1))
+    terms = []
+    for scores in (-S, -S.T):
+        log_p = log_softmax(scores)
+        terms.append(-(1 - mp.mpf(smoothing)) * mean(np.diag(log_p)) - mp.mpf(smoothing) * mean(log_p))
+    return sum(terms) / 2
+
+
+def rankme(Z):
+    s = singular_values(Z)
+    p = s / s.sum()
+    return mp.exp(-mp.fsum(x * mp.log(x) for x in p if x > 0))
+
+
 def umae(Z):
     F = unit(Z)
     return mean((F @ F.T) ** 2)

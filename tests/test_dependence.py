@@ -15,7 +15,9 @@ from hypothesis import given
 from tolerances import close, relative_error
 from torch.autograd import gradcheck
 
-from matinfo import Gram, dime, mutual_information
+import matinfo
+from matinfo import Gram, cka, dime, hsic, mutual_information
+from matinfo.losses import hsic_bottleneck_loss
 
 
 def seeded(seed=0):
@@ -89,6 +91,33 @@ def test_a_given_generator_leaves_the_global_one_alone():
 
 
 # --- meaning -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+@pytest.mark.parametrize("scales", [(1e-160, 1.0), (1e-300, 1e300), (1e160, 1e20), (1e300, 1e300)])
+def test_alignment_does_not_see_the_scale_of_a_matrix(scales, estimator):
+    """At 1e-160 it was 1.015 of equal matrices, at 1e300 0.0 or NaN."""
+    X = matrices.features(12, 3, 1)
+    K, L = (
+        torch.as_tensor(Z @ Z.T / np.abs(Z @ Z.T).max()) for Z in (X, X + 0.3 * matrices.features(12, 3, 2))
+    )
+    expected = cka(K, L, estimator=estimator)
+    first = (scales[0] * K).requires_grad_()
+    found = cka(first, scales[1] * L, estimator=estimator)
+    close(found, expected.item(), 1e-12)
+    assert torch.autograd.grad(found, first)[0].isfinite().all()
+    close(cka(Gram(t(X) * scales[0] ** 0.5), Gram(t(X) * scales[1] ** 0.5), estimator=estimator), 1.0, 1e-12)
+
+
+def test_hsic_is_the_product_of_scales_or_infinite_and_never_nan():
+    K = torch.as_tensor(matrices.random_correlation(6, 1))
+    for first, second in ((1e-300, 1e300), (1e200, 1e-20), (1e150, 1e150)):
+        close(hsic(first * K, second * K) / first / second, hsic(K, K).item(), 1e-12)
+    assert hsic(1e200 * K, 1e200 * K).item() == math.inf
+    assert hsic_bottleneck_loss(1e200 * K, 1e200 * K, 1e200 * K).item() == -math.inf
+    for statistic, expected in (("hsic", 1e150 * hsic(K, K).item()), ("cka", 1.0)):
+        test = matinfo.independence_test(1e150 * K, K, statistic=statistic, permutations=19)
+        assert test.statistic == pytest.approx(expected)
 
 
 def test_constant_and_identity_matrices_share_nothing():

@@ -20,7 +20,7 @@ from tolerances import entropy_tolerance
 import matinfo
 from matinfo import Gram
 
-EXAMPLES, MANY = 20, 160
+EXAMPLES, MANY = 20, 640
 SCALES = (*(0,) * 6, -5, 5, -20, 19, -39, 30, 38, -45, 150, -155, 300, -300, -320)
 ORDERS = (0.0, 0.3, 0.5, 0.9, 1.0, 1 + 1e-9, 1.5, 2.0, 3.0, 7.0, 64.0, 1000.0, math.inf)
 FLOATS = {
@@ -58,6 +58,20 @@ def of_pairs(K, L):
     )
 
 
+def of_spectra(K, L):
+    """Of the sorted eigenvalues alone, as diagonal matrices."""
+    spectra = [sorted(max(x, mp.mpf(0)) for x in mp.eigsy(K, eigvals_only=True)) for K in (K, L)]
+    return of_pairs(*map(mp.diag, spectra))
+
+
+def of_permutations(K, L):
+    """Joint entropies in the two orders of the samples that a generator of seed 0 gives, less that of the pairs."""
+    random = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(K.rows, generator=random).tolist() for _ in range(2)]
+    shuffled = [mp.matrix([[L[i, j] for j in order] for i in order]) for order in orders]
+    return entropies(*((mp.mpf(0.5), joint(K, M)) for M in shuffled), (-1, joint(K, L)))
+
+
 INFORMATION = {
     "renyi_entropy": (1, lambda K: entropies((1, K))),
     "joint_entropy": (2, lambda K, L: entropies((1, joint(K, L)))),
@@ -72,6 +86,8 @@ INFORMATION = {
         3,
         lambda K, L, M: entropies((1, joint(L, M)), (1, joint(K, M)), (1, joint(K, L)), (-2, joint(K, L, M))),
     ),
+    "dime": (2, of_permutations),
+    "dib_loss": (2, lambda K, L: entropies((1, K), (1, L), (-1, joint(K, L)))),
     "effective_rank": (1, lambda K: entropies((1, K))),
     "vendi_score": (1, lambda K: entropies((1, K))),
 }
@@ -79,6 +95,25 @@ WITHOUT_ORDER = {
     "von_neumann_entropy": (1, 1.0, lambda K: entropies((1, K))),
     "participation_ratio": (1, 2.0, lambda K: entropies((1, K))),
     "matrix_js": (2, 1.0, of_pairs),
+    "spectrum_js": (2, 1.0, of_spectra),
+}
+# The same divided by a number made of other sums.
+SHARES = {
+    "normalized_mutual_information": (
+        *INFORMATION["mutual_information"],
+        lambda K, L: (entropies((1, K)), entropies((1, L))),
+        min,
+    ),
+    "normalized_total_correlation": (
+        *INFORMATION["total_correlation"],
+        lambda *Ks: tuple(entropies((1, K)) for K in Ks),
+        lambda found: mp.fsum(found) - max(found),
+    ),
+    "normalized_dual_total_correlation": (
+        *INFORMATION["dual_total_correlation"],
+        lambda *Ks: (entropies((1, joint(*Ks))),),
+        max,
+    ),
 }
 EXPONENTIAL = ("effective_rank", "vendi_score", "participation_ratio")
 
@@ -105,7 +140,35 @@ def with_noise(Z, scale, weight):
     return value, value, noise * weight
 
 
+def reduction(Z):
+    parts = [Z[labels_of(Z) == j] for j in range(min(3, len(Z)))]
+    rates = [with_noise(F, mp.mpf(4 * F.shape[1]) / len(F), 0.5 * len(F) / len(Z)) for F in (Z, *parts)]
+    whole, sizes, noises = zip(*rates, strict=True)
+    return 2 * whole[0] - sum(whole), sum(sizes), sum(noises)
+
+
+def wmse(Z1, Z2):
+    if len(Z1) < 2:
+        return None
+    value, condition = losses.wmse(Z1, Z2, 0.1)
+    sizes = [np.abs(Z).max() for Z in (Z1, Z2)]
+    noise = condition * max(1, *sizes) * 1e-12
+    subnormal = any(0 < size < 1e-290 for size in sizes)
+    return ... if subnormal or noise > 1e-3 else (value, mp.mpf(4), noise)
+
+
 LOSS_ORACLES = {
+    "rankme": lambda Z: losses.rankme(Z) if (Z != 0).any() else None,
+    "rate_reduction": reduction,
+    "sigreg_loss": losses.sigreg_limit,
+    "bhep_loss": lambda Z: losses.bhep(Z, 0.5),
+    "simdino_loss": lambda Z: losses.simdino(*views_of(Z), constant(2, *Z.shape)[0]),
+    "mmcr_loss": lambda Z: losses.mmcr(views_of(Z)),
+    "corinfomax_loss": lambda a, b: losses.corinfomax(a, b, mp.log(2 + mp.mpf(1e-8))),
+    "wmse_loss": wmse,
+    "gram_volume": lambda Z: losses.gram_volumes(*views_of(Z)).sum(),
+    # The square of a sine is one less that of a cosine, which leaves half the digits of a small one.
+    "gram_loss": lambda a, b: (losses.gram(a, b), mp.mpf(1), mp.mpf(1e-7)),
     "tcr": lambda Z: with_noise(Z, 1.0, 1.0),
     "coding_rate": lambda Z: with_noise(Z, mp.mpf(4 * Z.shape[1]) / len(Z), 0.5),
     "mmae_tcr_loss": losses.mmae,
@@ -146,6 +209,13 @@ NOT_SCALE_FREE = {
     "masked_reconstruction_loss",
     "gaussian_nll",
     "club_loss",
+    "corinfomax_loss",
+}
+# Where the case of the contract is a sum of several, or not a number.
+ALONE = {
+    "club_loss": matinfo.losses.club_loss,
+    "sigreg_loss": lambda Z: matinfo.losses.sigreg_loss(Z, form="limit"),
+    "gram_volume": lambda Z: ALL_CASES["gram_volume"](Z).sum(),
 }
 
 
@@ -268,6 +338,11 @@ def precision_of(arguments, result):
     return max(of)
 
 
+def largest_of(result):
+    """Beyond which its dtype has infinity alone."""
+    return float(torch.finfo(result.dtype).max) if isinstance(result, torch.Tensor) else 1.7e308
+
+
 def digits_of(arrays):
     """Digits of the oracle, so many that 1 is not lost beside the squares of the largest entries."""
     sizes = np.concatenate([np.abs(x).ravel() for x in arrays])
@@ -313,11 +388,106 @@ def total_of(terms, order, eps):
     return value, float(tolerance) + 64 * eps
 
 
+def share_of(part, units, combine, order, eps):
+    """A sum of entropies over what others combine to; None where that is within their noise."""
+    found = [total_of(terms, order, eps) for terms in (part, *units)]
+    if any(x is None for x in found):
+        return None
+    (value, tolerance), *others = found
+    whole, noise = combine([x for x, _ in others]), max(x for _, x in others)
+    if whole <= 20 * noise + 1e-6:
+        return None
+    share = value / whole
+    return share, 1.2 * float((tolerance + len(others) * noise * abs(share)) / whole)
+
+
+def relative_entropy(K, L, eps):
+    """`tr[K (log K - log L)] - tr K + tr L` by eigenvectors; None where a direction may be there or not."""
+    (lam, U), (mu, V) = mp.eigsy(K), mp.eigsy(L)
+    traces = [mp.fsum(M[i, i] for i in range(M.rows)) for M in (K, L)]
+    least = max(mp.mpf(1e-5), 64 * K.rows * eps)
+    if any(mp.mpf(10) ** -40 * max(x) < abs(y) < least * max(x) for x in (lam, mu) for y in x):
+        return None
+    zero = [max(x) * mp.mpf(10) ** -40 for x in (lam, mu)]
+    value = mp.fsum(x * mp.log(x) for x in lam if x > zero[0]) + traces[1] - traces[0]
+    for x, i in zip(lam, range(K.rows), strict=True):
+        for y, j in zip(mu, range(K.rows), strict=True):
+            mass = x * mp.fsum(U[k, i] * V[k, j] for k in range(K.rows)) ** 2 if x > zero[0] else mp.mpf(0)
+            if y > zero[1]:
+                value -= mass * mp.log(y)
+            elif mass > 1e-6 * traces[0]:
+                return mp.inf, 0.0
+            elif mass > mp.mpf(10) ** -30 * traces[0]:
+                return None
+    logs = [abs(mp.log(x)) for x in (*lam, *mu) if x > 0]
+    size = traces[0] * (40 + max(logs, default=0) + 1 / least) + traces[1]
+    return value, float(64 * K.rows * eps * size) + 1e-140
+
+
+def sandwiched(K, L, order, eps):
+    """`log tr[(n P^(1/a) o Q^(1/a))^a]/(a - 1)`; at infinity of the projectors on the ranges."""
+    if order == 1:
+        return total_of(INFORMATION["mutual_information"][1](K, L), 1.0, eps)
+    n, least, powers = K.rows, mp.mpf(1), []
+    s = mp.mpf(0) if order == math.inf else 1 / mp.mpf(order)
+    for M in (over_trace(K), over_trace(L)):
+        if M is None:
+            return None
+        lam, Q = mp.eigsy(M)
+        if any(mp.mpf(10) ** -40 < abs(x) < 1e3 * n * eps for x in lam):
+            return None
+        lam = [x if x > mp.mpf(10) ** -40 else None for x in lam]
+        least = min(least, *(x for x in lam if x is not None))
+        powers.append(Q * mp.diag([mp.mpf(0) if x is None else x**s for x in lam]) * Q.T)
+    lam = [max(x, mp.mpf(0)) for x in mp.eigsy(n * joint(*powers), eigvals_only=True)]
+    top = max(lam)
+    if top < 1e-6:
+        return None
+    if order == math.inf:
+        value, factor = mp.log(top), mp.mpf(1)
+    else:
+        value = (order * mp.log(top) + mp.log(mp.fsum((x / top) ** order for x in lam))) / (order - mp.mpf(1))
+        factor = order / abs(order - mp.mpf(1))
+    return value, float(256 * n**2 * eps * (1 + s) * least ** min(s - 1, 0) * factor * (1 + 1 / top))
+
+
+def centred_product(K, L):
+    """`tr(K H L H)/(n - 1)^2`, and the sum of the sizes of what is added up."""
+    n = K.rows
+    H = mp.eye(n) - mp.ones(n) / n
+    C = H * L * H
+    sizes = [mp.sqrt(mp.fsum(x * x for x in M)) for M in (K, L)]
+    value = mp.fsum(K[i, j] * C[j, i] for i in range(n) for j in range(n))
+    return value / (n - 1) ** 2, 4 * sizes[0] * sizes[1] / (n - 1) ** 2
+
+
+def bottleneck(K, L, M, eps):
+    (first, size), (second, other) = centred_product(K, L), centred_product(L, M)
+    return first - 100 * second, float(64 * K.rows * eps * (size + 100 * other)) + 1e-300
+
+
+OTHERS = {
+    "matrix_kl": (2, None, lambda Ks, order, eps: relative_entropy(*Ks, eps)),
+    "sandwiched_mutual_information": (
+        2,
+        (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 7.0, 64.0, math.inf),
+        lambda Ks, order, eps: sandwiched(*Ks, order, eps),
+    ),
+    "hsic_bottleneck_loss": (3, None, lambda Ks, order, eps: bottleneck(*Ks, eps)),
+}
+
+
 def check_information(name, draw):
-    count, terms = INFORMATION[name] if name in INFORMATION else WITHOUT_ORDER[name][::2]
-    order = draw.one_of(ORDERS) if name in INFORMATION else WITHOUT_ORDER[name][1]
-    function = getattr(matinfo, name)
-    options = {} if name not in INFORMATION else {"q" if name == "vendi_score" else "alpha": order}
+    """A quantity that is a sum of entropies, a share of one, or has a definition of its own."""
+    orders = OTHERS[name][1] if name in OTHERS else None if name in WITHOUT_ORDER else ORDERS
+    order = draw.one_of(orders) if orders else WITHOUT_ORDER.get(name, (0, 1.0))[1]
+    function = getattr(matinfo, name, None) or getattr(matinfo.losses, name)
+    options = {} if orders is None else {"q" if name == "vendi_score" else "alpha": order}
+    if name == "dime":
+        options |= {"permutations": 2, "generator": torch.Generator().manual_seed(0)}
+    count, terms = {**INFORMATION, **{k: v[::2] for k, v in WITHOUT_ORDER.items()}, **SHARES, **OTHERS}[name][
+        :2
+    ]
     n, numpy, gram = draw.size(), draw.chance(0.3), draw.chance(0.5)
     operands = []
     for _ in range(count):
@@ -339,16 +509,26 @@ def check_information(name, draw):
     if not all(np.isfinite(values_of(x)).all() for x in operands):
         assert result is None or not math.isfinite(float(result))
         return
-    found = terms(*map(matrix_of, operands))
+    Ks = [matrix_of(x) for x in operands]
+    found = tuple((1, K) for K in (*Ks, joint(*Ks))) if name in OTHERS else terms(*Ks)
     eps = precision_of(operands, result)
-    expected = None if found is None else total_of(found, order, eps)
     if result is None:  # only where there is no spectrum, or where rounding to half precision has spoiled it
-        assert found is None or any(zero_or_indefinite(K, operands) for _, K in found)
+        one = name == "hsic_bottleneck_loss" and n == 1
+        assert one or found is None or any(zero_or_indefinite(K, operands) for _, K in found)
         return
     assert not math.isnan(float(result)), "NaN of finite input"
+    if name in OTHERS:
+        expected = OTHERS[name][2](Ks, order, eps)
+    elif name in SHARES:
+        expected = share_of(found, SHARES[name][2](*Ks), SHARES[name][3], order, eps)
+    else:
+        expected = None if found is None else total_of(found, order, eps)
     if expected is None:
         return
     value, tolerance = expected
+    share = 1e-20 if name == "matrix_kl" else 0.99  # of which the terms are larger than their sum
+    if math.isinf(float(result)) and abs(value) > share * largest_of(result):
+        return  # as large as can be, or larger
     value = mp.exp(value) if name in EXPONENTIAL else value
     tolerance = tolerance * float(value) * math.exp(tolerance) if name in EXPONENTIAL else tolerance
     assert abs(float(result) - float(value)) <= tolerance, (float(result), float(value), tolerance, order)
@@ -369,9 +549,7 @@ def zero_or_indefinite(K, operands):
 
 
 def check_losses(name, draw):
-    case, oracle, count = ALL_CASES[name], LOSS_ORACLES[name], ALL_CASES[name].arguments
-    if name == "club_loss":  # alone: the case is a sum of three
-        case = matinfo.losses.club_loss
+    case, oracle, count = ALONE.get(name, ALL_CASES[name]), LOSS_ORACLES[name], ALL_CASES[name].arguments
     n, d, numpy = draw.size(), draw.size(), draw.chance(0.3)
     first = draw.rows(n, d)
     features = [first, *(first if draw.chance(0.2) else draw.rows(n, d) for _ in range(count - 1))]
@@ -389,12 +567,15 @@ def check_losses(name, draw):
     with mp.workdps(digits_of(exact)):
         expected = oracle(*map(losses.exact, exact))
     if result is None:
-        assert expected is None
+        assert expected is None or expected is ...
+        return
+    if expected is ...:
+        assert not math.isnan(float(result)), "NaN of finite input"
         return
     expected, terms, *noise = expected if isinstance(expected, tuple) else (expected, abs(expected))
     value = float(result)
     assert not math.isnan(value), "NaN of finite input"
-    largest = float(torch.finfo(result.dtype).max) if isinstance(result, torch.Tensor) else 1.7e308
+    largest = largest_of(result)
     if name in NOT_SCALE_FREE and (terms > largest / 1e4 or not math.isfinite(value)):
         assert terms > largest / 1e9
         return
@@ -410,7 +591,7 @@ WEIGHT = {"emp_ssl_loss": 200.0, "sphere_entropy": 10.0, "er_loss": 10.0, "vicre
 
 
 CHECKS = {
-    **dict.fromkeys((*INFORMATION, *WITHOUT_ORDER), check_information),
+    **dict.fromkeys((*INFORMATION, *WITHOUT_ORDER, *SHARES, *OTHERS), check_information),
     **dict.fromkeys(LOSS_ORACLES, check_losses),
 }
 

@@ -111,6 +111,16 @@ def test_normality_losses_have_exact_derivatives_at_equal_rows_too(loss):
         assert gradgradcheck(loss, (Z,))
 
 
+def test_sigreg_and_bhep_of_long_rows_know_that_each_is_equal_to_itself():
+    """Round-off of the square of 1e19 was a distance, and each row's share of the sum was gone."""
+    Z = 1e19 * torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    limit = math.sqrt(2 * math.pi) * (
+        1 + 7 / math.sqrt(3)
+    )  # nothing but rows with themselves, and the constant
+    close(sigreg_loss(Z, form="limit"), limit, 1e-8)
+    close(bhep_loss(Z, beta=1.0), 1 / 7 + 3**-1.5, 1e-12)
+
+
 def test_sigreg_loss_has_exact_derivatives():
     Z = features(5, 3).requires_grad_()
     loss = lambda Z: sigreg_loss(Z, slices=4, generator=seeded())  # noqa: E731

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_positive
-from matinfo.dependence import hsic
+from matinfo.dependence import hsic_and_exponent
 from matinfo.information import mutual_information
 from matinfo.operands import Operand
+from matinfo.spectral.normalize import times_power_of_two
 
 
 @quantity
@@ -89,7 +91,11 @@ def hsic_bottleneck_loss(
     """
     check_positive(beta, "beta")
     _check_single(K_inputs=K_inputs, K_latents=K_latents, K_targets=K_targets)
-    return hsic(K_inputs, K_latents) - beta * hsic(K_latents, K_targets)
+    kept, e = hsic_and_exponent((K_inputs, K_latents), "hsic", "biased")
+    told, f = hsic_and_exponent((K_latents, K_targets), "hsic", "biased")
+    common = torch.maximum(e, f)  # two terms that float64 does not hold would leave NaN
+    difference = times_power_of_two(kept, e - common) - beta * times_power_of_two(told, f - common)
+    return times_power_of_two(difference, common)
 
 
 def _check_single(**operands: Operand) -> None:

@@ -141,8 +141,10 @@ def _squares(Z: Tensor) -> tuple[Tensor, Tensor]:
         min=1.0
     )  # squares must exist; kernels are zero long before
     U = Z - Z.detach().mean(0)  # changes no distance, and their round-off shrinks
-    lengths = U.square().sum(1)
-    distances = lengths[:, None] + lengths - 2 * U @ U.mT
+    # The lengths of the product's own rounding: a row is at distance 0 from itself, were it as long as 1e10.
+    products = U @ U.mT
+    lengths = products.diagonal()
+    distances = lengths[:, None] + lengths - 2 * products
     # Not below zero, but with the derivatives that a clamp would cut off between equal rows.
     return distances - distances.detach().clamp(max=0.0), Z.square().sum(1)
 

@@ -69,6 +69,12 @@ def without_scale(K: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return times_power_of_four(K, -half, dtype), 2 * half
 
 
+def times_power_of_two(x: Tensor, exponent: Tensor) -> Tensor:
+    """``2^exponent x`` of numbers, which may exist where the power does not."""
+    half = torch.exp2(exponent / 2)
+    return x * half * half
+
+
 def half_exponent(K: Tensor) -> Tensor:
     """Half the binary exponent of the largest entry, ``(...)``, a float64 integer."""
     largest = K.detach().abs().amax((-2, -1)).double()
