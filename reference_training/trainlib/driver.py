@@ -76,9 +76,9 @@ def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
     ranks.disconnect()
     if not ranks.is_first():
         return
-    table = study.report(summaries, folders, out) if runs.keys() != {""} else study.results_table(summaries)
-    print(table)
-    print(f"results: {out}")
+    compared = runs.keys() != {""}
+    print(study.report(summaries, folders, out) if compared else study.results_table(summaries))
+    print(f"results: {out}, picture: {out / study.FIGURE}" if compared else f"results: {out}")
 
 
 def _planned(program: Program, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:

@@ -118,6 +118,8 @@ def draw_comparison(
     panels[0].set(ylabel="effective rank (held-out images)")
     spread(*panels)
     lines, labels = panels[0].get_legend_handles_labels()
+    ends = [f"{line.get_label()}: {line.get_ydata()[-1]:.1f}" for line in panels[0].get_lines()]
+    figure.suptitle(f"effective rank of the {panels[0].get_title()} at the end — {', '.join(ends)}", y=1.0)
     figure.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncol=6, frameon=False)
     save(figure, path)
 

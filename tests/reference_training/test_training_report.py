@@ -125,6 +125,7 @@ def test_comparison_trains_the_three_methods_from_the_same_seeds(comparison):
     assert [line.split("|")[1].strip() for line in lines[2::2]] == ["MAE", "U-MAE 0.01", "M-MAE 0.01"]
     assert all("±" in line for line in lines[2:])
     assert (folder / "table.md").read_text() in stdout
+    assert f"picture: {folder / 'effective_rank.png'}" in stdout
     first = {
         m: json.loads((folder / f"{m}-seed2" / "metrics.jsonl").read_text().splitlines()[0])
         for m in ("mae", "umae", "mmae")
