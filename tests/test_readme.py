@@ -4,7 +4,10 @@ import doctest
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from matinfo.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [
@@ -14,6 +17,7 @@ DOCS = [
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 NEEDS_PEERS = {ROOT / "docs" / "theory" / "conformance.md"}
 """Its examples run in tests/theory/test_conformance.py, where the other packages are installed."""
+DECIMAL = re.compile(r"\d+\.\d+")
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -46,6 +50,29 @@ def test_page_examples_print_what_the_page_says(page):
     outcome = runner.run(test, out=report.append)
     assert outcome.attempted == len(examples)
     assert outcome.failed == 0, "".join(report)
+
+
+def lines(text):
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_readme_shows_what_the_report_says_of_its_features(tmp_path, monkeypatch, capsys):
+    page, names = ROOT / "README.md", {}
+    for _, block in blocks(page):
+        for example in doctest.DocTestParser().get_examples(block):
+            exec(compile(example.source, "README.md", "single"), names)
+    monkeypatch.chdir(tmp_path)
+    np.save("first.npy", names["features"].detach().numpy())
+    np.save("second.npy", names["model"](names["features"]).detach().numpy())
+    text = page.read_text(encoding="utf-8")
+    (command,) = re.findall(r"^matinfo (report .*) --html", text, re.MULTILINE)
+    capsys.readouterr()
+    assert main([*command.split(), "--alpha", "1"]) == 0  # the other orders take time, and are not shown
+    said = {DECIMAL.sub("#", line): DECIMAL.findall(line) for line in lines(capsys.readouterr().out)}
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for line in lines(shown):
+        found = said[DECIMAL.sub("#", line)]
+        assert [*map(float, found)] == pytest.approx([*map(float, DECIMAL.findall(line))], rel=2e-3), line
 
 
 def test_readme_and_conventions_have_examples():
