@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.case import OURS, Case, Floor, Target, gradient_of, value_of
-from benchmarks.inputs import kernel_matrix
+from benchmarks.inputs import features, kernel_matrix
 from benchmarks.machine import Rates
 from benchmarks.peers import (
     BARE,
@@ -18,16 +18,22 @@ from benchmarks.peers import (
     REPITL,
     Peers,
     cholesky_tcr,
+    cholesky_tcr_of,
     eigenvalue_tcr,
+    eigh_entropy,
     norm_entropy,
+    normalised_norm_entropy,
     product_entropy,
     slogdet_tcr,
 )
-from matinfo import matrix_tcr, renyi_entropy
+from matinfo import matrix_tcr, renyi_entropy, tcr
 
 BY_HAND = "torch by hand"
 LU = "torch slogdet"
 CHOLESKY = "torch Cholesky"
+NORM = "torch norm"
+EIGENVALUES = "torch entr"
+EIGVALSH = "eigvalsh alone"
 ORDERS = (0.5, 1.0, 2.0, 3.0)
 F32 = torch.float32
 
@@ -69,10 +75,75 @@ def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
             floor=Floor("Cholesky and its inverse", partial(_cholesky_and_inverse, n)),
         ),
     ]
+    cases += _small_cases() + [_checked(n, dtype) for dtype in (torch.float32, torch.float64)]
     sizes = (32, 64) if quick else (32, 64, 128, 256, 512, 1024, 2048)
     return cases + [
         _sweep(peers, alpha, m) for m in sizes for alpha in ORDERS if m < 2048 or alpha in (1.0, 2.0)
     ]
+
+
+def _small_cases() -> list[Case]:
+    """Small matrices, where a call costs more than the work; the others check nothing."""
+    by_hand = {
+        1.0: (EIGENVALUES, eigh_entropy, (32, 64)),
+        2.0: (NORM, normalised_norm_entropy, (32, 64, 128, 256)),
+    }
+    entropies = [
+        Case(
+            name=f"small-h{alpha:g}-{n}",
+            group="small",
+            title=f"H_{alpha:g} dense, forward + backward, n = {n}",
+            build=partial(_two, gradient_of, partial(renyi_entropy, alpha=alpha), {name: function}, n, F32),
+            targets=(Target((name,), 0.9),),
+        )
+        for alpha, (name, function, sizes) in by_hand.items()
+        for n in sizes
+    ]
+    coding_rate = Case(
+        name="small-tcr-8",
+        group="small",
+        title="TCR of 16 x 8 features, forward",
+        build=lambda: {
+            name: value_of(function, features(16, 8))
+            for name, function in ((OURS, tcr), (CHOLESKY, cholesky_tcr_of))
+        },
+        targets=(Target((CHOLESKY,), 0.4),),
+    )
+    return [*entropies, coding_rate]
+
+
+def _checked(n: int, dtype: torch.dtype) -> Case:
+    """Order two with its checks of symmetry and definiteness beside the eigenvalues that it does without."""
+    name = str(dtype).removeprefix("torch.")
+    return Case(
+        name=f"h2-forward-{name}",
+        group="small",
+        title=f"H_2 dense, forward, n = {n}, {name}",
+        build=partial(_two, value_of, partial(renyi_entropy, alpha=2.0), {EIGVALSH: _largest}, n, dtype),
+        targets=(Target((EIGVALSH,), 100),),
+        floor=Floor("six passes over the matrix", lambda rates: _passes(6, n, dtype, rates)),
+    )
+
+
+def _two(
+    timed: Callable[..., Any],
+    ours: Callable[..., Any],
+    others: dict[str, Callable[..., Any]],
+    n: int,
+    dtype: torch.dtype,
+) -> dict[str, Callable[[], Any]]:
+    K = kernel_matrix(n, dtype)
+    return {name: timed(function, K) for name, function in ({OURS: ours} | others).items()}
+
+
+def _largest(K: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.eigvalsh(K)[-1]
+
+
+def _passes(count: int, n: int, dtype: torch.dtype, rates: Rates) -> float:
+    """Time to read a matrix so many times, at the rate of a copy, which reads and writes."""
+    size = dtype.itemsize * n * n
+    return count * size / 2 * rates.copy(size / 2**20)
 
 
 def _sweep(peers: Peers, alpha: float, n: int) -> Case:

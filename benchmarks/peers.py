@@ -140,6 +140,16 @@ def norm_entropy(K: Tensor) -> Tensor:
     return 2 * K.trace().log() - K.square().sum().log()
 
 
+def normalised_norm_entropy(K: Tensor) -> Tensor:
+    """Order two as repitl has it: a matrix divided by its trace, and its Frobenius norm."""
+    return -torch.linalg.norm(K / K.trace(), ord="fro").square().log()
+
+
+def eigh_entropy(K: Tensor) -> Tensor:
+    """Order one: eigenvalues of the matrix divided by its trace, negative ones cut off, ``-p log p``."""
+    return torch.special.entr(torch.linalg.eigvalsh(K / K.trace()).clamp_min(0.0)).sum()
+
+
 def product_entropy(K: Tensor) -> Tensor:
     """Order three by one matrix product."""
     return (3 * K.trace().log() - ((K @ K) * K).sum().log()) / 2
@@ -153,6 +163,13 @@ def eigenvalue_tcr(K: Tensor, mu: float = 1.0) -> Tensor:
 def slogdet_tcr(K: Tensor, mu: float = 1.0) -> Tensor:
     """The same by LU."""
     return torch.linalg.slogdet(K + mu * torch.eye(K.shape[-1], dtype=K.dtype, device=K.device))[1]
+
+
+def cholesky_tcr_of(Z: Tensor, mu: float = 1.0) -> Tensor:
+    """``log det(mu I + Z^T Z)`` of features, nothing but a product and a Cholesky factorisation."""
+    A = Z.mT @ Z
+    A.diagonal().add_(mu)
+    return 2 * torch.linalg.cholesky(A).diagonal().log().sum()
 
 
 def cholesky_tcr(K: Tensor, mu: float = 1.0) -> Tensor:

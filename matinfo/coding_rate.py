@@ -211,8 +211,8 @@ def _of_features(
 ) -> tuple[Gram | Spectrum, int]:
     """What stands for the Gram matrix of features, and their number of columns."""
     if not isinstance(features, Gram | Spectrum):
-        Z = check_features(features, "features")
-        return Gram(Z, normalize), Z.shape[-1]
+        gram = Gram(features, normalize)
+        return gram, gram.width
     if normalize:
         raise ValueError(
             f"Expected {function}(features, normalize=True) of features, got a {type(features).__name__}, whose rows "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import matrices
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import matinfo
 from matinfo import Gram, effective_rank, matrix_tcr, mutual_information, no_checks, renyi_entropy, tcr
 from matinfo.operands import as_operand, side
+from matinfo.spectral import definite
 from matinfo.spectral.definite import steps
 
 INF = math.inf
@@ -171,6 +173,56 @@ def test_order_two_costs_the_same_few_products_however_large_the_matrix(n):
     with no_checks(), Calls() as calls:
         renyi_entropy(K, 2)
     assert not {"mv", "addmv"} & set(calls.names)
+
+
+def own_calls(call):
+    """Number of Python functions of the package that a call runs."""
+    folder, count = str(Path(matinfo.__file__).parent), 0
+
+    def watch(frame, event, _):
+        nonlocal count
+        count += event == "call" and frame.f_code.co_filename.startswith(folder)
+
+    sys.setprofile(watch)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("call", "operations", "functions"),
+    [
+        (lambda: renyi_entropy(torch.eye(64)), 34, 50),
+        (lambda: renyi_entropy(torch.eye(64), 2), 20, 40),
+        (lambda: tcr(torch.eye(8)), 20, 68),
+    ],
+    ids=["H_1", "H_2", "tcr"],
+)
+def test_a_small_matrix_costs_no_more_operations_than_it_did(call, operations, functions):
+    # Their number is what a small matrix costs: these are one or two above what was counted when last reduced.
+    call()
+    with Calls() as calls:
+        call()
+    assert len(calls.names) <= operations
+    assert own_calls(call) <= functions
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_the_check_by_products_sees_the_smallest_eigenvalue_of_the_krylov_space(single):
+    n, count = 80, steps(80)
+    v = definite.probe(n, torch.float64, torch.device("cpu")).numpy()
+    for seed in range(5):
+        A = np.random.default_rng(seed).standard_normal((n, n))
+        K = A @ A.T / n - 0.3 * np.eye(n)
+        V = np.linalg.qr(np.stack([np.linalg.matrix_power(K, k) @ v for k in range(count)], 1))[0]
+        smallest = -np.linalg.eigvalsh(V.T @ K @ V)[0] / np.linalg.norm(K @ v)
+        assert smallest > 0.01
+        for tolerance, expected in ((smallest * 1.001, True), (smallest * 0.999, False)):
+            x = t(K) if single else t(K)[None]
+            fine = definite.krylov_is_semidefinite(x, x @ t(v), tolerance, single=single)
+            assert bool(fine) is expected
 
 
 # --- symmetry ------------------------------------------------------------------------------------------------

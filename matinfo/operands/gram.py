@@ -180,8 +180,9 @@ class Gram:
     def dual(self, dtype: torch.dtype | None = None) -> Tensor:
         """The width x width matrix with the same non-zero eigenvalues."""
         dtype = at_least_float32(self.given_dtype) if dtype is None else dtype
-        check_matrix_fits((*self.shape[:-2], self.width, self.width), dtype, self.device)
-        with without_autocast(self.device):
+        width, device = self.width, self.device
+        check_matrix_fits((*self.shape[:-2], width, width), dtype, device)
+        with without_autocast(device):
             if len(self.terms) == 1:
                 return khatri_rao_moment(self.terms[0], dtype)
             return moment(self.features(dtype), dtype)

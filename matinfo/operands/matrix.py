@@ -174,7 +174,8 @@ def _symmetric(K: Tensor, name: str, given: torch.dtype) -> tuple[Tensor, Tensor
     if n > SMALL:
         s = cached_probe(n, x.dtype, x.device)  # of entries of size 1/sqrt(n)
         image = x @ s
-        gap = torch.linalg.vector_norm(image - x.mT @ s, math.inf, -1)
+        difference = torch.addmv(image, x.mT, s, alpha=-1) if x.ndim == 2 else image - x.mT @ s
+        gap = torch.linalg.vector_norm(difference, math.inf, -1)
         largest = x.diagonal(dim1=-2, dim2=-1).amax(-1)
         # Rounding of a sum of n terms; matrices that are symmetric but for rounding stay as they are.
         bound = min(8 * torch.finfo(x.dtype).eps, SYMMETRY_TOLERANCE / math.sqrt(n))

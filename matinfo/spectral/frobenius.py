@@ -35,18 +35,22 @@ def collision_entropy(K: Tensor, total: Tensor | float, *, side: str = "matrix")
     record("frobenius", K, side=side)
     if torch.compiler.is_compiling():
         return 2 * K.diagonal(dim1=-2, dim2=-1).double().sum(-1).log() - _sum_of_squares(K).log()
-    squared = _sum_of_squares(K.detach())
-    constants = (total, squared.item() if isinstance(total, float) else squared)
+    norm = _norm(K.detach())
+    squared = norm.item() ** 2 if isinstance(total, float) else norm.square()
     function = _CollisionEntropy.apply if derivatives_are_wanted(K) else _CollisionEntropy.forward
-    value: Tensor = function(K, *constants)
+    value: Tensor = function(K, total, squared)
     return value
 
 
-def _sum_of_squares(K: Tensor) -> Tensor:
-    """By rows: a float32 norm over a large matrix accumulates sequentially and loses three digits."""
+def _norm(K: Tensor) -> Tensor:
+    """``|K|_F`` by rows, float64: a float32 norm over a large matrix adds one by one and loses three digits."""
     if K.ndim == 2 and K.shape[-1] <= _SMALL:
-        return torch.linalg.vector_norm(K, dtype=torch.float64).square()
-    return torch.linalg.vector_norm(K, dim=-1).double().square().sum(-1)
+        return torch.linalg.vector_norm(K, dtype=torch.float64)
+    return torch.linalg.vector_norm(torch.linalg.vector_norm(K, dim=-1), dim=-1, dtype=torch.float64)
+
+
+def _sum_of_squares(K: Tensor) -> Tensor:
+    return _norm(K).square()
 
 
 _SMALL = 64
