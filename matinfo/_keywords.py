@@ -30,11 +30,11 @@ _OTHER_NAMES = {
 
 def answers_keywords(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function that is no quantity say which of its arguments an unknown keyword stands for."""
-    known = inspect.signature(function).parameters.keys()
+    known = tuple(inspect.signature(function).parameters)  # torch.compile takes no view of a dictionary
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if kwargs and not torch.compiler.is_compiling() and not kwargs.keys() <= known:
+        if kwargs and not torch.compiler.is_compiling() and not kwargs.keys() <= {*known}:
             check_keywords(function, kwargs)
         return function(*args, **kwargs)
 
