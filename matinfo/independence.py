@@ -17,7 +17,7 @@ from matinfo._validation import check_choice, check_count, check_order, check_sa
 from matinfo.dependence import hsic_of, without_scales
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.estimate.result import Estimate
-from matinfo.operands import Gram, as_operand, as_tensor, hadamard
+from matinfo.operands import Gram, Matrix, as_operand, as_tensor, hadamard
 from matinfo.operands.operator import TiledOperator, checked_moments, hadamard_of, tiled_operator
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.normalize import times_power_of_two
@@ -182,6 +182,8 @@ def independence_test(
     check_choice(statistic, "statistic", STATISTICS)
     first, second = _single((K1, K2), "independence_test")
     draws = _permutations(first.shape[-1], check_count(permutations, "permutations"), seed)
+    if statistic not in ("hsic", "cka"):
+        _check_definite([first, second])
     with torch.no_grad(), no_checks():
         if statistic in ("hsic", "cka"):
             criterion = _criterion(first, second, normalized=statistic == "cka")
@@ -265,6 +267,7 @@ def conditional_independence_test(
     order = check_order(alpha)
     count = check_count(permutations, "permutations")
     first, second, given = _single((K1, K2, K3), "conditional_independence_test")
+    _check_definite([first, second, given])
     if isinstance(given, TiledOperator):
         raise ValueError(_NEVER_FORMED.format("A conditional test"))
     n = given.shape[-1]
@@ -297,6 +300,13 @@ def _single(Ks: tuple[Any, ...], function: str) -> list[Any]:
             f"Expected single matrices (n, n), got {tuple(operands[0].shape)}. Test one at a time."
         )
     return operands
+
+
+def _check_definite(operands: list[Any]) -> None:
+    """Once, before the permutations, which cannot make a matrix indefinite, go without checks."""
+    for K in operands:
+        if isinstance(K, Matrix):
+            K.side().definite(thorough=True)
 
 
 def _dense(K: Any) -> Tensor:

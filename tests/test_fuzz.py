@@ -20,7 +20,7 @@ from tolerances import entropy_tolerance
 import matinfo
 from matinfo import Gram
 
-EXAMPLES, MANY = 20, 640
+EXAMPLES, MANY = 20, 400
 SCALES = (*(0,) * 6, -5, 5, -20, 19, -39, 30, 38, -45, 150, -155, 300, -300, -320)
 ORDERS = (0.0, 0.3, 0.5, 0.9, 1.0, 1 + 1e-9, 1.5, 2.0, 3.0, 7.0, 64.0, 1000.0, math.inf)
 FLOATS = {

@@ -412,3 +412,14 @@ def test_local_permutations_keep_the_level_where_plain_ones_do_not(runs):
 def test_unusable_arguments_are_refused(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0])
+def test_tests_of_independence_refuse_what_information_refuses(order):
+    K, indefinite = torch.eye(6, dtype=torch.float64), torch.eye(6, dtype=torch.float64)
+    indefinite[0, 5] = indefinite[5, 0] = 2.0
+    for statistic in ("mutual_information", "normalized_mutual_information", "dime"):
+        with pytest.raises(ValueError, match="positive semi-definite"):
+            independence_test(K, indefinite, statistic=statistic, alpha=order, permutations=2)
+    with pytest.raises(ValueError, match="positive semi-definite"):
+        conditional_independence_test(K, K, indefinite, alpha=order, permutations=2)

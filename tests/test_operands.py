@@ -10,14 +10,26 @@ import oracles
 import pytest
 import scipy.sparse
 import torch
+from contract_cases import ALL_CASES, tensors
 from helpers import t
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import EPS32, approx, close, entropy_tolerance, relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
-from matinfo import Gram, correlation, explain, joint_entropy, matrix_js, renyi_entropy, spectrum
+from matinfo import (
+    Gram,
+    correlation,
+    effective_rank,
+    explain,
+    joint_entropy,
+    kernels,
+    matrix_js,
+    renyi_entropy,
+    spectrum,
+)
 from matinfo.estimate import tail_corrected_entropy
+from matinfo.layers import layerwise
 from matinfo.streaming import CovarianceAccumulator
 
 ALPHAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, math.inf)
@@ -381,3 +393,42 @@ def test_tail_corrected_entropy_knows_the_rounding_of_an_array():
     Z = Z.astype(np.float16)
     assert (Z.astype(np.float64) ** 2).sum() < 60 - 1e-3
     assert tail_corrected_entropy(Gram(Z), 0) == approx(math.log(3))
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-165, 1e155, 1e300])
+def test_centred_features_of_any_scale_have_one_entropy(scale):
+    """Squares that under- or overflow made every column a constant one: refused, and of rank 0 for spectrum."""
+    Z = 2 + torch.as_tensor(matrices.features(20, 4, 1))
+    for options in ({"center": True}, {"center": "first"}, {"center": True, "normalize": True}):
+        expected = effective_rank(Gram(Z, **options)).item()
+        assert effective_rank(Gram(scale * Z, **options)).item() == pytest.approx(expected, rel=1e-12)
+    for normalize in (False, True):
+        options = {"center": True, "normalize": normalize}
+        report, expected = (layerwise([x], **options).effective_rank.item() for x in (scale * Z, Z))
+        assert report == pytest.approx(expected, rel=1e-12)
+
+
+def test_kernels_of_features_of_any_scale_are_the_same():
+    """A median distance that underflowed was 1, and every sample the same as every other."""
+    Z = torch.as_tensor(matrices.features(8, 3, 1))
+    for kernel in (kernels.rbf, kernels.laplacian):
+        for rule in ("median", "scott"):
+            expected = kernel(Z, bandwidth=rule)
+            for scale in (1e-300, 1e-160, 1e160, 1e300):
+                torch.testing.assert_close(
+                    kernel(scale * Z, bandwidth=rule), expected, rtol=1e-10, atol=1e-12
+                )
+    assert torch.equal(kernels.rbf(1e300 * Z, bandwidth=1.0), torch.eye(8, dtype=torch.float64))
+    assert kernels.rbf(1e-300 * Z, bandwidth=1.0).min() == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["cosine", "correlation", "ntxent_loss", "mec_loss", "mmcr_loss", "gram_volume"]
+)
+def test_gradients_of_subnormal_features_are_finite(name):
+    """The derivative of a direction is one over the length, which float32 cannot hold of a subnormal one."""
+    for scale in (1e-39, 1e-42, 1e-44):
+        arguments = [(x / x.abs().max() * scale).float().requires_grad_() for x in tensors(name)]
+        value = ALL_CASES[name](*arguments).sum()
+        for gradient in torch.autograd.grad(value, arguments):
+            assert gradient.isfinite().all()

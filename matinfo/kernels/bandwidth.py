@@ -8,6 +8,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._memory import check_matrix_fits
 from matinfo._validation import check_choice, check_features, check_positive
+from matinfo.spectral.normalize import widened
 
 
 def sample_pair(X: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -19,7 +20,14 @@ def sample_pair(X: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor]:
             f"Expected X and Y with the same number of columns, got {X.shape[-1]} and {Y.shape[-1]}."
         )
     check_matrix_fits((*X.shape[:-1], Y.shape[-2]), torch.float64, X.device)
-    return X.double(), Y.double()
+    return widened(X), widened(Y)
+
+
+def unit_of(*samples: Tensor) -> Tensor:
+    """A power of two about as large as the largest entry of all of them, ``(..., 1, 1)``, a constant."""
+    largest = [X.detach().abs().amax((-2, -1), keepdim=True).double() for X in samples]
+    size = torch.stack(torch.broadcast_tensors(*largest)).amax(0)
+    return torch.where((size > 0) & size.isfinite(), size, 1.0).log2().round().exp2()
 
 
 def squared_distances(X: Tensor, Y: Tensor | None) -> Tensor:
@@ -76,7 +84,8 @@ def median_bandwidth(X: Tensor) -> Tensor:
     if n == 1:
         return torch.ones(X.shape[:-2], dtype=torch.float64, device=X.device)
     i, j = torch.triu_indices(n, n, 1, device=X.device)
-    median = squared_distances(X, None)[..., i, j].sqrt().sort(-1).values
+    unit = unit_of(X)
+    median = squared_distances(X / unit, None)[..., i, j].sqrt().sort(-1).values * unit[..., 0]
     count = median.shape[-1]
     median = (median[..., (count - 1) // 2] + median[..., count // 2]) / 2
     return torch.where(median == 0, 1.0, median)
@@ -149,5 +158,7 @@ def _density_bandwidth(X: Tensor, constant: float) -> Tensor:
     n, d = X.shape[-2:]
     if n == 1:
         return torch.ones(X.shape[:-2], dtype=torch.float64, device=X.device)
-    spread = ((X - X.mean(-2, keepdim=True)).square().sum((-2, -1)) / ((n - 1) * d)).sqrt()
+    unit = unit_of(X)
+    Z = X / unit
+    spread = ((Z - Z.mean(-2, keepdim=True)).square().sum((-2, -1)) / ((n - 1) * d)).sqrt() * unit[..., 0, 0]
     return torch.where(spread == 0, 1.0, spread * (n * constant) ** (-1 / (d + 4)))

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_features, check_positive
-from matinfo.kernels.bandwidth import bandwidth_of, sample_pair, squared_distances
+from matinfo.kernels.bandwidth import bandwidth_of, sample_pair, squared_distances, unit_of
 from matinfo.operands import dtype_given, normalize_rows
+from matinfo.spectral.normalize import widened
 from matinfo.spectral.precision import at_least_float32
 
 
@@ -118,9 +119,11 @@ def rbf(X: Tensor, Y: Tensor | None = None, *, bandwidth: float | str = "median"
         tensor([[1.0000, 0.6065],
                 [0.6065, 1.0000]])
     """
-    squared = squared_distances(X, Y)
-    sigma = bandwidth_of(X, bandwidth)
-    return torch.exp(-squared / (2 * sigma**2)[..., None, None])
+    A, B = sample_pair(X, Y)
+    unit = unit_of(A, B)  # squares of distances have to exist
+    squared = squared_distances(A / unit, None if Y is None else B / unit)
+    sigma = bandwidth_of(X, bandwidth)[..., None, None] / unit
+    return torch.exp(-squared / (2 * sigma) / sigma)
 
 
 @quantity
@@ -234,7 +237,7 @@ def correlation(features: Tensor, *, center: bool = False) -> Tensor:
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    Z = check_features(features, "features").double()
+    Z = widened(check_features(features, "features"))
     if center:
         size = Z.detach().abs().amax(-2, keepdim=True)
         Z = Z - Z.mean(-2, keepdim=True)

@@ -71,9 +71,12 @@ class Groups:
             X = normalize_rows(X)
         if center:
             lengths = self.lengths[:, None]
-            mean = self.sum(X) / lengths
+            size = self.sum(X.detach().abs() / lengths[self._owner])
+            size = torch.where((size > 0) & size.isfinite(), size, 1.0)  # so that squares exist
+            mean = self.sum(X / lengths[self._owner])
             X = X - mean[self._owner]
-            constant = self.sum(X.detach().square()) <= constant_column(lengths, mean.detach(), eps)
+            squares = self.sum((X.detach() / size[self._owner]).square())
+            constant = squares <= constant_column(lengths, mean.detach() / size, eps)
         else:
             constant = self.largest(X)[:, None] == 0
         if normalize and center == "first":

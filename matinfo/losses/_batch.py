@@ -7,6 +7,7 @@ from torch import Tensor
 
 from matinfo._validation import check_features, check_same_shape
 from matinfo.operands import normalize_rows
+from matinfo.spectral.normalize import widened
 from matinfo.spectral.precision import at_least_float32
 
 
@@ -32,7 +33,7 @@ def aligned(shape: str = "(B, d)", **tensors: Tensor) -> tuple[Tensor, ...]:
     for x, name in zip(batches[1:], names[1:], strict=True):
         check_same_shape(batches[0], x, (names[0], name))
     wide = any([x.dtype == torch.float64 for x in batches])
-    return tuple([x.double() for x in batches]) if wide else tuple(batches)
+    return tuple([widened(x) for x in batches]) if wide else tuple(batches)
 
 
 def unit_rows(**tensors: Tensor) -> tuple[Tensor, ...]:

@@ -20,6 +20,7 @@ from matinfo.entropy import entropy_of
 from matinfo.losses._batch import aligned, one_batch
 from matinfo.operands import Gram, normalize_rows
 from matinfo.spectral.logarithm import continued_logdet, taylor_log
+from matinfo.spectral.normalize import widened
 from matinfo.spectral.traces import trace
 
 
@@ -60,7 +61,7 @@ def mcr2_loss(features: Tensor, labels: Tensor, *, eps2: float = 0.5) -> Tensor:
         -0.1438
     """
     check_positive(eps2, "eps2")
-    F = normalize_rows(one_batch(features, "features").double())
+    F = normalize_rows(widened(one_batch(features, "features")))
     return -rate_reduction(F, labels, eps=math.sqrt(eps2))
 
 
@@ -101,7 +102,7 @@ def emp_ssl_loss(views: Tensor, *, eps2: float = 0.2, invariance: float = 200.0)
     """
     check_positive(eps2, "eps2")
     check_positive(invariance, "invariance")
-    F = normalize_rows(one_batch(check_views(views, "views"), "views", "(V, B, d)").double())
+    F = normalize_rows(widened(one_batch(check_views(views, "views"), "views", "(V, B, d)")))
     cosines = (F * normalize_rows(F.mean(-3, keepdim=True))).sum(-1)
     return -invariance * cosines.mean((-2, -1)) - coding_rate(F, eps=math.sqrt(eps2)).mean(-1)
 
@@ -299,4 +300,4 @@ def vne_loss(features: Tensor) -> Tensor:
 
 def _online_and_teacher(features1: Tensor, features2: Tensor) -> tuple[Tensor, Tensor]:
     Z1, Z2 = aligned(features1=features1, features2=features2)
-    return normalize_rows(Z1.double()), normalize_rows(Z2.detach().double())
+    return normalize_rows(widened(Z1)), normalize_rows(Z2.detach().double())

@@ -12,7 +12,9 @@ from matinfo._validation import check_count, check_not_negative, check_positive,
 from matinfo.coding_rate import coding_rate
 from matinfo.losses._batch import aligned, one_batch
 from matinfo.operands import normalize_rows
+from matinfo.operands.gram import prepared_rows
 from matinfo.spectral.logdet import logdet_shifted
+from matinfo.spectral.normalize import widened
 from matinfo.spectral.singular import singular_values
 from matinfo.spectral.whitening import whitened
 
@@ -69,7 +71,7 @@ def simdino_loss(
             "Expected students and teachers of the same samples and dimensions, and no fewer views of the students, "
             f"got {tuple(students.shape)} and {tuple(teachers.shape)}."
         )
-    S, T = normalize_rows(students.double()), normalize_rows(teachers.detach().double())
+    S, T = normalize_rows(widened(students)), normalize_rows(teachers.detach().double())
     cosines = torch.einsum("tbd,vbd->tv", T, S) / S.shape[1]
     same_view = torch.eye(len(T), len(S), dtype=torch.bool, device=S.device)
     alignment = cosines.masked_fill(same_view, 0.0).sum() / (len(T) * (len(S) - 1))
@@ -114,7 +116,7 @@ def mmcr_loss(views: Tensor, *, lambda_: float = 0.0) -> Tensor:
     """
     if lambda_ != 0:
         check_positive(lambda_, "lambda_")
-    F = normalize_rows(one_batch(check_views(views, "views"), "views", "(V, B, d)").double())
+    F = normalize_rows(widened(one_batch(check_views(views, "views"), "views", "(V, B, d)")))
     capacity = singular_values(F.mean(0)).sum()
     if lambda_ == 0:
         return -capacity
@@ -306,13 +308,18 @@ def wmse_loss(
     check_not_negative(torch.tensor(float(shrinkage)), "shrinkage")
     if not shrinkage < 1:
         raise ValueError(f"Expected shrinkage in [0, 1), got {shrinkage}.")
-    Z1, Z2 = (Z.double() for Z in aligned(features1=features1, features2=features2))
+    Z1, Z2 = (widened(Z) for Z in aligned(features1=features1, features2=features2))
     if len(Z1) < 2:
         raise ValueError("Expected at least two samples, got one: their covariance is not defined.")
     if together:
-        W1, W2 = whitened(torch.cat([Z1, Z2]), shrinkage).chunk(2)
+        W1, W2 = _white(torch.cat([Z1, Z2]), shrinkage).chunk(2)
     else:
-        W1, W2 = whitened(Z1, shrinkage), whitened(Z2, shrinkage)
+        W1, W2 = _white(Z1, shrinkage), _white(Z2, shrinkage)
     if normalize:
         return 2 - 2 * (normalize_rows(W1) * normalize_rows(W2)).sum(1).mean()
     return (W1 - W2).square().mean()
+
+
+def _white(Z: Tensor, shrinkage: float) -> Tensor:
+    """Whitened rows; what rounding leaves of a constant column is no direction to blow up."""
+    return whitened(prepared_rows(Z, True, False), shrinkage)

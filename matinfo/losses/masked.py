@@ -13,6 +13,7 @@ from matinfo.coding_rate import logdet_of
 from matinfo.losses._batch import aligned, one_batch
 from matinfo.operands import Gram, normalize_rows
 from matinfo.spectral.frobenius import frobenius_squared
+from matinfo.spectral.normalize import widened
 from matinfo.spectral.precision import at_least_float32
 
 
@@ -205,7 +206,7 @@ def mmae_tcr_loss(
             )
         gram = _one_gram(features)
     else:
-        F = normalize_rows(one_batch(features, "features").double())
+        F = normalize_rows(widened(one_batch(features, "features")))
         gram = Gram(F - F.mean(-2, keepdim=True) if centering else F)
     d = gram.width
     if scale == "paper":

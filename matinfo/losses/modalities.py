@@ -10,6 +10,7 @@ from matinfo._validation import check_positive, check_views
 from matinfo.losses._batch import one_batch
 from matinfo.losses._softmax import log_probabilities
 from matinfo.operands import normalize_rows
+from matinfo.spectral.normalize import widened
 
 
 @quantity
@@ -42,7 +43,7 @@ def gram_volume(modalities: Tensor) -> Tensor:
         >>> gram_volume(torch.eye(3)[:, None])  # three orthogonal vectors of one sample
         tensor([1.])
     """
-    V = normalize_rows(check_views(modalities, "modalities").double())
+    V = normalize_rows(widened(check_views(modalities, "modalities")))
     return _span(V)[1]
 
 
@@ -94,8 +95,8 @@ def gram_loss(
             "Expected anchors and others of the same samples and dimensions, "
             f"got {tuple(a.shape)} and {tuple(V.shape)}."
         )
-    basis, volumes = _span(normalize_rows(V.double()))
-    residual = 1 - torch.einsum("id,mjd->mij", normalize_rows(a.double()), basis).square().sum(0)
+    basis, volumes = _span(normalize_rows(widened(V)))
+    residual = 1 - torch.einsum("id,mjd->mij", normalize_rows(widened(a)), basis).square().sum(0)
     scores = -_root(residual) * volumes
     terms = []
     for S in (scores, scores.mT):

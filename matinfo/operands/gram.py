@@ -250,11 +250,13 @@ def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
     if not center:
         return Z
     Z = Z.double()
-    mean = Z.mean(-2, keepdim=True)
+    size = Z.detach().abs().amax(-2, keepdim=True)
+    size = torch.where((size > 0) & size.isfinite(), size, 1.0)  # of each column, so that squares exist
+    mean = (Z / size).mean(-2, keepdim=True) * size
     Z = Z - mean
     # Left as it is, the round-off of a constant column would look like one more direction, or like many.
-    squares = Z.detach().square().sum(-2, keepdim=True)
-    Z = torch.where(squares <= constant_column(Z.shape[-2], mean.detach(), given), 0.0 * Z, Z)
+    squares = (Z.detach() / size).square().sum(-2, keepdim=True)
+    Z = torch.where(squares <= constant_column(Z.shape[-2], mean.detach() / size, given), 0.0 * Z, Z)
     return normalize_rows(Z) if normalize and center == "first" else Z
 
 

@@ -26,9 +26,11 @@ def normalize_rows(Z: Tensor) -> Tensor:
             result: Tensor = _Normalize.apply(Z, length)
             return result
     largest = Z.detach().abs().amax(-1, keepdim=True)
-    Z = Z / torch.where(largest > 0, largest, 1.0)
-    squared = Z.square().sum(-1, keepdim=True)
-    return Z * torch.where(squared > 0, squared, 1.0).rsqrt()
+    # In float64 where nothing has to wait for it, so that no derivative overflows on the way to Z.
+    wide = torch.float64 if values_are_readable(Z) and not Z.is_cuda else Z.dtype
+    U = _scaled(Z, torch.exp2(-_half_exponent(largest)), wide)
+    squared = U.square().sum(-1, keepdim=True)
+    return (U * torch.where(squared > 0, squared, 1.0).rsqrt()).to(Z.dtype)
 
 
 class _Normalize(SpectralOperation):
@@ -60,6 +62,15 @@ def _project(x: Tensor, u: Tensor, length: Tensor) -> Tensor:
     return torch.addcmul(x, u, torch.linalg.vecdot(u, x)[..., None], value=-1) / length
 
 
+def widened(Z: Tensor) -> Tensor:
+    """Z in float64, with a gradient that float32 can hold where Z has subnormal numbers and float64 holds more."""
+    return (
+        _scaled(Z, Z.new_ones((), dtype=torch.float64), torch.float64)
+        if Z.dtype == torch.float32
+        else Z.double()
+    )
+
+
 def without_scale(K: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """``2^-e K`` with entries of size 1 or so, and e: ``(...)`` float64, even integers, constants of differentiation.
 
@@ -77,13 +88,20 @@ def times_power_of_two(x: Tensor, exponent: Tensor) -> Tensor:
 
 def half_exponent(K: Tensor) -> Tensor:
     """Half the binary exponent of the largest entry, ``(...)``, a float64 integer."""
-    largest = K.detach().abs().amax((-2, -1)).double()
+    return _half_exponent(K.detach().abs().amax((-2, -1)))
+
+
+def _half_exponent(largest: Tensor) -> Tensor:
+    largest = largest.double()
     return torch.where((largest > 0) & largest.isfinite(), largest, 1.0).log2().div(2).round()
 
 
 def times_power_of_four(K: Tensor, half: Tensor, dtype: torch.dtype) -> Tensor:
     """``4^half K`` in a dtype, half of shape ``(...)``."""
-    s = torch.exp2(half)[..., None, None]
+    return _scaled(K, torch.exp2(half)[..., None, None], dtype)
+
+
+def _scaled(K: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
     result: Tensor = (
         _Scaled.forward(K, s, dtype) if torch.compiler.is_compiling() else _Scaled.apply(K, s, dtype)
     )
