@@ -131,11 +131,11 @@ def information(quantity: str, n: int, d: int, alpha: float) -> dict[str, Any]:
     }
 
 
-def permutations(statistic: str, n: int, alpha: float, count: int, bandwidth: float | str) -> dict[str, Any]:
-    """A test of independence of two RBF kernels."""
+def permutations(statistic: str, n: int, d: int, alpha: float, count: int) -> dict[str, Any]:
+    """A test of independence of two RBF kernels, bandwidths by the median."""
     from matinfo import independence_test, kernels
 
-    A, B = (kernels.rbf(X, bandwidth=bandwidth) for X in chain(n, DIMENSION, 2))
+    A, B = (kernels.rbf(X) for X in chain(n, d, 2))
 
     def call(m: int, count: int) -> Any:
         Ks = A[:m, :m], B[:m, :m]
@@ -149,7 +149,7 @@ def permutations(statistic: str, n: int, alpha: float, count: int, bandwidth: fl
         "statistic": statistic,
         "n": n,
         "alpha": alpha,
-        "bandwidth": bandwidth,
+        "d": d,
         "permutations": count,
         "value": found.statistic,
         "mean_of_chance": float(found.null.mean()),
@@ -301,10 +301,10 @@ def independence(*, quick: bool, threads: int) -> dict[str, Any]:
     n = 128 if quick else 2000
     few = 5 if quick else 1000
     runs = {
-        "order 2": ("mutual_information", n, 2.0, few, "median"),
-        "hsic": ("hsic", n, 2.0, few, "median"),
-        "order 1, smooth": ("mutual_information", n, 1.0, min(few, 20), "median"),
-        "order 1, full rank": ("mutual_information", n, 1.0, min(few, 20), BANDWIDTH),
+        "order 2": ("mutual_information", n, DIMENSION, 2.0, few),
+        "hsic": ("hsic", n, DIMENSION, 2.0, few),
+        "order 1": ("mutual_information", n, DIMENSION, 1.0, min(few, 20)),
+        "order 1, one dimension": ("mutual_information", n, 1, 1.0, min(few, 100)),
     }
     return {name: measure("permutations", *run, threads=threads) for name, run in runs.items()}
 

@@ -321,19 +321,38 @@ def test_report_information_stands_beside_its_chance_level(tmp_path, capsys):
         assert same["value"] > same["chance"]["mean"] + 10 * same["chance"]["std"]
         assert other["chance"]["p_value"] > 0.05
         assert abs(other["value"] - other["chance"]["mean"]) < 4 * other["chance"]["std"]
-    assert main(["report", files["first"], files["other"], "--permutations", "9"]) == 0
+    arguments = [
+        "report",
+        files["first"],
+        files["same"],
+        "--permutations",
+        "9",
+        "--plot",
+        str(tmp_path / "p.svg"),
+    ]
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        assert main(arguments) == 0
     assert re.search(
-        r"mutual information, order 1 .* by chance .* ± .*, p = .* of 9 permutations", capsys.readouterr().out
+        r"mutual information, order 1 .* by chance .* ± .*, p = 0.1, the least of 9 permutations",
+        capsys.readouterr().out,
     )
+    picture = (tmp_path / "p.svg").read_text(encoding="utf-8")
+    assert "60 rows as they are" in picture
+    assert "by chance: 9 permutations" in picture
 
 
 def test_report_chance_level_is_that_of_the_test_of_independence(tmp_path, capsys):
     files = [save(tmp_path, f"{i}.npy", features(50, 4, seed=i)) for i in (1, 2)]
     flags = ["--alpha", "0.5,1,2", "--permutations", "9", "--seed", "3", "--base", "2"]
-    found = report(capsys, *files, *flags)["pair"]["quantities"][:3]
+    content = report(capsys, *files, *flags)
+    found = content["pair"]["quantities"][:3]
     K1, K2 = map(Gram, load(*files))
     tests = matinfo.independence_test(K1, K2, alpha=[0.5, 1, 2], permutations=9, seed=3)
     for value, test in zip(found, tests, strict=True):
+        names = {}
+        exec("\n".join(content["pair"]["setup"]), names)
+        again = eval(value["chance"].pop("call"), names)
+        assert (again.null_mean, again.p_value) == (test.null_mean, test.p_value)
         assert value["chance"] == {
             "mean": pytest.approx(test.null_mean / math.log(2)),
             "std": pytest.approx(test.null_std / math.log(2)),
@@ -589,6 +608,9 @@ def test_report_plot_names_what_it_shows_and_starts_at_zero(tmp_path, capsys):
     assert "log d = 2.58" in one
     assert "log n = 5.64 (above)" in one
     assert "b.npz: n = 50, d = 6. K = Z Z^T, rows of Z divided by their length, less their mean" in many
+    assert many.count(">d = 6<") == many.count(">n = 50 (above)<") == 2  # of effective rank and RankMe
+    assert "log d = 1.79" in many
+    assert "total coding rate, mu = 1" in many
     assert (
         many.count(">0<") + many.count(">0.0<") + many.count(">0.00<") == 4
     )  # the lowest number of each panel
@@ -644,6 +666,8 @@ def test_report_html_of_a_pair_holds_the_numbers_of_the_text(tmp_path, capsys):
     text, _, _ = capsys.readouterr().out.partition("\nentropy: ")
     lines = [line.rsplit("  ", 1) for line in text.splitlines() if line.startswith("  ")]
     texts = Page(out.read_text(encoding="utf-8")).texts
+    assert [text for text in texts if "nats" in text and text != "nats"] == []  # units are units
+    assert texts.count("by chance") == 1
     shown = [value.split()[0] for title, value in lines if "eigenvalues" not in title]
     assert len(shown) > 20
     assert [number for number in shown if number not in texts] == []

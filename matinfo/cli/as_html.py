@@ -15,7 +15,6 @@ from matinfo.cli.as_text import (
     describe_spectrum,
     grouped,
     number,
-    shown,
     table_rows,
     terms,
 )
@@ -30,7 +29,7 @@ _STYLE = """
   :root { --ground: #14181d; --text: #e6eaee; --muted: #9aa4af; --line: #333a42; }
 }
 body { background: var(--ground); color: var(--text); font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto;
-  max-width: 64rem; padding: 0 1rem; }
+  max-width: 76rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; overflow-wrap: anywhere; }
 p.what, td.call, footer { color: var(--muted); }
 .wide { overflow-x: auto; }
@@ -99,17 +98,25 @@ def _picture(report: Report, options: Options) -> str:
 
 
 def _values(values: list[Value], more: list[tuple[str, str]]) -> str:
+    by_chance = any(value.chance for value in values)
+
     def row(title: str, value: Value) -> str:
-        _, _, rest = shown(value).partition(" ")
         call = "" if title != value.title else f"<code>{escape(value.call)}</code>"
+        what = [f"<td>{escape(value.unit)}</td>"]
+        if by_chance:
+            what.append(f"<td>{escape(str(value.chance or ''))}</td>")
+        if value.value is None:
+            what = [f'<td colspan="{len(what)}">{escape(value.reason)}</td>']
         return (
             f'<tr><td>{escape(title)}</td><td class="number">{escape(number(value))}</td>'
-            f'<td>{escape(rest)}</td><td class="call">{call}</td></tr>'
+            f'{"".join(what)}<td class="call">{call}</td></tr>'
         )
 
     rows = [row(title, value) for title, value in grouped(values)]
     rows += [f'<tr><td>{escape(title)}</td><td colspan="3">{escape(text)}</td></tr>' for title, text in more]
-    head = '<tr><th>quantity</th><th class="number">value</th><th>unit</th><th>call</th></tr>'
+    names = ["unit", *(["by chance"] if by_chance else []), "call"]
+    heads = "".join(f"<th>{name}</th>" for name in names)
+    head = f'<tr><th>quantity</th><th class="number">value</th>{heads}</tr>'
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
 
 

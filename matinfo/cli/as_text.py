@@ -107,12 +107,7 @@ def shown(value: Value) -> str:
     if value.value is None:
         return f"{number(value)}  {value.reason}"
     text = f"{number(value)} {value.unit}".rstrip()
-    if value.chance is None:
-        return text
-    c = value.chance
-    return (
-        f"{text}; by chance {c.mean:.4g} ± {c.std:.2g}, p = {c.p_value:.2g} of {c.permutations} permutations"
-    )
+    return text if value.chance is None else f"{text}; by chance {value.chance}"
 
 
 def grouped(values: Sequence[Value]) -> list[tuple[str, Value]]:

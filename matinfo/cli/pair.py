@@ -15,7 +15,7 @@ from matinfo.cli.errors import InputError, about
 from matinfo.cli.measure import Measured, Rows, as_given, matrix
 from matinfo.cli.progress import watched
 from matinfo.cli.source import Source
-from matinfo.cli.value import Chance, Value, value_of
+from matinfo.cli.value import Chance, Value, order_name, value_of
 from matinfo.independence import independence_test
 from matinfo.operands import Gram, Matrix, as_matrix
 from matinfo.operands.gram import prepared_rows
@@ -50,11 +50,15 @@ def measure_pair(first: Measured, second: Measured, options: Options) -> Pair:
             K1, K2 = operands([first.source, second.source], chosen)
             Ks = {"K1": K1, "K2": K2}
         informations = [
-            value_of("mutual_information", Ks, "K1, K2", options, alpha=a) for a in options.alphas
+            value_of("mutual_information", Ks, "K1, K2", options, alpha=a)
+            for a in watched(options.alphas, "information", options)
         ]
         if not isinstance(Ks, str) and options.permutations != 0:
             informations = _with_chance(informations, Ks["K1"], Ks["K2"], options)
-        joint = [value_of("joint_entropy", Ks, "K1, K2", options, alpha=a) for a in options.alphas]
+        joint = [
+            value_of("joint_entropy", Ks, "K1, K2", options, alpha=a)
+            for a in watched(options.alphas, "joint entropy", options)
+        ]
         notes = []
         if rows is not None and options.rows is None and not reason:
             notes.append(
@@ -130,14 +134,17 @@ def _with_chance(values: list[Value], K1: Any, K2: Any, options: Options) -> lis
         seed=options.seed,
         progress=lambda draws: watched(draws, "chance level", options),
     )
-    return [
-        replace(
-            value,
-            chance=Chance(test.null_mean / options.unit, test.null_std / options.unit, test.p_value, count),
+    orders = ", ".join(order_name(alpha) for alpha in options.alphas)
+    call = f"independence_test(K1, K2, alpha=[{orders}], permutations={count}, seed={options.seed})"
+    chances = [
+        Chance(
+            test.null_mean / options.unit, test.null_std / options.unit, test.p_value, count, f"{call}[{i}]"
         )
-        if value.value is not None
-        else value
-        for value, test in zip(values, tests, strict=True)
+        for i, test in enumerate(tests)
+    ]
+    return [
+        replace(value, chance=chance) if value.value is not None else value
+        for value, chance in zip(values, chances, strict=True)
     ]
 
 

@@ -13,6 +13,7 @@ from matinfo.cli.as_text import array_names, describe
 from matinfo.cli.errors import optional
 from matinfo.cli.report import Report
 from matinfo.cli.value import Value, order_name
+from matinfo.measures import MEASURES
 from matinfo.plot import entropy_profile, layers, spectrum, style
 from matinfo.plot.profile import unit_name
 from matinfo.plot.theme import line_style, tidy
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _MOST_CURVES = 6
 _LONGEST_NAME = 28
+_MOST_BOUNDS = 4
+"""Files of more shapes have a thicket of them, which says nothing of any file."""
 
 
 def picture_bytes(report: Report, options: Options, theme: str, kind: str) -> bytes:
@@ -62,6 +65,9 @@ def _draw(report: Report, options: Options) -> Figure:
         for ax, (_, i) in zip(axes, panels, strict=True):
             tidy(ax)
             _from_zero(ax, [array.values[i].value or 0.0 for array in report.arrays])
+            bounds = _bounds_of(report, report.arrays[0].values[i].name, options)
+            if 0 < len(bounds) <= _MOST_BOUNDS:
+                _bounded(ax, bounds)
             ax.set_xlabel("")
     return figure
 
@@ -81,16 +87,25 @@ def _curves(
     entropy_profile(single, base=options.base, ax=axes[1])
     if len(drawn) > 1:
         axes[1].get_legend().remove()
-    bounds: dict[float, str] = {}
-    for array in report.arrays:
-        m = array.measured
-        for letter, count in (("n", m.rows), ("d", m.source.columns)):
-            bounds.setdefault(
-                math.log(count) / options.unit, f"log {letter} = {math.log(count) / options.unit:.3g}"
-            )
-    _bounded(axes[1], bounds)
+    _bounded(axes[1], _bounds_of(report, "renyi_entropy", options))
     if informations:
-        _informations(axes[2], informations, options)
+        _informations(axes[2], informations, report, options)
+
+
+def _bounds_of(report: Report, name: str, options: Options) -> dict[float, str]:
+    """Largest values that n rows and d columns allow a measure of the spectrum, with their names."""
+    largest = MEASURES[name].bounds.partition(" to ")[2] if name in MEASURES else ""
+    if largest not in ("min(n, d)", "log min(n, d)"):
+        return {}
+    bounds: dict[float, str] = {}
+    for m in [array.measured for array in report.arrays]:
+        for letter, count in (("n", m.rows), ("d", m.source.columns)):
+            if largest == "min(n, d)":
+                bounds.setdefault(count, f"{letter} = {count}")
+            else:
+                bound = math.log(count) / options.unit
+                bounds.setdefault(bound, f"log {letter} = {bound:.3g}")
+    return bounds
 
 
 def _bounded(ax: Axes, bounds: dict[float, str]) -> None:
@@ -99,26 +114,29 @@ def _bounded(ax: Axes, bounds: dict[float, str]) -> None:
     lowest = min((bound for bound in bounds if bound >= top * (1 - 1e-9)), default=top)
     top = 1.12 * max(lowest, top, 1e-9)
     ax.set_ylim(0.0, top)
-    for bound, text in bounds.items():
-        if bound <= top:
-            ax.axhline(bound, color=ax.xaxis.label.get_color(), linestyle=":", linewidth=1.0)
-        else:
-            text += " (above)"
+    for bound in [bound for bound in bounds if bound <= top]:
+        ax.axhline(bound, color=ax.xaxis.label.get_color(), linestyle=":", linewidth=1.0)
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "fontsize": "small"}
+        ax.annotate(bounds[bound], (0.99, bound), **place)  # type: ignore[arg-type]
+    above = [text for bound, text in bounds.items() if bound > top]
+    if above:
         ax.annotate(
-            text, (0.99, min(bound, top) if bound <= top else 1.0),
-            xycoords=("axes fraction", "data") if bound <= top else "axes fraction",
-            ha="right", va="bottom" if bound <= top else "top", fontsize="small",
+            f"{', '.join(above)} (above)", (0.99, 1.0),
+            xycoords="axes fraction", ha="right", va="top", fontsize="small",
         )  # fmt: skip
 
 
-def _informations(ax: Axes, values: list[Value], options: Options) -> None:
+def _informations(ax: Axes, values: list[Value], report: Report, options: Options) -> None:
     """Information of each order above what rows in random order have."""
+    assert report.pair is not None
+    n = report.pair.rows or report.arrays[0].measured.total
     places = list(range(len(values)))
     found, chance = (line_style(ax, i) | {"linestyle": "none", "markersize": 8} for i in range(2))
-    ax.plot(places, [v.value for v in values], label="rows as they are", **found)  # type: ignore[arg-type]
+    ax.plot(places, [v.value for v in values], label=f"{n} rows as they are", **found)  # type: ignore[arg-type]
     levels = [v.chance for v in values if v.chance]
     ax.errorbar(
-        places, [c.mean for c in levels], [2 * c.std for c in levels], capsize=5, label="by chance, ± 2 sd", **chance
+        places, [c.mean for c in levels], [2 * c.std for c in levels], capsize=5,
+        label=f"by chance: {levels[0].permutations} permutations, ± 2 sd", **chance
     )  # fmt: skip
     ax.set_xticks(places, [order_name(v.alpha) for v in values if v.alpha is not None])
     ax.set(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matinfo
@@ -23,6 +23,14 @@ class Chance:
     p_value: float
     """Share of the permutations, the given order among them, with at least this value."""
     permutations: int
+    call: str
+    """Of the test that has these numbers."""
+
+    def __str__(self) -> str:
+        """For a reader: a p-value that is the least there can be is said to be."""
+        least = ", the least" if self.p_value <= 1 / (self.permutations + 1) else ""
+        p = f"p = {self.p_value:.2g}{least} of {self.permutations} permutations"
+        return f"{self.mean:.4g} ± {self.std:.2g}, {p}"
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Value:
     alpha: float | None = None
     reason: str = ""
     chance: Chance | None = None
+    mu: float | None = None
 
     @property
     def title(self) -> str:
@@ -43,7 +52,8 @@ class Value:
         words = TITLES.get(self.name, self.name.replace("_", " "))
         if self.name == "matrix_kl":
             words = words.format(*("12" if "1" in self.call.split(",")[0] else "21"))
-        return words if self.alpha is None else f"{words}, order {order_name(self.alpha)}"
+        settings = (("order", self.alpha), ("mu =", self.mu))
+        return ", ".join([words, *(f"{name} {order_name(x)}" for name, x in settings if x is not None)])
 
 
 TITLES = {
@@ -85,9 +95,7 @@ def terms_of(values: Sequence[Value]) -> dict[str, str]:
     result = {}
     for name, value in present.items():
         words = TERMS.get(name) or (inspect.getdoc(_function(name)) or "").splitlines()[0].removesuffix(".")
-        title = (value.title if value.alpha is None else TITLES.get(name, name.replace("_", " "))).partition(
-            ","
-        )[0]
+        title = value.title.partition(",")[0]
         result[title] = words + (f" ({MEASURES[name].bounds})" if name in MEASURES else "")
     return result | ({"chance": TERMS["chance"]} if any(value.chance for value in values) else {})
 
@@ -119,18 +127,18 @@ def value_of(
         else:
             divisor, suffix = options.unit, f" / log({options.base!r})"
     call = f"{name}({', '.join([names, *(f'{key}={value}' for key, value in written.items())])}){suffix}"
-    alpha = keywords.get("alpha")
+    value = Value(name, None, unit, call, alpha=keywords.get("alpha"), mu=keywords.get("mu"))
     if isinstance(operands, str):
-        return Value(name, None, unit, call, alpha, operands)
+        return replace(value, reason=operands)
     number = float(function(*(operands[key] for key in names.split(", ")), **keywords)) / divisor + 0.0
     if math.isfinite(number):
-        return Value(name, number, unit, call, alpha)
+        return replace(value, value=number)
     reason = (
         f"infinite: {why or 'the numbers overflow'}"
         if number == math.inf
         else "not a number: the numbers overflow"
     )
-    return Value(name, None, unit, call, alpha, reason)
+    return replace(value, reason=reason)
 
 
 def order_name(alpha: float) -> str:
