@@ -64,11 +64,31 @@ def _project(x: Tensor, u: Tensor, length: Tensor) -> Tensor:
 
 def widened(Z: Tensor) -> Tensor:
     """Z in float64, with a gradient that float32 can hold where Z has subnormal numbers and float64 holds more."""
-    return (
-        _scaled(Z, Z.new_ones((), dtype=torch.float64), torch.float64)
-        if Z.dtype == torch.float32
-        else Z.double()
-    )
+    if Z.dtype != torch.float32 or torch.compiler.is_compiling():
+        return Z.double()
+    result: Tensor = _Widened.apply(Z)
+    return result
+
+
+class _Widened(SpectralOperation):
+    """float32 -> float64; the way back stops where :class:`_Scaled` does."""
+
+    @staticmethod
+    def forward(Z: Tensor) -> Tensor:
+        return Z.double()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        largest = 2.0**-10 * torch.finfo(torch.float32).max
+        return grad.clamp(-largest, largest).float()
+
+    @staticmethod
+    def jvp(ctx: Any, dZ: Tensor) -> Tensor:
+        return dZ.double()
 
 
 def without_scale(K: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
