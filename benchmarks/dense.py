@@ -48,7 +48,7 @@ def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
             title=f"H_2 dense, forward + backward, n = {n}",
             build=_entropies(peers, 2.0, n, extra={BY_HAND: norm_entropy}),
             targets=(Target((REPITL,), 1.8), Target((PLAIN,), 150)),
-            floor=_two_passes(n),
+            floor=_passes(3, n, F32),
         ),
         Case(
             name="h1",
@@ -121,7 +121,7 @@ def _checked(n: int, dtype: torch.dtype) -> Case:
         title=f"H_2 dense, forward, n = {n}, {name}",
         build=partial(_two, value_of, partial(renyi_entropy, alpha=2.0), {EIGVALSH: _largest}, n, dtype),
         targets=(Target((EIGVALSH,), 100),),
-        floor=Floor("six passes over the matrix", lambda rates: _passes(6, n, dtype, rates)),
+        floor=_passes(6, n, dtype),
     )
 
 
@@ -138,12 +138,6 @@ def _two(
 
 def _largest(K: torch.Tensor) -> torch.Tensor:
     return torch.linalg.eigvalsh(K)[-1]
-
-
-def _passes(count: int, n: int, dtype: torch.dtype, rates: Rates) -> float:
-    """Time to read a matrix so many times, at the rate of a copy, which reads and writes."""
-    size = dtype.itemsize * n * n
-    return count * size / 2 * rates.copy(size / 2**20)
 
 
 def _sweep(peers: Peers, alpha: float, n: int) -> Case:
@@ -186,10 +180,11 @@ def _coding_rates(n: int) -> dict[str, Callable[[], Any]]:
     return {name: gradient_of(function, kernel_matrix(n)) for name, function in functions.items()}
 
 
-def _two_passes(n: int) -> Floor:
-    """Order two reads K once forward, and reads it and writes the gradient backward."""
-    mebibytes = 4 * n * n / 2**20
-    return Floor("three passes over the matrix", lambda rates: 3 * 4 * n * n * rates.copy(mebibytes))
+def _passes(count: int, n: int, dtype: torch.dtype) -> Floor:
+    """Order two reads K once, and for the gradient reads it and writes: three. With checks, six for the value."""
+    size = dtype.itemsize * n * n
+    numeral = {3: "three", 6: "six"}[count]
+    return Floor(f"{numeral} passes over the matrix", lambda rates: count * size * rates.copy(size / 2**20))
 
 
 def _cholesky_and_inverse(n: int, rates: Rates) -> float:
