@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
 import matinfo
@@ -95,7 +96,9 @@ def test_layerwise_finds_the_mask_by_name_and_by_position(batch):
     same(layerwise(Language(), batch), layerwise(Language(), PADDED, mask=MASK))
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, functools.partial(torch.compile, backend="eager")])
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, AveragedModel, functools.partial(torch.compile, backend="eager")]
+)
 def test_layerwise_sees_through_wrappers(wrap):
     net, x = nn.Sequential(nn.Linear(4, 6), nn.Tanh()), torch.randn(9, 4)
     report = layerwise(wrap(net), x)
@@ -103,6 +106,20 @@ def test_layerwise_sees_through_wrappers(wrap):
     assert report.model == "Sequential"
     language = Language()
     same(layerwise(wrap(language), IDS), layerwise(language, IDS))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_layerwise_refuses_torchscript_in_words_of_its_own():
+    net, x = nn.Sequential(nn.Linear(4, 6), nn.Tanh()), torch.randn(9, 4)
+    with pytest.raises(TypeError, match="TorchScript"):
+        layerwise(torch.jit.trace(net, x), x)
+
+
+def test_layerwise_joins_the_steps_of_generate_as_arrays_too():
+    steps = [[h[:, t : t + 1] for h in STATES] for t in range(3)]
+    arrays = layerwise([[h.double().numpy() for h in step] for step in steps])
+    tensors = layerwise([[h.double() for h in step] for step in steps])
+    np.testing.assert_allclose(arrays.effective_rank, tensors.effective_rank.numpy(), rtol=1e-12)
 
 
 # --- precision -------------------------------------------------------------------------------------------------

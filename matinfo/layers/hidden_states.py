@@ -96,7 +96,8 @@ def _numbered(states: Any) -> list[tuple[str, Any]]:
             "layers in the first dimension becomes list(hidden)."
         )
     if states and all(isinstance(step, list | tuple) for step in states):
-        states = [torch.cat([step[i] for step in states], 1) for i in range(len(states[0]))]
+        joined = np.concatenate if isinstance(states[0][0], np.ndarray) else torch.cat
+        states = [joined([step[i] for step in states], 1) for i in range(len(states[0]))]
     return [(str(i), value) for i, value in enumerate(states)]
 
 

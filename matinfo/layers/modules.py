@@ -7,18 +7,25 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 def plain_module(model: nn.Module) -> nn.Module:
-    """The module that the user wrote, out of ``torch.compile`` and the wrappers of data parallelism."""
+    """The module that the user wrote, out of ``torch.compile``, data parallelism and averages of weights."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"Expected model to be a torch.nn.Module, got {type(model).__name__}.")
     while True:
         if isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod  # type: ignore[assignment]
-        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel | AveragedModel):
             model = model.module
+        elif isinstance(model, torch.jit.ScriptModule):
+            raise TypeError(
+                "Expected model to be a torch.nn.Module, got TorchScript, which runs without calling its modules. Pass "
+                "the model that it was made of."
+            )
         else:
             return model
 
