@@ -155,7 +155,7 @@ def independence_test(
         TypeError: If a matrix is not real floating point.
 
     Notes:
-        At order 2, for HSIC and CKA n^2 a permutation (1,000 of n = 2,000: 15 to 20 seconds of one core); of narrow
+        At order 2, for HSIC and CKA n^2 a permutation (1,000 of n = 2,000: some 14 seconds of one core); of narrow
         Grams less, and of a matrix that is never formed all of its tiles. At other orders the eigenvalues of one
         product a permutation: of smooth kernels and narrow Grams on the smaller side of their low-rank factors, which
         are found once; else of n x n matrices in float32 (n = 2,000: 11 minutes, extrapolated); below order one of the

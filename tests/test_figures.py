@@ -1,6 +1,7 @@
 """Figures on the pages are those of the committed benchmark results, to the digits that are printed."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,24 @@ def large_n():
     yield f"`vendi_score(Gram(Z))` {vendi['matinfo']['seconds']:.2f} s"
     yield f"`score_X` {vendi['score_X']['seconds']:.0f} s ({vendi['ratios']['score_X']:.0f} times more"
     yield f"`score_dual` {vendi['score_dual']['seconds']:.2f} s"
+    for section, order in product(("cmi-20k", "mi-100k"), ("order 1", "order 2")):
+        one = found[section][order]
+        cells = f"{one['alpha']:g} | {one['value']:.5f} ± {one['error_bar']:.5f}"
+        yield f"| {one['n']:,}, {one['d']} | {cells} | {one['seconds']:.3g} s | {one['peak_mebibytes']:.0f} MiB |"
+    minutes = found["mi-100k"]["order 1"]["seconds"] * 100 / 60
+    yield f"order 1 of 100,000 samples would take some {minutes:.0f} minutes of one core, extrapolated"
+
+
+def independence():
+    seconds = {
+        name: one["seconds_of_1000"]
+        for name, one in result("reach")["independence"].items()
+        if name[0] in "oh"
+    }
+    yield f"no eigenvalues | {seconds['order 2']:.0f} s |"
+    yield f"linear in both kernels | {seconds['hsic']:.0f} s |"
+    yield f"{seconds['order 1'] / 60:.0f} minutes at full rank (8 dimensions)"
+    yield f"{seconds['order 1, one dimension']:.0f} s in one dimension, extrapolated"
 
 
 def streams():
@@ -94,6 +113,7 @@ def which_number():
     [
         ("README.md", readme),
         ("docs/how-to/compare-layers.md", layers),
+        ("docs/how-to/independence.md", independence),
         ("docs/how-to/large-n.md", large_n),
         ("docs/how-to/streaming.md", streams),
         ("docs/how-to/traces.md", features),
