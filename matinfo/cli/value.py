@@ -80,7 +80,7 @@ TERMS = {
     "mutual_information": "how much the similarities between rows in one file tell about those in the other. Only "
     "what exceeds the chance level says anything",
     "chance": "mean and standard deviation of the same number with the rows of one file in random order; p is the "
-    "share of such orders that reach the number",
+    "share of these orders, the given one among them, that reach the number",
     "joint_entropy": "entropy of the elementwise product of K1 and K2: of both files together",
     "matrix_kl": "how far the second moment of one file is from that of the other; infinite where it lacks directions",
     "matrix_js": "a distance between the second moments, from 0 to log 2",
