@@ -14,6 +14,7 @@ from trainlib.environment import ENVIRONMENT, environment
 from trainlib.errors import UsageError
 from trainlib.evaluate import evaluate_features
 from trainlib.files import read_json, read_summary, write_json
+from trainlib.logs import NAME as LOG
 from trainlib.logs import read_metrics
 from trainlib.loop import Instrument, TrainingLoop, make_fabric
 
@@ -99,8 +100,14 @@ def train_run(
     """Train (or continue), evaluate, draw, and return the summary that is also saved as ``summary.json``."""
     if (run_dir / SUMMARY).exists():
         return read_summary(run_dir)
-    checkpoint.load(run_dir, config)  # damaged files are refused before anything is changed
-    read_metrics(run_dir)
+    # Damaged files are refused before anything is changed.
+    begun, records = checkpoint.load(run_dir, config) is not None, read_metrics(run_dir)
+    if begun and not any(r["kind"] == "train" for r in records):
+        raise UsageError(
+            str(run_dir / LOG),
+            "it has no record of the training that the checkpoint comes from",
+            "put back a copy",
+        )
     if ranks.is_first():
         write_json(run_dir / ENVIRONMENT, environment())
     label = config.label()

@@ -146,6 +146,7 @@ def test_configuration_with_an_option_of_another_type_is_refused(begun, run_scri
         b"\xff\xfe",
         b'{"kind": "train"}',
         b'{"kind": "train", "step": "1", "epoch": 1, "loss": 1.0}',
+        b"[" * 100_000,
     ],
 )
 def test_damaged_log_is_refused(begun, run_script, line):
@@ -153,6 +154,13 @@ def test_damaged_log_is_refused(begun, run_script, line):
     first, rest = path.read_bytes().split(b"\n", 1)
     path.write_bytes(first + b"\n" + line + b"\n" + rest)
     _refused(run_script, begun, names="line 2 is damaged")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_log_that_has_lost_the_training_is_refused(begun, run_script, content):
+    """The end of the run, after hours, was a traceback: it has a last record of the training to report."""
+    (begun / "metrics.jsonl").unlink() if content is None else (begun / "metrics.jsonl").write_bytes(content)
+    _refused(run_script, begun, names="metrics.jsonl")
 
 
 @pytest.mark.parametrize(
