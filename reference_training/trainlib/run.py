@@ -101,8 +101,11 @@ def train_run(
     if (run_dir / SUMMARY).exists():
         return read_summary(run_dir)
     # Damaged files are refused before anything is changed.
-    begun, records = checkpoint.load(run_dir, config) is not None, read_metrics(run_dir)
-    if begun and not any(r["kind"] == "train" for r in records):
+    saved, records = checkpoint.load(run_dir, config), read_metrics(run_dir)
+    trained = (
+        saved is not None and saved[0].epoch >= config.optim.epochs
+    )  # what is still to come leaves records
+    if trained and not any(r["kind"] == "train" for r in records):
         raise UsageError(
             str(run_dir / LOG),
             "it has no record of the training that the checkpoint comes from",
