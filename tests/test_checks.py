@@ -34,6 +34,13 @@ def neighbours(n):
     return np.maximum(A, A.T)
 
 
+def sparse_neighbours(n):
+    """Adjacency, with self-loops, of a path of three and of points without neighbours: -0.17 of the largest."""
+    A = np.eye(n)
+    A[[0, 1, 1, 2], [1, 0, 2, 1]] = 1.0
+    return A
+
+
 def distances(n):
     """``1 - d/max d``: similarities of points of the plane, indefinite."""
     X = np.random.default_rng(n).uniform(size=(n, 2))
@@ -459,8 +466,8 @@ def test_coding_rates_of_collapsed_features_of_large_scale_do_not_count_round_of
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("n", [60, 130, 400])
-@pytest.mark.parametrize("family", [neighbours, one_pair])
+@pytest.mark.parametrize("n", [60, 130, 400, 1000])
+@pytest.mark.parametrize("family", [neighbours, one_pair, sparse_neighbours])
 def test_an_indefinite_matrix_of_half_precision_is_refused_whatever_its_order(family, n, dtype):
     """A tolerance of n roundings was all of the largest eigenvalue at n = 128 in bfloat16."""
     K = t(family(n), dtype)

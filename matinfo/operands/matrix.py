@@ -17,7 +17,7 @@ from matinfo._checking import checks_are_on
 from matinfo._validation import check_floating
 from matinfo.operands.side import SMALL, Side, constant_trace, is_readable
 from matinfo.spectral.definite import cached_probe
-from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.eigensystem import HALF, Noise
 from matinfo.spectral.normalize import times_power_of_four, without_scale
 from matinfo.spectral.precision import at_least_float32, trace_is_safe, working_dtype
 
@@ -107,7 +107,8 @@ class Matrix:
             device=self.entries.device,
         )
         # Only where small eigenvalues matter is it worth the time to look at the diagonal.
-        noise = Noise.of(order, dtype, self.rounding, self._peak() if sensitive else 1.0)
+        peak = self._peak() if sensitive else 1.0
+        noise = Noise.of(order, dtype, self.rounding, peak, self._spread())
         return Side(self.entries, dtype, "matrix", noise, order, self.total, self.exponent, self.image)
 
     def _peak(self) -> float | Tensor:
@@ -116,6 +117,24 @@ class Matrix:
         total = torch.as_tensor(self.total, dtype=torch.float64, device=largest.device)
         peak = torch.where(total > 0, self.entries.shape[-1] * largest / total, 1.0)
         return peak.item() if isinstance(self.total, float) else peak
+
+    def _spread(self) -> float | None:
+        """How far roundings reach, see :meth:`Noise.of`; the largest of a batch. Looked at only where they are coarse.
+
+        Errors ``|E_ij| <= u/2 |K_ij|`` have a norm of at most u/2 times the Frobenius norm of K, and times its largest
+        row sum; and ``|K|_F^2 <= lambda_max tr K`` where no eigenvalue is negative.
+
+        Returns:
+            A bound for :meth:`Noise.of`, or None where sqrt(n) will do.
+        """
+        if self.rounding < HALF or not is_readable(self.entries):
+            return None
+        entries, total = self.entries.detach().double(), torch.as_tensor(self.total, dtype=torch.float64)
+        norm = torch.linalg.vector_norm(entries, dim=(-2, -1))
+        reach = torch.minimum(norm, entries.abs().sum(-1).amax(-1))
+        return max(
+            (reach * total / norm**2).nan_to_num(1.0).flatten().tolist(), default=None
+        )  # 0/0: the zero matrix
 
     def matrix(self, dtype: torch.dtype) -> Matrix:
         """Itself, as other operands give theirs."""

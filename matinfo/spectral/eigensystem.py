@@ -13,7 +13,7 @@ from matinfo._validation import check_positive_semidefinite, is_transformed, val
 from matinfo.spectral import compiled
 from matinfo.spectral.eigensolver import eigh_psd
 
-_HALF = 1e-4
+HALF = 1e-4
 """Between the rounding of float32 and that of half precision."""
 
 
@@ -36,18 +36,25 @@ class Noise(NamedTuple):
 
     @classmethod
     def of(
-        cls, n: int, working: torch.dtype, given: torch.dtype | float, peak: float | Tensor = 1.0
+        cls,
+        n: int,
+        working: torch.dtype,
+        given: torch.dtype | float,
+        peak: float | Tensor = 1.0,
+        spread: float | None = None,
     ) -> Noise:
         """For a matrix of order n solved in ``working``, with entries rounded to ``given`` (or by that much).
 
         ``peak`` is the largest diagonal entry over their mean. Entries rounded by u move eigenvalues by about u times
         the norm of the longest row, and no row of K is longer than ``sqrt(max_i K_ii tr K)``.
+
+        Entries rounded by u/2 move no eigenvalue by more than ``spread u/2`` of the largest; None stands for sqrt(n).
         """
         solver = (16 if working == torch.float64 else 4) * torch.finfo(working).eps
         eps = given if isinstance(given, float) else torch.finfo(given).eps
-        # Entries rounded by u/2 move no eigenvalue by more than sqrt(n) u/2 of the largest. Where u is small more is
-        # allowed, for what the sums behind the entries have lost; of half precision it would be everything.
-        indefinite = max(1e-6, (math.sqrt(n) if eps > _HALF else n) * eps)
+        # Twice that in half precision. Where u is small more is allowed, for what the sums behind them have lost.
+        spread = math.sqrt(n) if spread is None else spread
+        indefinite = max(1e-6, (spread if eps > HALF else n) * eps)
         return cls(solver, (n * peak) ** 0.5 * eps, indefinite)
 
     def cut(self, x: Tensor) -> Tensor:
