@@ -423,7 +423,17 @@ def test_kernels_of_features_of_any_scale_are_the_same():
 
 
 @pytest.mark.parametrize(
-    "name", ["cosine", "correlation", "ntxent_loss", "mec_loss", "mmcr_loss", "gram_volume"]
+    "name",
+    [
+        "cosine",
+        "correlation",
+        "ntxent_loss",
+        "mec_loss",
+        "mmcr_loss",
+        "gram_volume",
+        "vne_loss",
+        "barlow_twins_loss",
+    ],
 )
 def test_gradients_of_subnormal_features_are_finite(name):
     """The derivative of a direction is one over the length, which float32 cannot hold of a subnormal one."""

@@ -293,7 +293,7 @@ def vne_loss(features: Tensor) -> Tensor:
         >>> round(float(vne_loss(torch.eye(4).repeat(2, 1))), 4)  # -log 4
         -1.3863
     """
-    Z = one_batch(features, "features").double()
+    Z = widened(one_batch(features, "features"))
     dead = (Z == 0).all(-1, keepdim=True).all(-2, keepdim=True)
     return -entropy_of(Gram(normalize_rows(torch.where(dead, 1.0, Z))), 1.0)
 

@@ -9,6 +9,7 @@ from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_positive
 from matinfo.losses._batch import aligned
 from matinfo.operands import dtype_given, normalize_rows
+from matinfo.spectral.normalize import widened
 from matinfo.spectral.precision import at_least_float32
 
 
@@ -145,7 +146,8 @@ def unit_columns(features: Tensor, *, center: bool) -> Tensor:
     """Columns divided by their l2 norm; those that are zero, up to the round-off of their mean, stay zero."""
     Z = features.to(at_least_float32(features.dtype))
     if center:
-        Z = Z / _scale_of(Z, (-2,))  # their mean would overflow, or lose its digits
+        # Their mean would overflow, or lose its digits; in float64, where the derivative of the division exists.
+        Z = (widened(Z) / _scale_of(Z, (-2,))).to(Z.dtype)
         given = at_least_float32(dtype_given(features))
         roundoff = 4 * torch.finfo(given).eps * Z.detach().abs().amax(-2, keepdim=True)
         Z = Z - Z.mean(-2, keepdim=True)
