@@ -423,3 +423,13 @@ def test_losses_list_the_choices():
             call()
     with pytest.raises(ValueError, match=r"constant.*exact.*published"):
         sphere_reconstruction(Z, Z, constant="other")
+
+
+def test_global_less_local_entropy_of_equal_views_is_the_bound_of_one():
+    """Information of several views by densities, as the page on measures writes it: its constants cancel."""
+    Z = t(matrices.features(12, 5))
+    views = torch.stack([Z] * 3)
+    information = (
+        sphere_entropy(views.flatten(0, 1)) - torch.vmap(sphere_entropy)(views.transpose(0, 1)).mean()
+    )
+    close(information, -er_loss(Z, Z), 1e-12)
