@@ -281,9 +281,8 @@ def test_python_versions_of_the_classifiers_are_those_that_are_allowed():
 
 def make(*words):
     """What make would run, one command a line; also where make itself has started these tests, with options."""
-    outside = {
-        k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "OPTIONS"}
-    }
+    set_outside = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "OPTIONS", "VENV", "HTML", "DOCTREES", "NOX"}
+    outside = {k: v for k, v in os.environ.items() if k not in set_outside}
     done = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", *words, "PYTHON=python"],
         cwd=ROOT, env=outside, capture_output=True, text=True, check=False,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matinfo._validation import values_are_readable
 from matinfo.spectral.autograd import SpectralOperation
-from matinfo.spectral.eigensystem import derivatives_may_follow
+from matinfo.spectral.eigensystem import derivatives_are_wanted, derivatives_may_follow
 from matinfo.spectral.precision import at_least_float32, norms_are_safe
 
 
@@ -26,9 +26,12 @@ def normalize_rows(Z: Tensor) -> Tensor:
             result: Tensor = _Normalize.apply(Z, length)
             return result
     largest = Z.detach().abs().amax(-1, keepdim=True)
-    # In float64 where nothing has to wait for it, so that no derivative overflows on the way to Z.
-    wide = torch.float64 if values_are_readable(Z) and not Z.is_cuda else Z.dtype
-    U = _scaled(Z, torch.exp2(-_half_exponent(largest)), wide)
+    if derivatives_are_wanted(Z) and (Z.is_cpu or Z.is_cuda):
+        # In float64 where nothing has to wait for it, so that no derivative overflows on the way to Z.
+        wide = torch.float64 if values_are_readable(Z) and Z.is_cpu else Z.dtype
+        U = _scaled(Z, torch.exp2(-_half_exponent(largest)), wide)
+    else:  # without float64, which not every device has
+        U = Z / torch.where(largest > 0, largest, 1.0)
     squared = U.square().sum(-1, keepdim=True)
     return (U * torch.where(squared > 0, squared, 1.0).rsqrt()).to(Z.dtype)
 
