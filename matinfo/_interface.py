@@ -39,6 +39,8 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
         for a in data:
             if isinstance(a, np.ndarray):
                 numpy = True
+            elif isinstance(a, (float, int)):
+                continue  # a number may be symbolic while compiling, and then has no attributes
             elif isinstance(a, Tensor) or hasattr(a, "given_dtype"):
                 operands.append(a)
                 known = getattr(a, "is_numpy", False)

@@ -207,7 +207,7 @@ def test_lstm_output_is_its_hidden_states():
 def test_output_of_transformers_is_its_last_hidden_state():
     outputs = pytest.importorskip("transformers.modeling_outputs")
     x = torch.randn(2, 3, 4)
-    assert torch.equal(seen(outputs.BaseModelOutput(last_hidden_state=x)), x.mean(1))
+    assert torch.equal(seen(outputs.BaseModelOutput(last_hidden_state=x)), x.double().mean(1))
 
 
 @pytest.mark.parametrize(
