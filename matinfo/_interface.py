@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo._keywords import unknown_keyword
+from matinfo._keywords import check_keywords
 from matinfo._record import is_recording, recording
 from matinfo.operands import as_tensor
 from matinfo.spectral.precision import at_least_float32, without_autocast
@@ -33,7 +33,7 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if not torch.compiler.is_compiling() and kwargs and not kwargs.keys() <= keywords:
-            raise unknown_keyword(function.__name__, kwargs.keys() - keywords, keywords)
+            check_keywords(function, kwargs)
         data = [*args, *kwargs.values()]  # an array is one whether it is passed by position or by name
         numpy, tensors, operands = False, False, []
         for a in data:

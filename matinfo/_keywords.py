@@ -52,13 +52,12 @@ def check_keywords(function: Callable[..., Any], given: Iterable[str]) -> None:
     if len(known) < len(parameters):
         unknown = {word for word in unknown if _other_names(word, known)}
     if unknown:
-        raise unknown_keyword(function.__qualname__.removesuffix(".__init__"), unknown, known)
+        raise _unknown_keyword(function.__qualname__.removesuffix(".__init__"), min(unknown), known)
 
 
-def unknown_keyword(function: str, unknown: Iterable[str], known: Iterable[str]) -> TypeError:
-    """The error for keywords that a function does not have, with the one that the first of them stands for."""
-    word = min(unknown)
-    meant = _other_names(word, known) or difflib.get_close_matches(word, list(known), 1, 0.7)
+def _unknown_keyword(function: str, word: str, known: list[str]) -> TypeError:
+    """The error for a keyword that a function does not have, with the one that it stands for."""
+    meant = _other_names(word, known) or difflib.get_close_matches(word, known, 1, 0.7)
     remedy = f"Did you mean {meant[0]}?" if meant else f"It has {', '.join(known)}."
     if (word, meant) == ("gamma", ["bandwidth"]):
         remedy = "Give bandwidth=, with gamma = 1/(2 bandwidth^2) in a Gaussian kernel."
