@@ -17,7 +17,8 @@ torch.set_num_threads(1)
 
 # Forward-mode AD compiles its rules at first use, and torch 2.13+ warns there about its own torch.jit.script.
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", FutureWarning)  # a DeprecationWarning in older ones
+    warnings.simplefilter("ignore", DeprecationWarning)
     torch.func.jvp(torch.sin, (torch.ones(()),), (torch.ones(()),))
 
 _COMMON = {

@@ -81,7 +81,9 @@ class Rule(NamedTuple):
         mass = torch.exp(-e * value)  # tr P^alpha
         slope = abs(self.linear + sum([w / t for w, t in zip(self.weights, self.nodes, strict=True)]))
         bound = self.delta * (mass.clamp_min(1.0) + self.floor) + self.rounding
-        noise, below = torch.as_tensor(noise, dtype=value.dtype, device=value.device), n * self.nodes[0]
+        # A number is written on the device itself: copied there, it would be waited for.
+        noise = noise.to(value.dtype) if isinstance(noise, Tensor) else torch.full_like(value, noise)
+        below = n * self.nodes[0]
         bound = bound + noise.clamp_max(below) * slope
         if alpha < 1:  # eigenvalues in the noise may count or not
             bound = bound + torch.where(noise < below, n * (noise / n) ** alpha / (1 - alpha), 0.0)
