@@ -35,11 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     deadline = time.perf_counter() + options.budget_seconds
     results: dict[str, Any] = {"environment": _environment(options), "checks": [], "speed": []}
     say(f"{results['environment']['device']}, torch {torch.__version__}")
-    for name, check in checks(options.device, quick=options.quick).items():
+    for name, check in _wanted(options, checks).items():
         record = _guarded(name, check, deadline)
         results["checks"].append(record)
         say(f"{record['status']:8s} {name}: {record['detail']}")
-    for title, case in speed_cases(options.device, quick=options.quick).items():
+    for title, case in _wanted(options, speed_cases).items():
         stopwatch = Stopwatch(options.device, deadline)
         record = _guarded(title, lambda case=case, stopwatch=stopwatch: case(stopwatch), deadline)
         record["rows"] = stopwatch.rows
@@ -95,6 +95,12 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [row["name"], seconds, row["over"], ratio, memory, last, row["route"]]
 
 
+def _wanted(options: argparse.Namespace, parts: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The parts whose names ``--only`` allows."""
+    found = parts(options.device, quick=options.quick)
+    return {name: part for name, part in found.items() if any(text in name for text in options.only)}
+
+
 def _guarded(name: str, call: Callable[[], str], deadline: float) -> dict[str, Any]:
     """Run one part; whatever it raises is its result, and the others still run."""
     began = time.perf_counter()
@@ -142,6 +148,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default=540.0,
         metavar="S",
         help="cases are left out after this (default: 540)",
+    )
+    parser.add_argument(
+        "--only", metavar="TEXT", nargs="*", default=[""], help="only parts whose name contains one of these"
     )
     parser.add_argument(
         "--out", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results"
