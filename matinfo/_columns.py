@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from matinfo.measures import MEASURES
-from matinfo.operands import Gram
+from matinfo.operands import AnyGram, Gram
 from matinfo.spectrum import Spectrum
 
 Quantities: TypeAlias = Iterable[str] | Mapping[str, "str | Callable[..., Any]"]
@@ -41,7 +41,7 @@ class Column:
     compute: Callable[..., Any]
     spectral: bool
 
-    def value(self, S: Spectrum, gram: Gram) -> Tensor:
+    def value(self, S: Spectrum, gram: AnyGram) -> Tensor:
         """One number for each matrix, float64, on the device of the spectrum."""
         x = torch.as_tensor(self.compute(S if self.spectral else gram))
         if x.numel() != S.shape[:-2].numel():

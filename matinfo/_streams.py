@@ -124,25 +124,42 @@ class Stream:
     def _settings(self) -> dict[str, object]:
         return {"normalize": self._normalize, "nan": self._nan}
 
-    def _check_mergeable(self, other: object) -> None:
-        if type(other) is not type(self):
-            raise TypeError(f"Expected another {type(self).__name__}, got {type(other).__name__}.")
-        assert isinstance(other, Stream)
-        if self._settings() != other._settings():
-            raise ValueError(
-                f"Expected an accumulator with the same settings {self._settings()}, got {other._settings()}."
-            )
-
     def update(self, *features: Any) -> None:
         """Add the rows of a batch."""
         raise NotImplementedError
 
     def merge(self, other: Any) -> None:
-        """Add the rows of another accumulator."""
+        """Add the rows of another accumulator, which stays as it is; ``a + b`` makes a new one.
+
+        Args:
+            other: Made with the same arguments.
+
+        Raises:
+            ValueError: If its arguments differ.
+            TypeError: If it is not of the same class.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"Expected another {type(self).__name__}, got {type(other).__name__}.")
+        if self._settings() != other._settings():
+            raise ValueError(
+                f"Expected an accumulator with the same settings {self._settings()}, got {other._settings()}."
+            )
+        self._add(other)
+        self._note(other._skipped, other._numpy)
+
+    def _add(self, other: Any) -> None:
+        """Add the sums of another accumulator of the same kind."""
         raise NotImplementedError
 
-    def _summed(self: S, total: Callable[[Tensor], Tensor]) -> S:
+    def summed(self: S, total: Callable[[Tensor], Tensor]) -> S:
         """The accumulator of the rows of all ranks, given the function that sums a tensor over them."""
+        result = copy.copy(self)
+        result._skipped = int(total(torch.tensor([self._skipped])))
+        result._sum(total)
+        return result
+
+    def _sum(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Put the sums over all ranks in the place of its own, which another accumulator shares."""
         raise NotImplementedError
 
     def __add__(self: S, other: Any) -> S:

@@ -55,20 +55,18 @@ def check_floating(x: object, name: str, *, gram: bool = True) -> Tensor:
 
 
 def _conversion(x: object, name: str) -> str:
-    """How to make an array of what other libraries hold."""
-    if hasattr(x, "singular_values"):
-        return " A Spectrum holds eigenvalues alone: pass the matrix, or the features, that it is of."
+    """What to pass instead: a class of ours says it itself, as ``remedy``."""
+    if hasattr(x, "remedy"):
+        return f" {x.remedy}"
     if hasattr(x, "to_numpy"):
         return f" Use {name}.to_numpy()."
-    if hasattr(x, "matmat") and not hasattr(x, "toarray"):
+    if hasattr(x, "toarray"):
+        return f" Use {name}.toarray(), or matinfo.estimate.estimate_entropy, which takes it as it is."
+    if hasattr(x, "matmat"):  # SciPy's LinearOperator, and operators of ours
         return (
             " A matrix that is never formed has estimates: matinfo.estimate.estimate_entropy(K), and "
             "estimate_information(mutual_information, K1, K2) for what is made of several."
         )
-    if hasattr(x, "toarray"):
-        return f" Use {name}.toarray(), or matinfo.estimate.estimate_entropy, which takes it as it is."
-    if hasattr(x, "prefers_dual"):
-        return " Pass the features themselves, not their Gram."
     if isinstance(x, int | float) and not isinstance(x, bool):
         return " A number goes in by its name, such as alpha=2, bandwidth=1.0 or eps=0.5."
     return f" Use numpy.asarray({name})." if isinstance(x, list | tuple) else ""

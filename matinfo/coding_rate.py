@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_features, check_positive
-from matinfo.operands import Gram, Operand, Side, is_readable, smaller_side
+from matinfo.operands import AnyGram, Gram, Operand, Side, is_readable, smaller_side
 from matinfo.spectral.functions import LogShift
 from matinfo.spectral.logdet import logdet_shifted
 from matinfo.spectral.normalize import times_power_of_four
@@ -86,7 +86,7 @@ def _failed(value: Tensor, side: Side) -> bool:
 
 @quantity
 def tcr(
-    features: Tensor | Gram | Spectrum,
+    features: Tensor | AnyGram | Spectrum,
     mu: float = 1.0,
     *,
     normalize: bool = False,
@@ -170,7 +170,9 @@ def matrix_tcr(
 
 
 @quantity
-def coding_rate(features: Tensor | Gram | Spectrum, *, eps: float = 0.5, precision: str = "auto") -> Tensor:
+def coding_rate(
+    features: Tensor | AnyGram | Spectrum, *, eps: float = 0.5, precision: str = "auto"
+) -> Tensor:
     """Coding rate of MCR².
 
     ``R(Z) = 1/2 log det(I + d/(n eps^2) Z^T Z)``.
@@ -207,10 +209,10 @@ def coding_rate(features: Tensor | Gram | Spectrum, *, eps: float = 0.5, precisi
 
 
 def _of_features(
-    features: Tensor | Gram | Spectrum, function: str, *, normalize: bool = False
-) -> tuple[Gram | Spectrum, int]:
+    features: Tensor | AnyGram | Spectrum, function: str, *, normalize: bool = False
+) -> tuple[AnyGram | Spectrum, int]:
     """What stands for the Gram matrix of features, and their number of columns."""
-    if not isinstance(features, Gram | Spectrum):
+    if not isinstance(features, AnyGram | Spectrum):
         gram = Gram(features, normalize)
         return gram, gram.width
     if normalize:
@@ -226,7 +228,7 @@ def _of_features(
     return features, features.width
 
 
-def _rate(K: Gram | Spectrum, width: int, count: int, eps: float, precision: str) -> Tensor:
+def _rate(K: AnyGram | Spectrum, width: int, count: int, eps: float, precision: str) -> Tensor:
     ridge = count * eps**2 / width
     order = min(K.shape[-1], width)  # of a stream n is huge, and n log ridge twice would leave its round-off
     return 0.5 * (logdet_of(K, ridge, order, precision=precision) - order * math.log(ridge))

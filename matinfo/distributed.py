@@ -20,7 +20,7 @@ from torch import Tensor
 from matinfo._keywords import answers_keywords
 from matinfo._streams import Stream
 from matinfo._validation import check_choice, check_features
-from matinfo.operands import Gram
+from matinfo.operands import AnyGram, Gram
 
 __all__ = ["ShardedGram", "gather_rows", "merge_ranks", "reduce_sum", "world_size"]
 
@@ -182,7 +182,7 @@ def merge_ranks(accumulator: S, *, group: Group | None = None) -> S:
         dist.all_reduce(x, group=group)
         return x
 
-    return accumulator._summed(total)
+    return accumulator.summed(total)
 
 
 def _on_backend(x: Tensor, group: Group | None) -> Tensor:
@@ -236,7 +236,7 @@ class ShardedGram(Gram):
         self.group = group
 
     @classmethod
-    def _from_terms(cls, terms: tuple[tuple[Tensor, ...], ...], like: tuple[Gram, ...]) -> ShardedGram:
+    def _from_terms(cls, terms: tuple[tuple[Tensor, ...], ...], like: tuple[AnyGram, ...]) -> ShardedGram:
         gram = super()._from_terms(terms, like)
         assert isinstance(gram, ShardedGram)
         assert isinstance(like[0], ShardedGram)
@@ -248,13 +248,22 @@ class ShardedGram(Gram):
         """Shape of the matrix over all ranks."""
         return torch.Size((self._samples, self._samples))
 
+    def gathered(self) -> Gram:
+        """The matrix of the features of all ranks, in one place."""
+        terms = [tuple([gather_rows(Z, group=self.group) for Z in term]) for term in self.terms]
+        return Gram._from_terms(tuple(terms), (self,))
+
     def features(self, dtype: torch.dtype | None = None) -> Tensor:
         """Explicit features of all ranks."""
-        return gather_rows(self._local().features(dtype), group=self.group)
+        return self.gathered().features(dtype)
 
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """The matrix itself, from gathered features."""
-        return Gram(self.features(dtype)).dense(dtype)
+        return self.gathered().dense(dtype)
+
+    def trace(self) -> Tensor:
+        """``tr K``, float64, summed over ranks."""
+        return reduce_sum(self._local().trace(), group=self.group)
 
     def dual(self, dtype: torch.dtype | None = None) -> Tensor:
         """The width x width matrix with the same non-zero eigenvalues, summed over ranks."""
@@ -262,7 +271,7 @@ class ShardedGram(Gram):
 
     def reordered(self, order: Tensor) -> Gram:
         """The gathered matrix over the samples of all ranks in another order."""
-        return Gram(self.features()).reordered(order)
+        return self.gathered().reordered(order)
 
     def _half_exponent(self, Z: Tensor) -> Tensor:
         half = super()._half_exponent(Z)

@@ -24,15 +24,9 @@ def _unit_trace(K: Gram | Matrix) -> Gram | Matrix:
         # No power of two is taken out again, as Matrix.trusted would for a batch with a NaN: the entries are averaged.
         return Matrix(entries, K.given_dtype, K.rounding, constant_trace(entries), None)
     K = K.without_scale()[0]
-    if len(K.terms) == len(K.terms[0]) == 1:
-        Z = K.terms[0][0].double()
-    elif K.prefers_dual:
-        Z = K.features(torch.float64)
-    else:
-        return _unit_trace(K.matrix(torch.float64))
-    total = Z.square().sum((-2, -1))
+    total = K.trace()
     check_trace(total.detach())
-    return Gram(Z / total.sqrt()[..., None, None])
+    return K.times(1 / total)
 
 
 @quantity
@@ -122,11 +116,11 @@ def matrix_js(K1: Operand, K2: Operand) -> Tensor:
     if isinstance(A, Gram) and isinstance(B, Gram):
         mixture: Gram | Matrix = (A + B) / 2
     else:
-        first, second = A.matrix(torch.float64), B.matrix(torch.float64)
-        given = torch.promote_types(first.given_dtype, second.given_dtype)
-        rounding = max(first.rounding, second.rounding)
-        mixture = Matrix.trusted((first.entries + second.entries) / 2, given, rounding)
-    return entropy_of(mixture, 1.0) - (entropy_of(A, 1.0) + entropy_of(B, 1.0)) / 2
+        P, Q = A.matrix(torch.float64), B.matrix(torch.float64)
+        given = torch.promote_types(P.given_dtype, Q.given_dtype)
+        mixture = Matrix.trusted((P.entries + Q.entries) / 2, given, max(P.rounding, Q.rounding))
+    joint, first, second = (entropy_of(K, 1.0, precision="float64") for K in (mixture, A, B))
+    return joint - (first + second) / 2
 
 
 @quantity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from matinfo._deferred import Deferred
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_positive, check_trace
-from matinfo.operands import Gram, Matrix, Operand, Side, as_operands, hadamard, smaller_side
+from matinfo.operands import Factor, Operand, Side, as_factors, hadamard, smaller_side
 from matinfo.spectral.entropy_function import entropy_function, entropy_of_eigenvalues
 from matinfo.spectral.frobenius import collision_entropy
 from matinfo.spectral.lanczos import SMALLEST_ORDER
@@ -96,7 +96,7 @@ _APPLIES: dict[str, Callable[[float], bool]] = {
 }
 
 
-def joint_entropy_of(operands: list[Gram | Matrix], alpha: float, precision: str) -> Tensor:
+def joint_entropy_of(operands: Sequence[Factor], alpha: float, precision: str) -> Tensor:
     """Entropy of the Hadamard product, float64."""
     product = hadamard(operands, precision=precision, sensitive=alpha < 1)
     return entropy_of(product, alpha, precision=precision)
@@ -246,7 +246,7 @@ def joint_entropy(
         2.0
     """
     order, unit = check_order(alpha), check_base(base)
-    operands = as_operands(Ks, "joint_entropy")
+    operands = as_factors(Ks, "joint_entropy")
     return in_unit(joint_entropy_of(operands, order, precision), unit)
 
 
@@ -286,6 +286,6 @@ def conditional_entropy(
         0.0
     """
     order, unit = check_order(alpha), check_base(base)
-    first, second = as_operands((K1, K2), "conditional_entropy")
+    first, second = as_factors((K1, K2), "conditional_entropy")
     joint = joint_entropy_of([first, second], order, precision)
     return in_unit(joint - entropy_of(second, order, precision=precision), unit)

@@ -17,7 +17,8 @@ from matinfo._validation import check_choice, check_count, check_order, check_sa
 from matinfo.dependence import hsic_of, without_scales
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.estimate.result import Estimate
-from matinfo.operands import Gram, Matrix, as_operand, as_tensor, hadamard
+from matinfo.operands import Gram, Matrix, as_operand, as_operands, as_tensor, hadamard
+from matinfo.operands.gram import DUAL_SHARE
 from matinfo.operands.operator import TiledOperator, checked_moments, hadamard_of, tiled_operator
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.normalize import times_power_of_two
@@ -34,9 +35,6 @@ _ROUNDING = 1e-11
 
 _NEGLIGIBLE = 1e-9
 """Share of the trace that a low-rank factor may leave out; an entropy of order one moves by some 1e-7 nats by it."""
-
-_DUAL_SHARE = 0.8
-"""Features are worked on where their widths multiply to at most this share of n, as everywhere."""
 
 _FLOPS = 60
 """Multiplications and additions of a matrix product in the time in which one entry is permuted and multiplied."""
@@ -290,10 +288,7 @@ def _single(Ks: tuple[Any, ...], function: str) -> list[Any]:
         operands: list[Any] = [tiled_operator(K, function) for K in Ks]
     else:
         tensors = [as_tensor(K) if isinstance(K, np.ndarray) else K for K in Ks]
-        operands = [as_operand(K, f"K{i}", function) for i, K in enumerate(tensors, 1)]
-        operands = [
-            Gram(K.features()) if isinstance(K, Gram) and type(K) is not Gram else K for K in operands
-        ]
+        operands = [K.gathered() if isinstance(K, Gram) else K for K in as_operands(tuple(tensors), function)]
     check_same_samples([tuple(K.shape) for K in operands])
     if any([len(K.shape) != 2 for K in operands]):
         raise ValueError(
@@ -409,7 +404,7 @@ def _joint_entropies(first: Any, second: Any, orders: list[float]) -> Callable[[
     ):  # small eigenvalues count: none may be left out, nor be told from zero by another rule
         return lambda p: _entropies(hadamard([first, second.reordered(p)], sensitive=True), orders)
     K1, K2 = (_low_rank(K) for K in operands)
-    if K1.width * K2.width <= _DUAL_SHARE * n:
+    if K1.width * K2.width <= DUAL_SHARE * n:
         return lambda p: _entropies(K1 * K2.reordered(p), orders)
     M1, M2 = (as_operand(_dense(K).float(), "K", "independence_test") for K in operands)
     return lambda p: _entropies(hadamard([M1, M2.reordered(p)], precision="float32"), orders, "float32")

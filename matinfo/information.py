@@ -10,7 +10,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_same_samples
 from matinfo.entropy import entropy_of, in_unit, joint_entropy_of
-from matinfo.operands import Gram, Matrix, Operand, as_operands, roundoff_entropy
+from matinfo.operands import Factor, Operand, as_factors, roundoff_entropy
 
 
 @quantity
@@ -56,7 +56,7 @@ def mutual_information(
         2.0
     """
     order, unit = check_order(alpha), check_base(base)
-    operands = as_operands((K1, K2), "mutual_information")
+    operands = as_factors((K1, K2), "mutual_information")
     return in_unit(_total_correlation(operands, order, precision), unit)
 
 
@@ -107,7 +107,7 @@ def conditional_mutual_information(
         1.0
     """
     order, unit = check_order(alpha), check_base(base)
-    first, second, given = as_operands((K1, K2, K3), "conditional_mutual_information")
+    first, second, given = as_factors((K1, K2, K3), "conditional_mutual_information")
     gained = joint_entropy_of([first, given], order, precision) + joint_entropy_of(
         [second, given], order, precision
     )
@@ -150,7 +150,7 @@ def total_correlation(
         4.0
     """
     order, unit = check_order(alpha), check_base(base)
-    return in_unit(_total_correlation(as_operands(Ks, "total_correlation"), order, precision), unit)
+    return in_unit(_total_correlation(as_factors(Ks, "total_correlation"), order, precision), unit)
 
 
 @quantity
@@ -250,7 +250,7 @@ def normalized_mutual_information(
     """
     order = check_order(alpha)
     check_choice(by, "by", tuple(_UNITS))
-    operands = as_operands((K1, K2), "normalized_mutual_information")
+    operands = as_factors((K1, K2), "normalized_mutual_information")
 
     def entropies(order: float) -> tuple[Tensor, Tensor, Tensor]:
         first, second = (entropy_of(K, order, precision=precision) for K in operands)
@@ -346,24 +346,22 @@ def normalized_dual_total_correlation(*Ks: Operand, alpha: float = 1.0, precisio
     return _share(_dual_total_correlation(operands, joint, order, precision), joint, something)
 
 
-def _total_correlation(operands: list[Gram | Matrix], alpha: float, precision: str) -> Tensor:
+def _total_correlation(operands: list[Factor], alpha: float, precision: str) -> Tensor:
     marginals = [entropy_of(K, alpha, precision=precision) for K in operands]
     joint = joint_entropy_of(operands, alpha, precision)
     return sum(marginals[1:], marginals[0]) - joint
 
 
-def _dual_total_correlation(
-    operands: list[Gram | Matrix], joint: Tensor, alpha: float, precision: str
-) -> Tensor:
+def _dual_total_correlation(operands: list[Factor], joint: Tensor, alpha: float, precision: str) -> Tensor:
     m = len(operands)
     rests = [joint_entropy_of(operands[:i] + operands[i + 1 :], alpha, precision) for i in range(m)]
     return sum(rests[1:], rests[0]) - (m - 1) * joint
 
 
-def _at_least_two(Ks: tuple[Operand, ...], function: str) -> list[Gram | Matrix]:
+def _at_least_two(Ks: tuple[Operand, ...], function: str) -> list[Factor]:
     if len(Ks) < 2:
         raise ValueError(f"Expected at least two matrices, got {len(Ks)}: {function}(K1, K2, ...).")
-    operands = as_operands(Ks, function)
+    operands = as_factors(Ks, function)
     check_same_samples([tuple(K.shape) for K in operands])
     return operands
 

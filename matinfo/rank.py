@@ -8,7 +8,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_features, check_order, check_trace
 from matinfo.entropy import entropy_of
-from matinfo.operands import Gram, Operand
+from matinfo.operands import AnyGram, Gram, Operand
 from matinfo.spectral.normalize import without_scale
 from matinfo.spectral.singular import singular_values
 from matinfo.spectrum import Spectrum, as_spectral, spectrum
@@ -121,7 +121,7 @@ def vendi_score(K: Operand | Spectrum, q: float = 1.0, *, precision: str = "auto
 
 
 @quantity
-def rankme(features: Tensor | Gram | Spectrum, *, offset: float = 0.0) -> Tensor:
+def rankme(features: Tensor | AnyGram | Spectrum, *, offset: float = 0.0) -> Tensor:
     """RankMe: the effective rank of a feature matrix itself.
 
     ``exp(-sum_k p_k log p_k)`` with ``p_k = sigma_k / sum sigma + offset`` and sigma the singular values of the
@@ -154,7 +154,7 @@ def rankme(features: Tensor | Gram | Spectrum, *, offset: float = 0.0) -> Tensor
         >>> round(float(rankme(torch.diag(torch.tensor([2.0, 1.0, 0.0])))), 4)
         1.8899
     """
-    if not isinstance(features, Gram | Spectrum):
+    if not isinstance(features, AnyGram | Spectrum):
         features = check_features(features, "features")
     if isinstance(features, Tensor) and features.dtype == torch.float64:
         sigma = singular_values(without_scale(features, features.dtype)[0])

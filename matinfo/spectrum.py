@@ -19,7 +19,16 @@ from matinfo._validation import (
     check_trace,
     values_are_readable,
 )
-from matinfo.operands import Gram, Matrix, Operand, as_matrix, as_operand, as_tensor, is_readable
+from matinfo.operands import (
+    AnyGram,
+    Factor,
+    Gram,
+    Matrix,
+    Operand,
+    as_operand,
+    as_tensor,
+    is_readable,
+)
 from matinfo.spectral import traces
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.normalize import times_power_of_two
@@ -77,6 +86,7 @@ class Spectrum:
     """Dtype of what the eigenvalues are of; quantities come in it, in float32 at least."""
     is_numpy: bool
     """Whether quantities come as NumPy."""
+    remedy = "A Spectrum holds eigenvalues alone: pass the matrix, or the features, that it is of."
 
     def __init__(
         self, values: Tensor | np.ndarray, *, rows: int | None = None, width: int | None = None
@@ -243,20 +253,20 @@ def spectrum(
     check_choice(precision, "precision", PRECISIONS)
     if isinstance(K, Spectrum):
         return K
-    is_numpy = K.is_numpy if isinstance(K, Gram) else not isinstance(K, Tensor | Matrix)
+    is_numpy = K.is_numpy if isinstance(K, AnyGram) else not isinstance(K, Tensor | Matrix)
     operand = as_tensor(K) if isinstance(K, np.ndarray) else K
-    with context("spectrum", [operand] if isinstance(operand, Tensor | Gram) else []):
+    with context("spectrum", [operand] if isinstance(operand, Tensor | AnyGram) else []):
         if center is not None or normalize is not None:
             Z = check_features(cast(Tensor, operand), "features")
             operand = Gram(Z, normalize=bool(normalize), center=center or False)
-        elif not isinstance(operand, Tensor | Gram | Matrix):
+        elif not isinstance(operand, Tensor | AnyGram | Matrix):
             operand = _formed(operand)
-        operand = as_operand(operand, "K", "spectrum")
+        operand = cast(Factor, as_spectral(operand, "K", "spectrum"))
         side = operand.side(precision=precision, sensitive=True)
         values = traces.spectrum(side.matrix, side.noise, side=side.name)
         if side.exponent is not None:
             values = _representable(times_power_of_two(values, side.exponent[..., None]), values)
-    width = operand.width if isinstance(operand, Gram) else None
+    width = operand.width if isinstance(operand, AnyGram) else None
     fields = (values, side.order, width, side.noise, operand.given_dtype, is_numpy)
     return Spectrum.__new__(Spectrum)._set(*fields)
 
@@ -272,11 +282,9 @@ def _representable(values: Tensor, scaled: Tensor) -> Tensor:
     return values
 
 
-def as_spectral(K: Operand | Spectrum, name: str, function: str) -> Operand | Spectrum:
+def as_spectral(K: Operand | Spectrum, name: str, function: str) -> Factor | Spectrum:
     """Check an argument of which the eigenvalues are all that matters."""
-    if isinstance(K, Tensor):
-        return as_matrix(K, name, function)
-    return K if isinstance(K, Spectrum) else as_operand(K, name, function)
+    return K if isinstance(K, Spectrum | AnyGram) else as_operand(K, name, function)
 
 
 def check_decomposed(method: str, precision: str) -> None:

@@ -8,9 +8,20 @@ import torch
 import torch.distributed as dist
 import torchmetrics
 
-from matinfo import Gram, cka, effective_rank, hsic, joint_entropy, matrix_tcr, renyi_entropy, tcr
+from matinfo import (
+    Gram,
+    cka,
+    effective_rank,
+    hsic,
+    joint_entropy,
+    matrix_js,
+    matrix_tcr,
+    renyi_entropy,
+    tcr,
+)
 from matinfo import metrics as m
 from matinfo.distributed import ShardedGram, gather_rows, merge_ranks, reduce_sum
+from matinfo.estimate import stochastic_entropy, tail_corrected_entropy
 from matinfo.losses import (
     barlow_twins_loss,
     infonce_loss,
@@ -43,6 +54,9 @@ QUANTITIES = {
     "umae": umae_uniformity_loss,
     "hsic": lambda K: hsic(K, K + K, estimator="unbiased"),
     "cka": lambda K: cka(K, 2.0 * K) + hsic(K, K),
+    "js": lambda K: matrix_js(K, K * K),
+    "tail": lambda K: tail_corrected_entropy(K, trace=1e4),
+    "estimate": lambda K: stochastic_entropy(K, 2).value,
 }
 METRICS = {
     "entropy": (lambda **k: m.MatrixEntropy(4, alpha=2, normalize=False, **k), 1),

@@ -204,7 +204,7 @@ def test_remedies_fit_what_was_passed():
         matinfo.vendi_score(torch.arange(32.0).reshape(2, 4, 4))
     with pytest.raises(TypeError, match=r"got list. Use torch.tensor\(labels\)"):
         matinfo.rate_reduction(torch.eye(3), ["a", "b", "a"])
-    with pytest.raises(TypeError, match=r"Use gram.dense\(\)"):
+    with pytest.raises(TypeError, match=r"Use Gram\(features\).dense\(\)"):
         np.asarray(Gram(torch.eye(3)))
 
 

@@ -425,16 +425,36 @@ def test_quantities_that_need_rows_are_refused_instead_of_wrong():
         lambda: matinfo.matrix_kl(K1, K2),
         lambda: matinfo.matrix_js(K1, K2),
         lambda: matinfo.sandwiched_mutual_information(K1, K2, 2),
-        lambda: K + K,
+        lambda: Gram(Z) + K,
+        lambda: Gram(Z) * K,
         lambda: K.reordered(torch.arange(60)),
         lambda: matinfo.estimate.KernelOperator(Z) * K,
+        lambda: K * matinfo.estimate.KernelOperator(Z),
         lambda: matinfo.estimate.estimate_information(matinfo.mutual_information, K1, K1),
         lambda: matinfo.hsic(K1, K2),
         lambda: matinfo.independence_test(K, Gram(Z), alpha=2),
     ]
     for call in calls:
-        with pytest.raises(TypeError, match="the rows were not kept.*JointAccumulator.*Gram"):
+        with pytest.raises(
+            (TypeError, AttributeError), match="the rows were not kept.*JointAccumulator.*Gram"
+        ):
             call()
+
+
+def test_gram_tells_its_trace_norm_and_tail_without_the_rows():
+    Z = rows()
+    stream = CovarianceAccumulator(5, normalize=False)
+    stream.update(Z)
+    streamed, whole = stream.gram(), Gram(Z)
+    for answer in (
+        lambda K: K.trace(),
+        lambda K: K.frobenius_squared(),
+        lambda K: matinfo.estimate.tail_corrected_entropy(K, trace=1e4),
+        lambda K: matinfo.tcr(K, 1e-14),  # drowns in the round-off of the sum
+    ):
+        torch.testing.assert_close(
+            answer(streamed).double(), answer(whole).double(), rtol=WELL_CONDITIONED, atol=0
+        )
 
 
 def test_gram_can_be_scaled():

@@ -110,6 +110,8 @@ def stochastic_entropy(
             "Expected K to be a Tensor, a Gram or a KernelOperator, whose gradients are known, got "
             f"{type(K).__name__}. For the value alone use estimate_entropy."
         )
+    if isinstance(K, Gram):
+        K = K.gathered()
     tensors = (
         [Z for term in K.terms for Z in term] if isinstance(K, Gram) else [K] if isinstance(K, Tensor) else []
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_order, check_positive
 from matinfo.entropy import entropy_of
-from matinfo.operands import Gram
+from matinfo.operands import AnyGram
 
 _ROUNDINGS = 4
 """A share of the trace below so many roundings is not missing: storing entries moves their squares by up to one, and
@@ -18,7 +18,7 @@ normalising them or taking products of terms by some more. The mean over rows is
 
 
 @quantity
-def tail_corrected_entropy(K: Gram, alpha: float = 1.0, *, trace: float | None = None) -> Tensor:
+def tail_corrected_entropy(K: AnyGram, alpha: float = 1.0, *, trace: float | None = None) -> Tensor:
     """Matrix-based Rényi entropy of a low-rank approximation, its missing trace spread evenly over the tail.
 
     The entropy of the spectrum ``q p_1, ..., q p_r`` and ``n - r`` times ``(1 - q)/(n - r)``, with p the normalised
@@ -53,27 +53,18 @@ def tail_corrected_entropy(K: Gram, alpha: float = 1.0, *, trace: float | None =
         1.3863
     """
     order = check_order(alpha)
-    if not isinstance(K, Gram):
+    if not isinstance(K, AnyGram):
         raise TypeError(f"Expected K to be a Gram of features, got {type(K).__name__}.")
     n, rank = K.shape[-1], min(K.width, K.shape[-1])
     whole = float(n) if trace is None else check_positive(trace, "trace")
     head = entropy_of(K, order).double()
     if rank == n:
         return head
-    q = (_trace(K) / whole).clamp(max=1.0)
+    q = (K.trace() / whole).clamp(max=1.0)
     missing = 1 - q
     is_missing = missing > _ROUNDINGS * K.rounding
     missing = torch.where(is_missing, missing, 1.0)
     return torch.where(is_missing, _joined(head, q, missing, n - rank, order), head)
-
-
-def _trace(K: Gram) -> Tensor:
-    """``tr K``, float64, from the squared lengths of the rows."""
-    totals = []
-    for term in K.terms:
-        squares = [Z.double().square().sum(-1) for Z in term]
-        totals.append(math.prod(squares[1:], start=squares[0]).sum(-1))
-    return torch.stack(torch.broadcast_tensors(*totals)).sum(0)
 
 
 def _joined(head: Tensor, q: Tensor, missing: Tensor, count: int, alpha: float) -> Tensor:

@@ -107,7 +107,7 @@ class Collector:
         if self.streams:
             grams = [stream.gram() for stream in self.streams]
             for name, gram in zip(self.names, grams, strict=True):
-                if not bool(gram.dual().any()):
+                if float(gram.trace()) == 0:
                     raise ValueError(
                         f"Expected rows that vary, got nothing but {'equal ones' if self.options.center else 'zeros'} "
                         f"in layer {name}. Leave it out with layers=."

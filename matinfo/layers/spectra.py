@@ -10,7 +10,7 @@ from torch import Tensor
 from matinfo._columns import Column
 from matinfo.entropy import joint_entropy, renyi_entropy, von_neumann_entropy
 from matinfo.layers.groups import Groups
-from matinfo.operands import Gram, smaller_side
+from matinfo.operands import Gram, StreamGram, smaller_side
 from matinfo.spectral.traces import trace
 from matinfo.spectrum import spectrum
 
@@ -76,7 +76,7 @@ def measure(
     )
 
 
-def measure_moments(grams: list[Gram], alpha: float, columns: list[Column]) -> Spectra:
+def measure_moments(grams: list[StreamGram], alpha: float, columns: list[Column]) -> Spectra:
     """Measure the Gram matrices of rows that were added up, one a layer."""
     spectra = [spectrum(gram) for gram in grams]
     found = {

@@ -12,7 +12,6 @@ from matinfo._validation import check_choice, check_features, check_positive, va
 from matinfo.coding_rate import logdet_of
 from matinfo.losses._batch import aligned, one_batch
 from matinfo.operands import Gram, normalize_rows
-from matinfo.spectral.frobenius import frobenius_squared
 from matinfo.spectral.normalize import widened
 from matinfo.spectral.precision import at_least_float32
 
@@ -150,7 +149,7 @@ def umae_uniformity_loss(features: Tensor | Gram, *, form: str = "code") -> Tens
             'Expected features for form="paper", got a Gram. Pass the features, or use form="code".'
         )
     gram = _one_gram(features) if isinstance(features, Gram) else Gram(one_batch(features, "features"), True)
-    pairs = frobenius_squared(gram.dual() if gram.prefers_dual else gram.dense())
+    pairs = gram.frobenius_squared()
     if form == "code":
         return pairs / gram.shape[-1] ** 2
     (F,) = gram.terms[0]

@@ -10,7 +10,6 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_count, check_features
 from matinfo.operands import Gram
-from matinfo.spectral.frobenius import frobenius_squared
 
 _ENTRIES = 2**24
 """Distances in memory at a time: 128 MiB in float64."""
@@ -157,8 +156,7 @@ def _mean_ratio(Z: Tensor, index: Tensor) -> Tensor:
     for part in index.split(step):
         rows = Z[part] - Z[part].mean(-2, keepdim=True)
         K = Gram(rows)
-        squared = frobenius_squared(K.dual() if K.prefers_dual else K.dense())
-        ratios.append(rows.square().sum((-2, -1)).square() / squared)
+        ratios.append(K.trace().square() / K.frobenius_squared())
     return torch.cat(ratios).nanmean()
 
 

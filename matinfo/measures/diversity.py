@@ -15,7 +15,7 @@ from matinfo._keywords import answers_keywords
 from matinfo._validation import check_count, check_features, check_order, check_positive
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.kernels import random_features
-from matinfo.operands import Gram, Matrix, Operand, as_operand, as_operands, as_tensor
+from matinfo.operands import Gram, Matrix, Operand, as_factors, as_operand, as_tensor
 from matinfo.operands.matrix import check_matrix
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectrum import spectrum
@@ -72,7 +72,7 @@ def conditional_vendi(K: Operand, condition: Operand, q: float = 1.0) -> Tensor:
         2.0
     """
     order = check_order(q, "q")
-    pair = as_operands((K, condition), "conditional_vendi")
+    pair = as_factors((K, condition), "conditional_vendi")
     return (joint_entropy_of(pair, order, "auto") - entropy_of(pair[1], order)).exp()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_count, check_features, check_order
 from matinfo.entropy import entropy_of
-from matinfo.operands import Gram, Operand
+from matinfo.operands import AnyGram, Gram, Operand
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectral.entropy_function import entropy_of_eigenvalues
 from matinfo.spectrum import Spectrum, as_spectral, spectrum
@@ -297,7 +297,7 @@ def normalized_entropy(K: Operand | Spectrum, alpha: float = 1.0) -> Tensor:
         1.0
     """
     K = as_spectral(K, "K", "normalized_entropy")
-    dimensions = min(K.shape[-1], (K.width if isinstance(K, Gram | Spectrum) else None) or K.shape[-1])
+    dimensions = min(K.shape[-1], (K.width if isinstance(K, AnyGram | Spectrum) else None) or K.shape[-1])
     return entropy_of(K, check_order(alpha)) / (math.log(dimensions) if dimensions > 1 else math.inf)
 
 
@@ -377,7 +377,7 @@ def truncated_vendi(K: Operand | Spectrum, keep: int, q: float = 1.0) -> Tensor:
 
 
 @quantity
-def isoscore(features: Tensor | Gram | Spectrum) -> Tensor:
+def isoscore(features: Tensor | AnyGram | Spectrum) -> Tensor:
     """IsoScore: how evenly the variance of features is spread over all d directions.
 
     ``(PR - 1)/(d - 1)`` with ``PR = (sum_k lambda_k)^2 / sum_k lambda_k^2`` the participation ratio of the covariance.
@@ -461,7 +461,7 @@ def isoscore_star(
 
 
 @quantity
-def self_clustering(features: Tensor | Gram | Spectrum) -> Tensor:
+def self_clustering(features: Tensor | AnyGram | Spectrum) -> Tensor:
     """Self-clustering: how much more rows of unit length agree than random ones would.
 
     ``(|K|_F^2 - e) / (n^2 - e)`` with ``K`` the Gram matrix of the rows divided by their length and
@@ -499,7 +499,7 @@ def self_clustering(features: Tensor | Gram | Spectrum) -> Tensor:
 
 
 @quantity
-def nesum(features: Tensor | Gram | Spectrum) -> Tensor:
+def nesum(features: Tensor | AnyGram | Spectrum) -> Tensor:
     """NESum: the sum of the eigenvalues of the covariance over the largest.
 
     ``sum_k lambda_k / lambda_1``, the :func:`stable_rank` of centred features.
@@ -536,10 +536,10 @@ def _decomposed(K: Operand | Spectrum, function: str) -> Spectrum:
 
 
 def _prepared(
-    features: Tensor | Gram | Spectrum, *, center: bool = False, normalize: bool = False
-) -> tuple[Gram | Spectrum, int]:
+    features: Tensor | AnyGram | Spectrum, *, center: bool = False, normalize: bool = False
+) -> tuple[AnyGram | Spectrum, int]:
     """The Gram matrix of features that are prepared here, or one that is given, and the number of columns."""
-    if not isinstance(features, Gram | Spectrum):
+    if not isinstance(features, AnyGram | Spectrum):
         features = Gram(features, normalize=normalize, center=center)
     if features.width is None:
         raise ValueError("Expected features, or a Spectrum that knows their width, got that of a matrix.")

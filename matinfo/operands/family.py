@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import reduce
 from typing import TypeAlias, cast
 
@@ -11,14 +12,19 @@ from torch import Tensor
 
 from matinfo._deferred import Deferred
 from matinfo._validation import check_same_samples
+from matinfo.operands.any_gram import AnyGram
 from matinfo.operands.gram import Gram
 from matinfo.operands.matrix import Matrix, as_matrix
 from matinfo.operands.side import Side, is_readable
+from matinfo.operands.streamed import StreamGram
 from matinfo.spectral.normalize import without_scale
 from matinfo.spectral.precision import trace_is_safe, working_dtype
 
-Operand: TypeAlias = Tensor | Gram | Matrix
+Operand: TypeAlias = Tensor | AnyGram | Matrix
 """What a function means by a matrix: ``(..., n, n)`` or a Gram. (NumPy has been converted by then.)"""
+
+Factor: TypeAlias = AnyGram | Matrix
+"""What is multiplied entry by entry: of a stream the product with its partner is all that is known."""
 
 
 def as_operand(K: object, name: str, function: str) -> Gram | Matrix:
@@ -35,6 +41,13 @@ def as_operands(Ks: tuple[object, ...], function: str) -> list[Gram | Matrix]:
     return [as_operand(K, f"K{i}", function) for i, K in enumerate(Ks, 1)]
 
 
+def as_factors(Ks: tuple[object, ...], function: str) -> list[Factor]:
+    """Check several matrices over the same samples of which nothing but products and spectra is wanted."""
+    if Ks and all([isinstance(K, StreamGram) for K in Ks]):
+        return list(cast(tuple[StreamGram, ...], Ks))
+    return cast(list[Factor], as_operands(Ks, function))
+
+
 def smaller_side(K: Operand, *, precision: str = "auto", sensitive: bool = False) -> Side:
     """The cheaper of the two matrices with the spectrum of K, in the precision that the quantity needs."""
     if isinstance(K, Tensor):  # made by a formula of ours
@@ -42,9 +55,7 @@ def smaller_side(K: Operand, *, precision: str = "auto", sensitive: bool = False
     return K.side(precision=precision, sensitive=sensitive)
 
 
-def hadamard(
-    operands: list[Gram | Matrix], *, precision: str = "auto", sensitive: bool = False
-) -> Gram | Matrix:
+def hadamard(operands: Sequence[Factor], *, precision: str = "auto", sensitive: bool = False) -> Factor:
     """Hadamard product, multiplied in the working precision.
 
     Its entries are as coarse as those of the coarsest factor, and of more than two factors as half their sum: where the
@@ -56,9 +67,8 @@ def hadamard(
         A Gram if all operands are, else a matrix.
     """
     check_same_samples([tuple(K.shape) for K in operands])
-    grams = [K for K in operands if isinstance(K, Gram | Deferred)]
-    if len(grams) == len(operands):
-        return reduce(lambda a, b: a * b, grams)
+    if all([isinstance(K, AnyGram | Deferred) for K in operands]):
+        return reduce(lambda a, b: a * b, cast(Sequence[Gram], operands))
     given = reduce(torch.promote_types, [K.given_dtype for K in operands])
     dtype = working_dtype(
         given,
@@ -68,14 +78,14 @@ def hadamard(
         dual=False,
         device=operands[0].device,
     )
-    factors = [K.matrix(dtype) for K in operands]
+    factors = [cast(Gram | Matrix, K).matrix(dtype) for K in operands]
     coarseness = [K.rounding for K in factors]
     entries = [_moderate(K, dtype, len(factors)) for K in factors]
     rounding = max(*coarseness, sum(coarseness) / 2)
     return Matrix.trusted(reduce(torch.mul, entries), given, rounding)
 
 
-def roundoff_entropy(operands: list[Gram | Matrix], precision: str) -> float:
+def roundoff_entropy(operands: Sequence[Factor], precision: str) -> float:
     """Largest entropy of order 2, in nats, that rounding alone gives operands of rank one and their product.
 
     ``K_ij = z_i z_j (1 + e_ij)`` with ``|e_ij| <= u/2`` has a trace of at most ``(1 + u/2) |z|^2`` and a Frobenius norm
@@ -86,8 +96,8 @@ def roundoff_entropy(operands: list[Gram | Matrix], precision: str) -> float:
         ``2 u``, added up over the factors, and what the order costs in the working precision.
     """
     n = operands[0].shape[-1]
-    factored = all([isinstance(K, Gram) for K in operands])
-    size = min(n, math.prod([K.width for K in operands if isinstance(K, Gram)])) if factored else n
+    factored = all([isinstance(K, AnyGram) for K in operands])
+    size = min(n, math.prod([K.width for K in operands if isinstance(K, AnyGram)])) if factored else n
     given = reduce(torch.promote_types, [K.given_dtype for K in operands])
     device = operands[0].device
     working = working_dtype(given, size, precision=precision, sensitive=False, dual=factored, device=device)

@@ -22,6 +22,7 @@ from matinfo._validation import (
     check_positive,
     check_same_samples,
 )
+from matinfo.operands.any_gram import AnyGram
 from matinfo.operands.matrix import Matrix, as_tensor, dtype_given
 from matinfo.operands.side import Side, constant_trace, is_readable
 from matinfo.spectral.eigensystem import Noise
@@ -29,12 +30,12 @@ from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment, moment
 from matinfo.spectral.normalize import half_exponent, normalize_rows, times_power_of_four
 from matinfo.spectral.precision import at_least_float32, trace_is_safe, without_autocast, working_dtype
 
-_DUAL_SHARE = 0.8
+DUAL_SHARE = 0.8
 """The feature side is factored when it is at most this share of the number of samples. Not 1: the dual is mostly worked
 on in float64, which takes twice the time of float32, and 0.8 to the third power is a half."""
 
 
-class Gram:
+class Gram(AnyGram):
     """The positive semi-definite matrix ``K = Z Z^T`` of features, without forming it.
 
     Every function of matinfo that takes a matrix takes a ``Gram`` too and works on its smaller side: ``K`` is n x n,
@@ -67,8 +68,6 @@ class Gram:
         torch.Size([6, 6])
     """
 
-    __array_ufunc__ = None  # so that NumPy scalars leave c * Gram to __rmul__
-
     @answers_keywords
     def __init__(
         self, features: Tensor | np.ndarray, normalize: bool = False, *, center: bool | str = False
@@ -80,7 +79,7 @@ class Gram:
         self.terms: tuple[tuple[Tensor, ...], ...] = ((prepared_rows(Z, center, normalize),),)
 
     @classmethod
-    def _from_terms(cls, terms: tuple[tuple[Tensor, ...], ...], like: tuple[Gram, ...]) -> Gram:
+    def _from_terms(cls, terms: tuple[tuple[Tensor, ...], ...], like: tuple[AnyGram, ...]) -> Gram:
         gram = cls.__new__(cls)
         gram.terms = terms
         gram.is_numpy = any([other.is_numpy for other in like])
@@ -107,48 +106,50 @@ class Gram:
         """Device of the features."""
         return self.terms[0][0].device
 
-    def __mul__(self, other: Gram | float) -> Gram:
+    def __mul__(self, other: AnyGram | float) -> Gram:
         """Hadamard product with another Gram, or scaling by a positive number."""
-        if isinstance(other, Gram):
-            self._check_kind(other)
-            terms = tuple([mine + theirs for mine in self.terms for theirs in other.terms])
-            return type(self)._from_terms(terms, (self, other))
         if hasattr(other, "matmat"):  # an operator, which knows how to multiply with factors
             return NotImplemented
-        root = math.sqrt(check_positive(other, "the factor of a Gram"))
-        terms = tuple([(term[0] * root, *term[1:]) for term in self.terms])
-        return type(self)._from_terms(terms, (self,))
+        if not isinstance(other, AnyGram):
+            return self.times(check_positive(other, "the factor of a Gram"))
+        theirs = self._of_same_kind(other).terms
+        terms = tuple([first + second for first in self.terms for second in theirs])
+        return type(self)._from_terms(terms, (self, other))
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: float) -> Gram:
-        """Division by a positive number."""
-        return self * (1 / check_positive(other, "the divisor of a Gram"))
-
-    def __add__(self, other: Gram) -> Gram:
+    def __add__(self, other: AnyGram) -> Gram:
         """Sum of two matrices over the same samples."""
-        if not isinstance(other, Gram):
+        if not isinstance(other, AnyGram):
             return NotImplemented
-        self._check_kind(other)
-        return type(self)._from_terms(self.terms + other.terms, (self, other))
+        return type(self)._from_terms(self.terms + self._of_same_kind(other).terms, (self, other))
 
-    def _check_kind(self, other: Gram) -> None:
+    def _of_same_kind(self, other: AnyGram) -> Gram:
+        if not isinstance(other, Gram):
+            raise TypeError(f"Expected a Gram of features, got a {type(other).__name__}. {other.remedy}")
         if type(self) is not type(other):
-            other.terms  # noqa: B018  a stream has none, and says why
             raise TypeError(
                 "Expected Gram matrices that are both local or both sharded, got one of each: the rows of "
                 "a local one are not those of all ranks."
             )
         check_same_samples([tuple(self.shape), tuple(other.shape)])
+        return other
+
+    def times(self, factor: Tensor | float) -> Gram:
+        """K times a positive number; numbers ``(...)`` for a batch may have a gradient."""
+        root = factor.sqrt()[..., None, None] if isinstance(factor, Tensor) else math.sqrt(factor)
+        terms = tuple([(term[0] * root, *term[1:]) for term in self.terms])
+        return type(self)._from_terms(terms, (self,))
+
+    def trace(self) -> Tensor:
+        """``tr K``, ``(...)``, float64, from the squared lengths of the rows."""
+        squares = [[Z.double().square().sum(-1) for Z in term] for term in self.terms]
+        return reduce(torch.add, [reduce(torch.mul, factors).sum(-1) for factors in squares])
 
     def reordered(self, order: Tensor) -> Gram:
         """``P K P^T``: the matrix over the samples in another order, ``order`` holding ``(n,)`` indices."""
         terms = tuple([tuple([Z[..., order, :] for Z in term]) for term in self.terms])
         return type(self)._from_terms(terms, (self,))
-
-    def __repr__(self) -> str:
-        """Shape, width and dtype."""
-        return f"Gram(n={self.shape[-1]}, width={self.width}, batch={tuple(self.shape[:-2])}, dtype={self.given_dtype})"
 
     def features(self, dtype: torch.dtype | None = None) -> Tensor:
         """Explicit features ``(..., n, width)`` with ``K = features features^T``."""
@@ -160,10 +161,6 @@ class Gram:
                 block = khatri_rao([Z.to(dtype) for Z in term])
                 blocks.append(block.expand(*batch, *block.shape[-2:]))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)
-
-    def __array__(self, *args: object, **kwargs: object) -> np.ndarray:
-        """Refused: it would hold the object, not its entries."""
-        raise TypeError("A Gram is not an array. Use gram.dense() for the matrix that it stands for.")
 
     def dense(self, dtype: torch.dtype | None = None) -> Tensor:
         """The matrix itself, ``(..., n, n)``."""
@@ -190,7 +187,15 @@ class Gram:
     @property
     def prefers_dual(self) -> bool:
         """Whether the feature side is the cheaper one to factor."""
-        return self.width <= _DUAL_SHARE * self.shape[-1]
+        return self.width <= DUAL_SHARE * self.shape[-1]
+
+    def smaller(self) -> Tensor:
+        """The cheaper one to factor of K and its dual; dtype of the features, at least float32."""
+        return self.dual() if self.prefers_dual else self.dense()
+
+    def gathered(self) -> Gram:
+        """The matrix of features that are all in one place: itself."""
+        return self
 
     def side(self, *, precision: str = "auto", sensitive: bool = False) -> Side:
         """The cheaper of the two matrices with this spectrum, in the precision that a quantity needs."""

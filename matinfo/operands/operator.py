@@ -360,12 +360,7 @@ def _tiled(K: Any, function: str = "the product") -> TiledOperator:
     if isinstance(K, TiledOperator):
         return K
     if isinstance(K, Gram):
-        K.terms  # noqa: B018  a stream has none, and says why
-        if type(K) is not Gram:
-            raise TypeError(
-                f"Expected the rows of all samples in one place, got a {type(K).__name__}. Gather them."
-            )
-        return GramOperator(K)
+        return GramOperator(K.gathered())
     if _is_sparse(K):
         return SparseOperator(K)
     if _is_linear_operator(K):

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from matinfo._validation import check_positive
-from matinfo.operands.gram import Gram
+from matinfo.operands.any_gram import AnyGram
 from matinfo.operands.matrix import Matrix
 from matinfo.operands.side import Side
+from matinfo.spectral.traces import trace
 
 
-class StreamGram(Gram):
-    """``Z Z^T`` of rows of which the sum ``Z^T Z`` was kept: whatever needs the factors is refused by :attr:`terms`."""
+class StreamGram(AnyGram):
+    """``Z Z^T`` of rows of which the sum ``Z^T Z`` was kept."""
+
+    given_dtype = torch.float64
+    rounding = torch.finfo(torch.float64).eps
+    remedy = (
+        "A streamed Gram matrix has the quantities of its spectrum; others need the features or the n x n matrix, and "
+        "the rows were not kept. Products of two aligned streams come from JointAccumulator(...).grams(); for anything "
+        "else use Gram(features)."
+    )
 
     def __init__(self, moment: Tensor, samples: int, *, is_numpy: bool = False) -> None:
         self.is_numpy = is_numpy
-        self.given_dtype = torch.float64
-        self.rounding = torch.finfo(torch.float64).eps
         self._moment, self._samples = moment, samples
         self._partner: StreamGram | None = None
         self._product: StreamGram | None = None
@@ -34,14 +42,9 @@ class StreamGram(Gram):
         A._product = B._product = product
         return A, B
 
-    @property
-    def terms(self) -> tuple:  # type: ignore[override]
-        """Refused: the factors of every other Gram."""
-        raise TypeError(
-            "Expected a quantity of the spectrum of one streamed Gram matrix, got one that needs the features or the "
-            "n x n matrix itself: the rows were not kept. Products of two aligned streams come from "
-            "JointAccumulator(...).grams(); for anything else use Gram(features)."
-        )
+    def __getattr__(self, name: str) -> Any:
+        """Asked only for what it does not have, such as the features that a function of one's own looks for."""
+        raise AttributeError(f"Expected a Gram of features, which has {name!r}. {self.remedy}")
 
     @property
     def shape(self) -> torch.Size:
@@ -58,26 +61,32 @@ class StreamGram(Gram):
         """Device of the dual."""
         return self._moment.device
 
-    @property
-    def prefers_dual(self) -> bool:
-        """Always: there is no other side."""
-        return True
-
-    def dual(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The accumulated matrix."""
-        return self._moment.to(self.given_dtype if dtype is None else dtype)
+    def smaller(self) -> Tensor:
+        """The accumulated matrix: there is no other side."""
+        return self._moment
 
     def side(self, *, precision: str = "auto", sensitive: bool = False) -> Side:
         """The accumulated matrix, in the precision that a quantity needs."""
-        moment = Matrix.trusted(self._moment, torch.float64, torch.finfo(torch.float64).eps)
+        moment = Matrix.trusted(self._moment, self.given_dtype, self.rounding)
         side = moment.side(precision=precision, sensitive=sensitive)
         return dataclasses.replace(side, name="features", order=self._samples)
 
-    def __mul__(self, other: Gram | float) -> Gram:
-        """Hadamard product with the other stream of a JointAccumulator, or scaling by a positive number."""
-        if isinstance(other, Gram):
-            return self._product if self._product is not None and other is self._partner else self.terms[0]
-        factor = check_positive(other, "the factor of a Gram")
+    def trace(self) -> Tensor:
+        """``tr K``, float64."""
+        return trace(self._moment)
+
+    def times(self, factor: Tensor | float) -> StreamGram:
+        """K times a positive number."""
         return StreamGram(self._moment * factor, self._samples, is_numpy=self.is_numpy)
+
+    def __mul__(self, other: AnyGram | float) -> StreamGram:
+        """Hadamard product with the other stream of a JointAccumulator, or scaling by a positive number."""
+        if hasattr(other, "matmat"):  # an operator, which says what it multiplies
+            return NotImplemented
+        if not isinstance(other, AnyGram):
+            return self.times(check_positive(other, "the factor of a Gram"))
+        if self._product is None or other is not self._partner:
+            raise TypeError(f"Expected the two streams of one JointAccumulator. {self.remedy}")
+        return self._product
 
     __rmul__ = __mul__

@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from matinfo._validation import check_trace
-from matinfo.operands import Gram, as_tensor
+from matinfo.operands import AnyGram, as_tensor
 from matinfo.spectrum import Spectrum, as_spectral, spectrum
 
-Drawable: TypeAlias = Tensor | np.ndarray | Gram | Spectrum
+Drawable: TypeAlias = Tensor | np.ndarray | AnyGram | Spectrum
 Drawables: TypeAlias = Drawable | Sequence[Drawable] | Mapping[str, Drawable]
 
 
@@ -22,7 +22,7 @@ def labelled(K: Drawables, labels: str | Sequence[str] | None, function: str) ->
         if labels is not None:
             raise ValueError("Expected labels=None with a mapping, whose keys are the labels, got both.")
         names, operands = [str(name) for name in K], list(K.values())
-    elif isinstance(K, Tensor | np.ndarray | Gram | Spectrum):
+    elif isinstance(K, Drawable):
         names, operands = [labels if isinstance(labels, str) else (labels or [""])[0]], [K]
     else:
         operands = list(K)

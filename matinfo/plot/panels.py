@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from matinfo.entropy import von_neumann_entropy
 from matinfo.layers import LayerReport
 from matinfo.measures import MEASURES
-from matinfo.operands import Gram
 from matinfo.plot.matrix import information_matrix
-from matinfo.plot.operands import spectrum_of
+from matinfo.plot.operands import Drawable, spectrum_of
 from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, plain, unit_of
 from matinfo.plot.theme import (
     far_apart,
@@ -26,7 +24,6 @@ from matinfo.plot.theme import (
     spread,
 )
 from matinfo.rank import effective_rank
-from matinfo.spectrum import Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -282,7 +279,7 @@ def _layer_rows(
 def _of_layer(name: str, value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return _numbers(value)
-    if isinstance(value, Tensor | np.ndarray | Gram | Spectrum):
+    if isinstance(value, Drawable):
         S = spectrum_of(value, "matinfo.plot.layers")
         return {"entropy": float(von_neumann_entropy(S)), "effective_rank": float(effective_rank(S))}
     raise TypeError(

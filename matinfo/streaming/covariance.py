@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -22,7 +21,7 @@ from matinfo._streams import (
 )
 from matinfo._validation import check_choice, check_count
 from matinfo.coding_rate import coding_rate, tcr
-from matinfo.operands import Gram, StreamGram, dtype_given
+from matinfo.operands import StreamGram, dtype_given
 from matinfo.operands.gram import constant_column
 from matinfo.rank import rankme
 from matinfo.spectral.precision import at_least_float32, without_autocast
@@ -130,21 +129,6 @@ class CovarianceAccumulator(Stream):
                 self._absorb(converted(block, self._dtype, normalize=self._normalize), dtype_given(Z))
         self._note(skipped, isinstance(features, np.ndarray))
 
-    def merge(self, other: CovarianceAccumulator) -> None:
-        """Add the rows of another accumulator, which stays as it is; ``a + b`` makes a new one.
-
-        Args:
-            other: Made with the same arguments.
-
-        Raises:
-            ValueError: If its arguments differ.
-            TypeError: If it is not of the same class.
-        """
-        self._check_mergeable(other)
-        self._combine(other._count, other._mean, other._moment)
-        self._eps = max(self._eps, other._eps)
-        self._note(other._skipped, other._numpy)
-
     def second_moment(self) -> Tensor:
         """M, the sum over rows (not divided by their number).
 
@@ -189,7 +173,7 @@ class CovarianceAccumulator(Stream):
         result.diagonal().copy_(torch.where(variance.isnan(), variance, 1.0))
         return self._out(result)
 
-    def gram(self) -> Gram:
+    def gram(self) -> StreamGram:
         """The Gram matrix of all rows so far, for every function of its spectrum.
 
         ``K = Z Z^T``, n x n, with Z all rows (normalised and centred if the accumulator is). Later updates do not
@@ -255,22 +239,22 @@ class CovarianceAccumulator(Stream):
         precision = str(self._dtype).removeprefix("torch.")
         return {"width": self._width, "center": self._center, "precision": precision, **super()._settings()}
 
-    def _summed(self, total: Callable[[Tensor], Tensor]) -> CovarianceAccumulator:
-        result = copy.copy(self)
+    def _add(self, other: CovarianceAccumulator) -> None:
+        self._combine(other._count, other._mean, other._moment)
+        self._eps = max(self._eps, other._eps)
+
+    def _sum(self, total: Callable[[Tensor], Tensor]) -> None:
         single = self._eps > torch.finfo(torch.float64).eps
-        count, result._skipped, singles = total(
-            torch.tensor([self._count, self._skipped, int(single)])
-        ).tolist()
+        count, singles = total(torch.tensor([self._count, int(single)])).tolist()
         moment, mean = self._moment.double(), self._mean.double()
         if self._center and count:
             whole = total(mean * self._count) / count
             step = mean.to(whole.device) - whole
             moment = moment.to(whole.device) + self._count * torch.outer(step, step)
-            result._mean = RunningSum.of(whole, self._dtype)
-        result._moment = RunningSum.of(total(moment), self._dtype)
-        result._count = count
-        result._eps = torch.finfo(torch.float32 if singles else torch.float64).eps
-        return result
+            self._mean = RunningSum.of(whole, self._dtype)
+        self._moment = RunningSum.of(total(moment), self._dtype)
+        self._count = count
+        self._eps = torch.finfo(torch.float32 if singles else torch.float64).eps
 
     def _symmetric(self) -> Tensor:
         check_not_empty(self._count, self._skipped)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matinfo._keywords import answers_keywords
 from matinfo._streams import MEMORY_LIMIT, check_joint_memory
-from matinfo.operands import Gram, StreamGram
+from matinfo.operands import StreamGram
 from matinfo.spectral.khatri_rao import khatri_rao_moment
 from matinfo.streaming.pair import PairAccumulator
 
@@ -67,22 +67,6 @@ class JointAccumulator(PairAccumulator):
         order = self.widths[0] * self.widths[1]
         self._joint = torch.zeros(order, order, dtype=torch.float64)
 
-    def merge(self, other: PairAccumulator) -> None:
-        """Add the samples of another accumulator, which stays as it is; ``a + b`` makes a new one.
-
-        Args:
-            other: Made with the same arguments.
-
-        Raises:
-            ValueError: If its arguments differ.
-            TypeError: If it is not of the same class.
-        """
-        self._check_mergeable(other)
-        assert isinstance(other, JointAccumulator)
-        device = self._joint.device if self.count else other._joint.device
-        self._joint = self._joint.to(device) + other._joint.to(device)
-        super().merge(other)
-
     def second_moment(self) -> Tensor:
         """M, the sum over samples (not divided by their number).
 
@@ -94,7 +78,7 @@ class JointAccumulator(PairAccumulator):
         """
         return self._out(self._product())
 
-    def gram(self) -> Gram:
+    def gram(self) -> StreamGram:
         """The Hadamard product of the two Gram matrices, for every function of its spectrum.
 
         Returns:
@@ -105,7 +89,7 @@ class JointAccumulator(PairAccumulator):
         """
         return StreamGram(self._product(), self.count, is_numpy=bool(self._numpy))
 
-    def grams(self) -> tuple[Gram, Gram]:
+    def grams(self) -> tuple[StreamGram, StreamGram]:
         """The two Gram matrices, which may be multiplied with one another.
 
         They go into :func:`~matinfo.mutual_information`, :func:`~matinfo.joint_entropy`,
@@ -121,16 +105,23 @@ class JointAccumulator(PairAccumulator):
         first, second = (stream._symmetric() for stream in self.marginals())
         return StreamGram.pair(first, second, self._product(), self.count, is_numpy=bool(self._numpy))
 
-    def _summed(self, total: Callable[[Tensor], Tensor]) -> JointAccumulator:
-        result = super()._summed(total)
-        result._joint = total(self._joint)
-        return result
+    def _add(self, other: PairAccumulator) -> None:
+        assert isinstance(other, JointAccumulator)
+        self._add_joint(other._joint)
+        super()._add(other)
+
+    def _sum(self, total: Callable[[Tensor], Tensor]) -> None:
+        super()._sum(total)
+        self._joint = total(self._joint)
 
     def _product(self) -> Tensor:
         self._symmetric()  # refuses an empty stream
         return (self._joint + self._joint.mT) / 2
 
     def _absorb(self, A: Tensor, B: Tensor, given: torch.dtype) -> None:
-        device = self._joint.device if self.count else A.device
-        self._joint = self._joint.to(device) + khatri_rao_moment((A, B), torch.float64).to(device)
+        self._add_joint(khatri_rao_moment((A, B), torch.float64))
         super()._absorb(A, B, given)
+
+    def _add_joint(self, moment: Tensor) -> None:
+        device = self._joint.device if self.count else moment.device
+        self._joint = self._joint.to(device) + moment.to(device)

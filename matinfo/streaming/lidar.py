@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from matinfo._streams import Stream, check_not_empty, good_rows
@@ -82,21 +80,6 @@ class LidarAccumulator(Stream):
         self._within.update((Z - means[:, None]).flatten(0, 1))
         self._note(skipped, isinstance(views, np.ndarray))
 
-    def merge(self, other: LidarAccumulator) -> None:
-        """Add the samples of another accumulator, which stays as it is; ``a + b`` makes a new one.
-
-        Args:
-            other: Made with the same arguments.
-
-        Raises:
-            ValueError: If its arguments differ.
-            TypeError: If it is not of the same class.
-        """
-        self._check_mergeable(other)
-        self._means.merge(other._means)
-        self._within.merge(other._within)
-        self._note(other._skipped, other._numpy)
-
     def lidar(self, *, delta: float = 1e-4, offset: float = 0.0) -> Tensor:
         """LiDAR of all samples so far, as :func:`matinfo.measures.lidar`.
 
@@ -119,8 +102,9 @@ class LidarAccumulator(Stream):
     def _settings(self) -> dict[str, object]:
         return {"width": self.width, "nan": self._nan}
 
-    def _summed(self, total: Callable[[Tensor], Tensor]) -> LidarAccumulator:
-        result = copy.copy(self)
-        result._means, result._within = self._means._summed(total), self._within._summed(total)
-        result._skipped = int(total(torch.tensor([self._skipped])))
-        return result
+    def _add(self, other: LidarAccumulator) -> None:
+        self._means.merge(other._means)
+        self._within.merge(other._within)
+
+    def _sum(self, total: Callable[[Tensor], Tensor]) -> None:
+        self._means, self._within = self._means.summed(total), self._within.summed(total)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,11 +12,9 @@ from matinfo._keywords import answers_keywords
 from matinfo._streams import Stream, check_rows, converted, good_rows, root_of
 from matinfo._validation import check_count
 from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
-from matinfo.operands import Gram, dtype_given
+from matinfo.operands import Gram, StreamGram, dtype_given
 from matinfo.spectral.precision import without_autocast
 from matinfo.streaming.covariance import CovarianceAccumulator, block_rows
-
-P = TypeVar("P", bound="PairAccumulator")
 
 
 class PairAccumulator(Stream):
@@ -99,20 +95,6 @@ class PairAccumulator(Stream):
                 self._absorb(A, B, torch.promote_types(dtype_given(Z1), dtype_given(Z2)))
         self._note(skipped, isinstance(features1, np.ndarray))
 
-    def merge(self, other: PairAccumulator) -> None:
-        """Add the samples of another accumulator, which stays as it is; ``a + b`` makes a new one.
-
-        Args:
-            other: Made with the same arguments.
-
-        Raises:
-            ValueError: If its arguments differ.
-            TypeError: If it is not of the same class.
-        """
-        self._check_mergeable(other)
-        self._side.merge(other._side)
-        self._note(other._skipped, other._numpy)
-
     def second_moment(self) -> Tensor:
         """M, the sum over samples (not divided by their number).
 
@@ -137,7 +119,7 @@ class PairAccumulator(Stream):
         d1 = self.widths[0]
         return self._marginal(slice(0, d1)), self._marginal(slice(d1, None))
 
-    def grams(self) -> tuple[Gram, Gram]:
+    def grams(self) -> tuple[StreamGram, StreamGram]:
         """The two Gram matrices of all rows, for functions of their single spectra.
 
         Returns:
@@ -197,11 +179,11 @@ class PairAccumulator(Stream):
     def _settings(self) -> dict[str, object]:
         return {"widths": self.widths, "center": self._side._center, **super()._settings()}
 
-    def _summed(self: P, total: Callable[[Tensor], Tensor]) -> P:
-        result = copy.copy(self)
-        result._side = self._side._summed(total)
-        result._skipped = int(total(torch.tensor(self._skipped)))
-        return result
+    def _add(self, other: PairAccumulator) -> None:
+        self._side.merge(other._side)
+
+    def _sum(self, total: Callable[[Tensor], Tensor]) -> None:
+        self._side = self._side.summed(total)
 
     def _symmetric(self) -> Tensor:
         return self._side._symmetric()
