@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def _unit_trace(K: Gram | Matrix) -> Gram | Matrix:
         entries = K.entries.double()
         entries = entries / trace(entries)[..., None, None]
         # No power of two is taken out again, as Matrix.trusted would for a batch with a NaN: the entries are averaged.
-        return Matrix(entries, K.given_dtype, K.rounding, constant_trace(entries), None)
+        return replace(K, entries=entries, total=constant_trace(entries), exponent=None, image=None)
     K = K.without_scale()[0]
     total = K.trace()
     check_trace(total.detach())

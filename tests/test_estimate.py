@@ -14,7 +14,8 @@ from matinfo import Gram, kernels, renyi_entropy
 from matinfo.estimate import Estimate, KernelOperator, estimate_entropy
 from matinfo.operands.operator import as_operator
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
-from matinfo.spectral.hutchpp import SketchedTrace, rademacher
+from matinfo.spectral.hutchpp import SketchedTrace
+from matinfo.spectral.operator import rademacher
 
 N = 240
 

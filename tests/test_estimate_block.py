@@ -9,7 +9,7 @@ from matrices import decays, from_spectrum
 from matinfo.estimate import KernelOperator, estimate_entropy
 from matinfo.operands.operator import as_operator
 from matinfo.spectral.block_lanczos import BlockLanczos
-from matinfo.spectral.hutchpp import rademacher
+from matinfo.spectral.operator import rademacher
 
 N = 200
 SPECTRA = decays(N)

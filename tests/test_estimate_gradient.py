@@ -340,14 +340,6 @@ def test_transforms_are_refused():
         torch.func.grad(lambda Z: stochastic_entropy(Gram(Z)).value)(TALL)
 
 
-def test_rows_of_several_processes_are_refused():
-    class Elsewhere(Gram):
-        pass
-
-    with pytest.raises(TypeError, match="the rows of all samples in one place, got a Elsewhere"):
-        estimate_entropy(Elsewhere(TALL))
-
-
 def test_precision_of_a_given_function_is_its_own():
     with pytest.raises(ValueError, match="Expected precision"):
         KernelOperator(X, kernel=quadratic, precision="float32")

@@ -9,7 +9,8 @@ from tolerances import relative_error
 
 from matinfo.operands.operator import as_operator
 from matinfo.spectral.functions import Power
-from matinfo.spectral.hutchpp import SketchedTrace, gaussian, rademacher, standard_error
+from matinfo.spectral.hutchpp import SketchedTrace, standard_error
+from matinfo.spectral.operator import gaussian, rademacher
 from matinfo.spectral.xtrace import exchangeable_trace, leave_one_out, power_images
 
 N, K = 40, 9

@@ -21,7 +21,8 @@ from matinfo.estimate.estimator import (
 from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram
 from matinfo.operands.kernel_operator import KernelOperator
-from matinfo.operands.operator import as_operator, check_definite, checked_moments, smaller_side
+from matinfo.operands.operator import as_operator, checked_moments, smaller_side
+from matinfo.spectral.operator import check_definite
 from matinfo.spectral.precision import without_autocast
 
 if TYPE_CHECKING:

@@ -24,13 +24,11 @@ from matinfo.spectral.hutchpp import (
     BATCH,
     ScalarFunction,
     SketchedTrace,
-    SymmetricOperator,
     exact_spectrum,
-    gaussian,
     moved,
-    rademacher,
     standard_error,
 )
+from matinfo.spectral.operator import SymmetricOperator, gaussian, rademacher
 from matinfo.spectral.xtrace import exchangeable_trace, power_images, power_roundoff
 
 Goal = Callable[[float], float]

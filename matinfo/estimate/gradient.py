@@ -16,9 +16,10 @@ from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram
 from matinfo.operands.adjoints import Cotangent, pulled_back, sources, squared_length
 from matinfo.operands.kernel_operator import KernelOperator
-from matinfo.operands.operator import as_operator, check_definite, checked_moments, smaller_side
+from matinfo.operands.operator import as_operator, checked_moments, smaller_side
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
-from matinfo.spectral.hutchpp import SymmetricOperator, displacement, fit_of_others
+from matinfo.spectral.hutchpp import displacement, fit_of_others
+from matinfo.spectral.operator import SymmetricOperator, check_definite
 from matinfo.spectral.precision import at_least_float32, without_autocast
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from matinfo.estimate.estimator import (
     solve,
 )
 from matinfo.estimate.result import Estimate
-from matinfo.operands.operator import as_operator, check_definite, checked_moments, smaller_side
+from matinfo.operands.operator import as_operator, checked_moments, smaller_side
 from matinfo.spectral.functions import Power
-from matinfo.spectral.hutchpp import SymmetricOperator
+from matinfo.spectral.operator import SymmetricOperator, check_definite
 from matinfo.spectral.precision import without_autocast
 
 if TYPE_CHECKING:

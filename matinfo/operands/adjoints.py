@@ -15,7 +15,7 @@ from torch import Tensor
 
 from matinfo.operands.kernel_operator import KernelOperator
 from matinfo.operands.operator import DenseOperator, DualOperator, GramOperator, TiledOperator
-from matinfo.spectral.hutchpp import SymmetricOperator
+from matinfo.spectral.operator import SymmetricOperator
 
 
 class Cotangent(NamedTuple):

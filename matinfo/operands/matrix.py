@@ -7,7 +7,7 @@ under ``vmap``, it becomes NaN: never a number without meaning.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,6 +67,7 @@ class Matrix:
         total: Trace of the entries, see :func:`~matinfo.operands.side.constant_trace`.
         exponent: ``(...)``, or None for 0. Entropies do not see it.
         image: ``entries probe`` where symmetry was checked by that product.
+        spread: How far roundings reach in half precision, see :meth:`Noise.of`; None where sqrt(n) will do.
     """
 
     entries: Tensor
@@ -75,6 +76,7 @@ class Matrix:
     total: Tensor | float
     exponent: Tensor | None = None
     image: Tensor | None = None
+    spread: float | None = None
 
     @classmethod
     def trusted(cls, entries: Tensor, given_dtype: torch.dtype, rounding: float) -> Matrix:
@@ -83,7 +85,7 @@ class Matrix:
         if is_readable(entries) and not trace_is_safe(total, entries.dtype):
             entries, exponent = without_scale(entries, torch.float64)
             total = constant_trace(entries)
-        return cls(entries, given_dtype, rounding, total, exponent)
+        return cls(entries, given_dtype, rounding, total, exponent, None, _spread(entries, total, rounding))
 
     @property
     def shape(self) -> torch.Size:
@@ -108,7 +110,7 @@ class Matrix:
         )
         # Only where small eigenvalues matter is it worth the time to look at the diagonal.
         peak = self._peak() if sensitive else 1.0
-        noise = Noise.of(order, dtype, self.rounding, peak, self._spread())
+        noise = Noise.of(order, dtype, self.rounding, peak, self.spread)
         return Side(self.entries, dtype, "matrix", noise, order, self.total, self.exponent, self.image)
 
     def _peak(self) -> float | Tensor:
@@ -118,24 +120,6 @@ class Matrix:
         peak = torch.where(total > 0, self.entries.shape[-1] * largest / total, 1.0)
         return peak.item() if isinstance(self.total, float) else peak
 
-    def _spread(self) -> float | None:
-        """How far roundings reach, see :meth:`Noise.of`; the largest of a batch. Looked at only where they are coarse.
-
-        Errors ``|E_ij| <= u/2 |K_ij|`` have a norm of at most u/2 times the Frobenius norm of K, and times its largest
-        row sum; and ``|K|_F^2 <= lambda_max tr K`` where no eigenvalue is negative.
-
-        Returns:
-            A bound for :meth:`Noise.of`, or None where sqrt(n) will do.
-        """
-        if self.rounding < HALF or not is_readable(self.entries):
-            return None
-        entries, total = self.entries.detach().double(), torch.as_tensor(self.total, dtype=torch.float64)
-        norm = torch.linalg.vector_norm(entries, dim=(-2, -1))
-        reach = torch.minimum(norm, entries.abs().sum(-1).amax(-1))
-        return max(
-            (reach * total / norm**2).nan_to_num(1.0).flatten().tolist(), default=None
-        )  # 0/0: the zero matrix
-
     def matrix(self, dtype: torch.dtype) -> Matrix:
         """Itself, as other operands give theirs."""
         return self
@@ -143,7 +127,7 @@ class Matrix:
     def reordered(self, order: Tensor) -> Matrix:
         """``P K P^T``: over the samples in another order, ``order`` holding ``(n,)`` indices."""
         entries = self.entries[..., order, :][..., order]
-        return Matrix(entries, self.given_dtype, self.rounding, self.total, self.exponent)
+        return replace(self, entries=entries, image=None)
 
 
 def as_matrix(K: object, name: str, function: str) -> Matrix:
@@ -170,7 +154,25 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
         K = _symmetric_or_nan(K, coarse)
     elif checks_are_on():
         K, image = _symmetric(K, name, coarse)
-    return Matrix(K, given, rounding, total, exponent, image)
+    return Matrix(K, given, rounding, total, exponent, image, _spread(K, total, rounding))
+
+
+def _spread(entries: Tensor, total: Tensor | float, rounding: float) -> float | None:
+    """How far roundings reach, see :meth:`Noise.of`; the largest of a batch.
+
+    Errors ``|E_ij| <= u/2 |K_ij|`` have a norm of at most u/2 times the Frobenius norm of K, and times its largest row
+    sum; and ``|K|_F^2 <= lambda_max tr K`` where no eigenvalue is negative.
+
+    Returns:
+        A bound, or None where entries are not coarse and sqrt(n) will do.
+    """
+    if rounding < HALF or not is_readable(entries):
+        return None
+    entries, total = entries.detach().double(), torch.as_tensor(total, dtype=torch.float64)
+    norm = torch.linalg.vector_norm(entries, dim=(-2, -1))
+    reach = torch.minimum(norm, entries.abs().sum(-1).amax(-1))
+    of_each = (reach * total / norm**2).nan_to_num(1.0)  # 0/0: the zero matrix
+    return max(of_each.flatten().tolist(), default=None)
 
 
 def _symmetry_tolerance(given: torch.dtype) -> float:

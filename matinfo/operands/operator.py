@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Iterator
 from functools import reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,20 +21,15 @@ from matinfo._validation import (
     check_count,
     check_frobenius_norm,
     check_positive,
-    check_positive_semidefinite,
     check_same_samples,
     check_trace,
 )
 from matinfo.operands import Gram, as_tensor
 from matinfo.operands.matrix import check_matrix, dtype_given
-from matinfo.spectral.block_lanczos import BlockLanczos
-from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.frobenius import frobenius_squared
-from matinfo.spectral.hutchpp import SymmetricOperator
 from matinfo.spectral.khatri_rao import khatri_rao
+from matinfo.spectral.operator import SymmetricOperator, checked_symmetric
 from matinfo.spectral.traces import trace
-
-Vetted = TypeVar("Vetted", bound=SymmetricOperator)
 
 UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
 
@@ -46,13 +41,6 @@ _TILE_ENTRIES = 2**23
 
 _LARGEST_DUAL = 4096
 """Wider features are multiplied and their covariance is not formed: it would take longer than all steps together."""
-
-_SYMMETRY_PROBES = 4
-_SYMMETRY_TOLERANCE = 1e-3
-"""Largest accepted ``|u^T K v - v^T K u|`` over the mean of ``|K u|``, both about Frobenius norms."""
-
-_DEFINITE_BLOCK, _DEFINITE_STEPS = 4, 16
-"""Vectors and steps of the search for a negative eigenvalue where nothing else would find one."""
 
 
 class TiledOperator:
@@ -344,7 +332,7 @@ def as_operator(
 ) -> SymmetricOperator:
     """The operator of anything that stands for one symmetric matrix; the function is named in refusals."""
     if _is_linear_operator(K):
-        return _symmetric(LinearOperator(K, total, function))
+        return checked_symmetric(LinearOperator(K, total, function))
     if total is not None:
         raise ValueError(f"Expected trace only with a LinearOperator, got it with {type(K).__name__}.")
     return tiled_operator(K, function)
@@ -353,7 +341,7 @@ def as_operator(
 def tiled_operator(K: Any, function: str) -> TiledOperator:
     """The operator of a matrix whose entries are known, and were found symmetric."""
     operator = _tiled(K, function)
-    return operator if operator.is_trusted or type(operator) is DenseOperator else _symmetric(operator)
+    return operator if operator.is_trusted or type(operator) is DenseOperator else checked_symmetric(operator)
 
 
 def _tiled(K: Any, function: str = "the product") -> TiledOperator:
@@ -382,24 +370,6 @@ def checked_moments(operator: SymmetricOperator) -> tuple[float, float | None]:
     return total, squared
 
 
-def check_definite(operator: SymmetricOperator) -> None:
-    """Refuse a matrix in which a few Lanczos steps find a negative eigenvalue: for what takes moments alone.
-
-    A Ritz value never lies below the smallest eigenvalue, so that no positive semi-definite matrix is refused.
-    """
-    if operator.is_trusted:
-        return
-    generator = torch.Generator(device=operator.device).manual_seed(0)
-    n = operator.shape[0]
-    start = torch.randn(
-        n, min(n, _DEFINITE_BLOCK), dtype=operator.dtype, device=operator.device, generator=generator
-    )
-    lanczos = BlockLanczos(operator.matmat, start)
-    lanczos.advance(_DEFINITE_STEPS)
-    ritz, _ = eigh_psd(lanczos.tridiagonal(), vectors=False)
-    check_positive_semidefinite(torch.stack(ritz.aminmax()), max(1e-6, 10 * operator.noise))
-
-
 def smaller_side(operator: SymmetricOperator) -> SymmetricOperator:
     """For spectral functions that vanish at 0: the dual of a Gram operator with fewer features than samples."""
     if not isinstance(operator, GramOperator):
@@ -423,32 +393,6 @@ def hadamard_of(factors: list[TiledOperator]) -> TiledOperator:
         else:
             joined.append(factor)
     return joined[0] if len(joined) == 1 else HadamardOperator(joined)
-
-
-def _symmetric(operator: Vetted) -> Vetted:
-    """The operator, if random vectors find it symmetric and its trace credible.
-
-    For Gaussian u and v the root mean square of ``u^T K v - v^T K u`` is ``|K - K^T|_F``, that of ``|K u|`` is
-    ``|K|_F``, and ``u^T K u`` has mean ``tr K`` and variance ``2 |K|_F^2``.
-    """
-    generator = torch.Generator(device=operator.device).manual_seed(0)
-    shape = (operator.shape[0], 2 * _SYMMETRY_PROBES)
-    V = torch.randn(shape, dtype=operator.dtype, device=operator.device, generator=generator)
-    image = operator.matmat(V)
-    products = V.mT @ image
-    gap = float((products - products.mT).square().sum() / (math.prod(products.shape) - len(products))) ** 0.5
-    size = float(image.square().sum() / image.shape[1]) ** 0.5
-    if gap > _SYMMETRY_TOLERANCE * size:
-        raise ValueError(
-            f"Expected K to be symmetric, got |K - K^T| of about {gap / size:.2g} of |K| (random probe). "
-            "Symmetrise it with (K + K.T) / 2, or use Gram(features) if these are features."
-        )
-    found, claimed = float(products.diagonal().mean()), operator.trace()
-    if abs(found - claimed) > 8 * size * math.sqrt(2 / image.shape[1]):
-        raise ValueError(
-            f"Expected the exact trace of K, got {claimed:.4g}; random probes find about {found:.2g}."
-        )
-    return operator
 
 
 def _is_sparse(K: object) -> bool:

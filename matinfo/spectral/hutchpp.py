@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_positive_semidefinite
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
 from matinfo.spectral.eigensolver import eigh_psd
+from matinfo.spectral.operator import SymmetricOperator, check_ritz_values
 
 ScalarFunction = Callable[[Tensor], Tensor]
 
@@ -40,33 +40,6 @@ _FITTED = 3
 _TAILS = 2
 """Quadratic forms that a few eigenvalues dominate have heavier tails than normal numbers; an excess kurtosis of 2
 halves the degrees of freedom of their variance. Without this 91 to 93 of 100 intervals held on decaying spectra."""
-
-
-class SymmetricOperator(Protocol):
-    """What an estimate needs to know of a symmetric positive semi-definite matrix; all in float64."""
-
-    device: torch.device
-    is_trusted: bool
-    """Whether it is symmetric and positive semi-definite by construction."""
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-    @property
-    def noise(self) -> float:
-        """Relative rounding of the entries as they were given."""
-
-    def matmat(self, V: Tensor) -> Tensor:
-        """``K V`` for V of shape ``(n, s)``."""
-
-    def trace(self) -> float:
-        """``tr K``, exact to rounding."""
-
-    def frobenius_squared(self) -> float | None:
-        """``|K|_F^2``, exact to rounding; None where it is not cheap."""
 
 
 class TraceEstimate(NamedTuple):
@@ -158,7 +131,7 @@ class SketchedTrace:
         value = truncation = roundoff = 0.0
         inside = None if self.captured is None else self.captured.over(scale)
         every = torch.cat([part.nodes.flatten() for part in (rules, inside) if part is not None])
-        check_positive_semidefinite(torch.stack(every.aminmax()), max(1e-6, 10 * self.operator.noise))
+        check_ritz_values(every, self.operator.noise)
         delta = displacement(
             float(every.max()), self.n, scale**-2 if squared is None else squared, self.operator.noise
         )
@@ -257,23 +230,11 @@ def standard_error(samples: Tensor) -> float:
     return size * math.sqrt(spread / max(1, len(samples) - _FITTED) / len(samples))
 
 
-def rademacher(operator: SymmetricOperator, count: int, generator: torch.Generator | None) -> Tensor:
-    """``(n, count)`` independent signs."""
-    signs = torch.randint(0, 2, (operator.shape[0], count), generator=generator, device=operator.device)
-    return (2 * signs - 1).to(operator.dtype)
-
-
-def gaussian(operator: SymmetricOperator, count: int, generator: torch.Generator | None) -> Tensor:
-    """``(n, count)`` independent standard normal numbers."""
-    shape = (operator.shape[0], count)
-    return torch.randn(shape, dtype=operator.dtype, device=operator.device, generator=generator)
-
-
 def exact_spectrum(operator: SymmetricOperator) -> tuple[Tensor, float]:
     """All eigenvalues of P, and by how much rounding moves them: for as many probes as rows."""
     n = operator.shape[0]
     K = operator.matmat(torch.eye(n, dtype=operator.dtype, device=operator.device))
     eigenvalues, _ = eigh_psd((K + K.mT) / 2, vectors=False)
-    check_positive_semidefinite(eigenvalues, max(1e-6, 10 * operator.noise))
+    check_ritz_values(eigenvalues, operator.noise)
     x = eigenvalues.clamp_min(0.0) / operator.trace()
     return x, displacement(float(x[-1]), n, float(x.square().sum()), operator.noise)

@@ -74,7 +74,7 @@ def widened(Z: Tensor) -> Tensor:
 
 
 class _Widened(SpectralOperation):
-    """float32 -> float64; the way back stops where :class:`_Scaled` does."""
+    """float32 -> float64."""
 
     @staticmethod
     def forward(Z: Tensor) -> Tensor:
@@ -86,12 +86,21 @@ class _Widened(SpectralOperation):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        largest = 2.0**-10 * torch.finfo(torch.float32).max
-        return grad.clamp(-largest, largest).float()
+        return _held(grad, torch.float32, grad)
 
     @staticmethod
     def jvp(ctx: Any, dZ: Tensor) -> Tensor:
         return dZ.double()
+
+
+def _held(x: Tensor, dtype: torch.dtype, source: Tensor) -> Tensor:
+    """X in a dtype that cannot hold all of it; what was not finite in its source stays so.
+
+    The derivative of a scale-free quantity grows as the scale falls. Where it is too large, a thousandth of the largest
+    number comes instead, so that a thousand of them may be added.
+    """
+    largest = 2.0**-10 * torch.finfo(dtype).max
+    return torch.where(source.isfinite(), x.clamp(-largest, largest), x).to(dtype)
 
 
 def without_scale(K: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -132,17 +141,11 @@ def _scaled(K: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _Scaled(SpectralOperation):
-    """K, s -> K s^2 in a dtype: in two steps, because the inverse of a subnormal number does not exist.
-
-    The derivative of a scale-free quantity grows as the scale falls: where the dtype of K cannot hold it, a thousandth
-    of its largest number comes instead, so that a thousand of them may be added.
-    """
+    """K, s -> K s^2 in a dtype: in two steps, because the inverse of a subnormal number does not exist."""
 
     @staticmethod
     def forward(K: Tensor, s: Tensor, dtype: torch.dtype) -> Tensor:
-        result = K.double() * s * s
-        largest = 2.0**-10 * torch.finfo(dtype).max
-        return torch.where(K.isfinite(), result.clamp(-largest, largest), result).to(dtype)
+        return _held(K.double() * s * s, dtype, K)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from matinfo.spectral.hutchpp import SymmetricOperator
+from matinfo.spectral.operator import SymmetricOperator
 
 _LARGEST_SHIFT = 1e-10
 """Size of a negative part that counts as round-off, relative to ``|A|_F`` or so."""
