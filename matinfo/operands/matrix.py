@@ -85,7 +85,8 @@ class Matrix:
         if is_readable(entries) and not trace_is_safe(total, entries.dtype):
             entries, exponent = without_scale(entries, torch.float64)
             total = constant_trace(entries)
-        return cls(entries, given_dtype, rounding, total, exponent, None, _spread(entries, total, rounding))
+        spread = _spread(entries, total) if rounding > HALF else None
+        return cls(entries, given_dtype, rounding, total, exponent, None, spread)
 
     @property
     def shape(self) -> torch.Size:
@@ -154,19 +155,20 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
         K = _symmetric_or_nan(K, coarse)
     elif checks_are_on():
         K, image = _symmetric(K, name, coarse)
-    return Matrix(K, given, rounding, total, exponent, image, _spread(K, total, rounding))
+    spread = _spread(K, total) if rounding > HALF else None
+    return Matrix(K, given, rounding, total, exponent, image, spread)
 
 
-def _spread(entries: Tensor, total: Tensor | float, rounding: float) -> float | None:
-    """How far roundings reach, see :meth:`Noise.of`; the largest of a batch.
+def _spread(entries: Tensor, total: Tensor | float) -> float | None:
+    """How far coarse roundings reach, see :meth:`Noise.of`; the largest of a batch.
 
     Errors ``|E_ij| <= u/2 |K_ij|`` have a norm of at most u/2 times the Frobenius norm of K, and times its largest row
     sum; and ``|K|_F^2 <= lambda_max tr K`` where no eigenvalue is negative.
 
     Returns:
-        A bound, or None where entries are not coarse and sqrt(n) will do.
+        A bound, or None where entries may not be looked at.
     """
-    if rounding < HALF or not is_readable(entries):
+    if not is_readable(entries):
         return None
     entries, total = entries.detach().double(), torch.as_tensor(total, dtype=torch.float64)
     norm = torch.linalg.vector_norm(entries, dim=(-2, -1))
