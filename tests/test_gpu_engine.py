@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import warnings
 from functools import partial
 
 import matrices
-import numpy as np
 import pytest
 import torch
 from helpers import seeded
@@ -38,6 +39,18 @@ def true_entropy(K, alpha):
     if alpha == 1:
         return torch.special.entr(p).sum(-1)
     return -p.amax(-1).log() if alpha == math.inf else (p**alpha).sum(-1).log() / (1 - alpha)
+
+
+@contextlib.contextmanager
+def waiting_is_an_error():
+    torch.cuda.synchronize()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch: not every operation that waits is seen
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def value_and_gradient(function, x):
@@ -93,11 +106,8 @@ def test_without_the_batched_driver_float32_is_not_left_to_the_loose_one(monkeyp
 @pytest.mark.parametrize("vectors", [False, True])
 def test_batched_eigh_solves_hard_families_mixed_in_one_batch(dtype, vectors):
     n = 96
-    Z = np.stack(
-        [matrices.hard_features(name, n, seed) for name in matrices.HARD_FAMILIES for seed in (0, 1)]
-    )
-    Z = torch.from_numpy(Z)
-    K = (Z.mT @ Z).to(dtype)
+    members = [matrices.hard_features(name, n, seed) for name in matrices.HARD_FAMILIES for seed in (0, 1)]
+    K = torch.stack([torch.from_numpy(Z.T @ Z) for Z in members]).to(dtype)
     x, Q = cusolver.batched_eigh(K.to(DEVICE), vectors=vectors)
     top = torch.linalg.eigvalsh(K.double())
     assert ((x.double().cpu() - top).abs().amax(-1) / top[:, -1]).max() < 300 * torch.finfo(dtype).eps
@@ -216,12 +226,8 @@ def test_nothing_waits_where_waiting_is_an_error(name):
     function, build = STEPS[name]
     x = build()
     value_and_gradient(function, x)  # libraries may wait while they are loaded
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         value_and_gradient(function, x)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_captured_entropy_of_an_indefinite_or_non_finite_matrix_is_nan():
@@ -229,11 +235,8 @@ def test_captured_entropy_of_an_indefinite_or_non_finite_matrix_is_nan():
     K[1] -= 2 * torch.eye(8, device=DEVICE)
     K[2, 1, 1] = math.nan
     renyi_entropy(K[:1])
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         value = renyi_entropy(K)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert value.isnan().tolist() == [False, True, True]
 
 
