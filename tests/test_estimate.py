@@ -13,6 +13,7 @@ from matrices import decays, features, from_spectrum, low_rank_features, rbf_gra
 from matinfo import Gram, kernels, renyi_entropy
 from matinfo.estimate import Estimate, KernelOperator, estimate_entropy
 from matinfo.operands.operator import as_operator
+from matinfo.spectral import precision
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
 from matinfo.spectral.hutchpp import SketchedTrace
 from matinfo.spectral.operator import rademacher
@@ -322,10 +323,21 @@ def test_split_entries_of_a_sparse_matrix_are_joined_in_a_copy():
     assert K.nnz == 2 * 60**2
 
 
-def test_single_precision_tiles_stay_single_on_a_cpu_and_are_widened_elsewhere():
+def test_single_precision_tiles_stay_single_and_rows_are_widened():
     K = KernelOperator(torch.zeros(5, 2), bandwidth=1.0, precision="float32")
     assert next(K.tiles())[2].dtype == torch.float32
-    assert K.rows(0, 2).dtype == torch.float64  # what tiles of other devices are made of
+    assert K.rows(0, 2).dtype == torch.float64
+
+
+@pytest.mark.parametrize("setting", [precision.TF32_ON, precision.TF32_OFF])
+def test_tf32_is_off_where_float32_is_promised_and_put_back(setting, monkeypatch):
+    matmul, switch = torch.backends.cuda.matmul, precision.TF32_SWITCH
+    monkeypatch.setattr(matmul, switch, setting)
+    with precision.full_float32(torch.device("cpu")):
+        assert getattr(matmul, switch) == setting
+    with precision.full_float32(torch.device("cuda")):
+        assert getattr(matmul, switch) == precision.TF32_OFF
+    assert getattr(matmul, switch) == setting
 
 
 def test_kernel_operator_never_computes_more_than_a_tile():
@@ -343,7 +355,7 @@ def test_kernel_operator_never_computes_more_than_a_tile():
 
 def test_default_tile_is_bounded_however_many_samples_there_are():
     operator = KernelOperator(torch.zeros(200_000, 1), bandwidth=1.0)
-    assert operator.tile * 200_000 <= 2**23
+    assert next(operator.tiles())[2].numel() <= 2**23
 
 
 def test_median_bandwidth_is_that_of_the_kernel():

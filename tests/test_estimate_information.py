@@ -72,7 +72,7 @@ def test_kernels_of_one_kind_become_one_kernel_of_the_joined_columns(kernel):
 @pytest.mark.parametrize("width", [3, 10, 40])
 def test_products_of_grams_are_features_by_rows_or_tiles(width, monkeypatch):
     """Up to n/2 columns as Khatri-Rao features, in blocks of rows if they are many; else as a matrix in tiles."""
-    monkeypatch.setattr("matinfo.operands.operator._TILE_ENTRIES", 500)
+    monkeypatch.setattr("matinfo.operands.operator._CHUNK", 500)
     F = features(N, width)
     operator = as_operator(Gram(F) * Gram(X))
     assert isinstance(operator, GramOperator)

@@ -13,6 +13,7 @@ import torch
 from helpers import seeded
 
 from matinfo import Gram, effective_rank, explain, mutual_information, renyi_entropy, tcr
+from matinfo.estimate import KernelOperator
 from matinfo.losses import mmae_tcr_loss, umae_uniformity_loss
 from matinfo.spectral import cusolver, eigensolver, triangular
 
@@ -130,6 +131,9 @@ def test_tf32_changes_no_result(monkeypatch):
     ):
         exact = float(function(Z.double()))
         assert abs(float(function(Z)) - exact) <= 1e-5 * (1 + abs(exact))
+    one, two = (KernelOperator(Z, bandwidth=1.0, precision=kind) for kind in ("float32", "float64"))
+    V = torch.randn(1024, 8, generator=seeded(), dtype=torch.float64).to(DEVICE)
+    assert (one.matmat(V) - two.matmat(V)).norm() <= 1e-5 * two.matmat(V).norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -10,6 +10,7 @@ lost, at little cost on a small side.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
@@ -27,6 +28,28 @@ more."""
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """Half precision has no factorisations and rounds a Gram matrix beyond use; everything else stays."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+# PyTorch 2.9 has another name for the switch, and refuses to read one after the other was set.
+_IS_RENAMED = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+TF32_SWITCH, TF32_ON, TF32_OFF = (
+    ("fp32_precision", "tf32", "ieee") if _IS_RENAMED else ("allow_tf32", True, False)
+)
+
+
+@contextlib.contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """No TF32 in products of float32, for what is promised to its rounding: TF32 keeps three digits of seven."""
+    if device.type != "cuda":
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    before = getattr(matmul, TF32_SWITCH)
+    setattr(matmul, TF32_SWITCH, TF32_OFF)
+    try:
+        yield
+    finally:
+        setattr(matmul, TF32_SWITCH, before)
 
 
 _SAFE_NORMS = {torch.float32: (1e-15, 1e15), torch.float64: (1e-140, 1e140)}
