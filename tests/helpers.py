@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import torch
+
+from matinfo.spectral.precision import TF32_SWITCH
 
 
 def t(array, dtype=torch.float64) -> torch.Tensor:
@@ -25,3 +29,15 @@ def grad(function, x: torch.Tensor) -> torch.Tensor:
 def seeded(seed=0) -> torch.Generator:
     """A generator of its own for one draw."""
     return torch.Generator().manual_seed(seed)
+
+
+@contextlib.contextmanager
+def tf32(setting):
+    """TF32 on or off, as a function that tells; pytest's ``monkeypatch`` cannot put attributes of this module back."""
+    matmul = torch.backends.cuda.matmul
+    before = getattr(matmul, TF32_SWITCH)
+    setattr(matmul, TF32_SWITCH, setting)
+    try:
+        yield lambda: getattr(matmul, TF32_SWITCH)
+    finally:
+        setattr(matmul, TF32_SWITCH, before)

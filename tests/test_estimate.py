@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
-from helpers import seeded
+from helpers import seeded, tf32
 from matrices import decays, features, from_spectrum, low_rank_features, rbf_gram, symmetric
 
 from matinfo import Gram, kernels, renyi_entropy
@@ -330,14 +330,13 @@ def test_single_precision_tiles_stay_single_and_rows_are_widened():
 
 
 @pytest.mark.parametrize("setting", [precision.TF32_ON, precision.TF32_OFF])
-def test_tf32_is_off_where_float32_is_promised_and_put_back(setting, monkeypatch):
-    matmul, switch = torch.backends.cuda.matmul, precision.TF32_SWITCH
-    monkeypatch.setattr(matmul, switch, setting)
-    with precision.full_float32(torch.device("cpu")):
-        assert getattr(matmul, switch) == setting
-    with precision.full_float32(torch.device("cuda")):
-        assert getattr(matmul, switch) == precision.TF32_OFF
-    assert getattr(matmul, switch) == setting
+def test_tf32_is_off_where_float32_is_promised_and_put_back(setting):
+    with tf32(setting) as now:
+        with precision.full_float32(torch.device("cpu")):
+            assert now() == setting
+        with precision.full_float32(torch.device("cuda")):
+            assert now() == precision.TF32_OFF
+        assert now() == setting
 
 
 def test_kernel_operator_never_computes_more_than_a_tile():
