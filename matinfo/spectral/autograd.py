@@ -27,7 +27,7 @@ class EagerOperation(torch.autograd.Function):
 
 
 class SpectralOperation(torch.autograd.Function):
-    """An autograd function with a separate ``setup_context``; outside ``torch.func`` an eager twin takes its place."""
+    """An autograd function that keeps its arguments; outside ``torch.func`` an eager twin takes its place."""
 
     generate_vmap_rule = True
     _eager: type[EagerOperation]
@@ -52,6 +52,11 @@ class SpectralOperation(torch.autograd.Function):
         statics = {name: staticmethod(method) for name, method in methods.items()}
         cls._eager = type(cls.__name__, (EagerOperation,), statics)
 
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        """What the rules get back from :func:`kept`."""
+        keep(ctx, *inputs)
+
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """The function of ``args``."""
@@ -72,6 +77,15 @@ def kept(ctx: Any) -> list[Any]:
     """What was saved, in its order."""
     tensors = iter(ctx.saved_tensors)
     return [next(tensors) if number is None else number for number in ctx.numbers]
+
+
+def refusal(message: str) -> Any:
+    """A rule for a derivative that there is not."""
+
+    def refuse(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError(message)
+
+    return staticmethod(refuse)
 
 
 def _differentiable_jvp(jvp: Callable[..., Any]) -> Callable[..., Any]:

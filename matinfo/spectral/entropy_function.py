@@ -25,7 +25,7 @@ from torch import Tensor
 
 from matinfo._validation import values_are_readable
 from matinfo.spectral import compiled
-from matinfo.spectral.autograd import SpectralOperation, keep, kept
+from matinfo.spectral.autograd import SpectralOperation, kept
 from matinfo.spectral.eigensystem import (
     Noise,
     column,
@@ -33,9 +33,9 @@ from matinfo.spectral.eigensystem import (
     derivatives_may_follow,
     eigensystem,
 )
+from matinfo.spectral.first_order import followed
 from matinfo.spectral.functions import Power, Tsallis
 from matinfo.spectral.trace_function import Gradient, Trace
-from matinfo.spectral.traces import FirstOrder
 
 _NEAR_ONE = 0.25
 """Orders closer than this to 1 use the Tsallis form, the others the power form."""
@@ -94,33 +94,13 @@ def entropy_of_eigenvalues(x: Tensor, alpha: float, noise: Noise) -> Tensor:
     if not derivatives_are_wanted(x):
         return value
     gradient = _weights(1 / total[..., None], value, p, cut, alpha, tie=max(_TIE, 2 * noise.solver))
-    if torch.compiler.is_compiling():
-        return value + (gradient * (x - known)).sum(-1)
-    result: Tensor = _OfEigenvalues.apply(x, value, gradient)
-    return result
-
-
-class _OfEigenvalues(SpectralOperation):
-    """Eigenvalues, with the value of a function and its gradient -> the value; first order only."""
-
-    @staticmethod
-    def forward(x: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0], inputs[2])
-        ctx.save_for_forward(inputs[0], inputs[2])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        x, gradient = ctx.saved_tensors
-        return grad[..., None] * gradient * FirstOrder.apply(x), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor, *_: Any) -> Tensor:
-        x, gradient = ctx.saved_tensors
-        return (gradient * dx).sum(-1) * FirstOrder.apply(x)
+    return followed(
+        x,
+        value,
+        lambda dx, gradient: (gradient * dx).sum(-1),
+        lambda weight, gradient: weight[..., None] * gradient,
+        gradient,
+    )
 
 
 def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
@@ -206,10 +186,6 @@ class _Entropy(SpectralOperation):
         alpha: float,
     ) -> Tensor:
         return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:

@@ -8,15 +8,12 @@ where the true derivative is infinite there, the derivative along directions tha
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
+from matinfo.spectral.first_order import followed
 from matinfo.spectral.functions import Power
-from matinfo.spectral.traces import FirstOrder
 
 
 def fractional_power(K: Tensor, s: float, noise: Noise, *, side: str) -> Tensor:
@@ -28,10 +25,7 @@ def fractional_power(K: Tensor, s: float, noise: Noise, *, side: str) -> Tensor:
     value = (Q * power[..., None, :]) @ Q.mT
     if s == 0 or not derivatives_are_wanted(K):
         return value
-    if torch.compiler.is_compiling():
-        return value + _derivative(K - K.detach(), x, Q, s)
-    result: Tensor = _FractionalPower.apply(K, value, x, Q, s)
-    return result
+    return followed(K, value, _derivative, _derivative, x, Q, s)
 
 
 def _derivative(E: Tensor, x: Tensor, Q: Tensor, s: float) -> Tensor:
@@ -40,27 +34,3 @@ def _derivative(E: Tensor, x: Tensor, Q: Tensor, s: float) -> Tensor:
     phi = Power(s + 1).divided_difference(x[..., :, None], x[..., None, :]) / (s + 1)
     E = (E + E.mT).to(Q.dtype) / 2
     return Q @ (phi * (Q.mT @ E @ Q)) @ Q.mT
-
-
-class _FractionalPower(SpectralOperation):
-    """K with its power and eigensystem -> the power; first order only."""
-
-    @staticmethod
-    def forward(K: Tensor, value: Tensor, x: Tensor, Q: Tensor, s: float) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        K, _, x, Q, ctx.s = inputs
-        ctx.save_for_backward(K, x, Q)
-        ctx.save_for_forward(K, x, Q)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, x, Q = ctx.saved_tensors
-        return _derivative(grad, x, Q, ctx.s).to(K.dtype) * FirstOrder.apply(K), None, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        K, x, Q = ctx.saved_tensors
-        return _derivative(dK, x, Q, ctx.s) * FirstOrder.apply(K)

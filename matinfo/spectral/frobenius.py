@@ -10,7 +10,7 @@ from torch import Tensor
 
 from matinfo._record import record
 from matinfo._validation import values_are_readable
-from matinfo.spectral.autograd import SpectralOperation, keep, kept
+from matinfo.spectral.autograd import SpectralOperation, kept
 from matinfo.spectral.eigensystem import derivatives_are_wanted, derivatives_may_follow
 
 
@@ -80,11 +80,6 @@ class _FrobeniusSquared(SpectralOperation):
         return _robust_sum_of_squares(K)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (K,) = ctx.saved_tensors
         return (2 * grad)[..., None, None].to(K.dtype) * K
@@ -104,10 +99,6 @@ class _CollisionEntropy(SpectralOperation):
             return (total * total / squared).log() + 0 * squared  # infinity is not a number here
         number = math.log(total * total / squared) if 0 < squared < math.inf else math.nan
         return torch.scalar_tensor(number, dtype=torch.float64)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        keep(ctx, *inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

@@ -98,11 +98,6 @@ class _KhatriRaoMoment(SpectralOperation):
         return total
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         factors = ctx.saved_tensors
         G = grad + grad.mT

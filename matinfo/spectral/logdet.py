@@ -92,11 +92,6 @@ class _Inverse(SpectralOperation):
         return torch.cholesky_inverse(L)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         inverse = _Inverse.apply(*ctx.saved_tensors)
         return -inverse @ ((grad + grad.mT) / 2) @ inverse, None

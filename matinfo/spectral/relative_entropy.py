@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from matinfo.spectral import compiled
-from matinfo.spectral.autograd import SpectralOperation
+from matinfo.spectral.autograd import SpectralOperation, refusal
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import Tsallis
 from matinfo.spectral.trace_function import THIRD_ORDER
@@ -88,19 +88,15 @@ class _RelativeEntropy(SpectralOperation):
         return value.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        A, B, _, *systems = inputs
-        ctx.save_for_backward(A, B, *systems)
-        ctx.save_for_forward(A, B, *systems)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        dA, dB = _partial_derivatives(*ctx.saved_tensors)
+        A, B, _, *systems = ctx.saved_tensors
+        dA, dB = _partial_derivatives(A, B, *systems)
         return grad[..., None, None] * dA, grad[..., None, None] * dB, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, A_t: Tensor | None, B_t: Tensor | None, *_: Any) -> Tensor:
-        dA, dB = _partial_derivatives(*ctx.saved_tensors)
+        A, B, _, *systems = ctx.saved_tensors
+        dA, dB = _partial_derivatives(A, B, *systems)
         terms = [(d * t).sum((-2, -1)) for d, t in ((dA, A_t), (dB, B_t)) if t is not None]
         return sum(terms[1:], terms[0])
 
@@ -123,11 +119,6 @@ class _MatrixLog(SpectralOperation):
         return (Q * _floored(lam).log()[..., None, :]) @ Q.mT
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         return _LogDerivative.apply(grad, *ctx.saved_tensors), None, None
 
@@ -145,11 +136,6 @@ class _LogDerivative(SpectralOperation):
         phi = _LOG.divided_difference(x[..., :, None], x[..., None, :])
         E = (E + E.mT) / 2
         return Q @ (phi * (Q.mT @ E @ Q)) @ Q.mT
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
@@ -184,17 +170,7 @@ class _SecondLogDerivative(SpectralOperation):
             total = total + (step * t) * r[..., :, None] * middle * r[..., None, :]
         return -(Q @ total @ Q.mT)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        raise NotImplementedError(THIRD_ORDER)
-
-    @staticmethod
-    def jvp(ctx: Any, *_: Any) -> Tensor:
-        raise NotImplementedError(THIRD_ORDER)
+    backward = jvp = refusal(THIRD_ORDER)
 
 
 def _nodes(x: Tensor) -> tuple[Tensor, float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matinfo._record import record
 from matinfo.spectral.autograd import SpectralOperation
-from matinfo.spectral.traces import FirstOrder
+from matinfo.spectral.first_order import FirstOrder
 
 
 def singular_values(Z: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from matinfo.spectral import compiled
-from matinfo.spectral.autograd import SpectralOperation
+from matinfo.spectral.autograd import SpectralOperation, keep, kept, refusal
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import SpectralFunction
 
@@ -72,17 +72,7 @@ def _divided_differences(x: Tensor, cut: Tensor, f: SpectralFunction) -> Tensor:
     return torch.where(both, phi, torch.where(one, mixed, 0.0))
 
 
-class _SpectralOperator(SpectralOperation):
-    """Common part: all tensor arguments are saved; the last argument is the scalar function."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        *tensors, ctx.f = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-
-
-class Trace(_SpectralOperator):
+class Trace(SpectralOperation):
     """K, s, and the eigensystem of K/s -> tr f(K/s)."""
 
     @staticmethod
@@ -91,17 +81,17 @@ class Trace(_SpectralOperator):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, s, *_ = ctx.saved_tensors
+        K, s, *_ = constants = kept(ctx)
         weight = (grad / s)[..., None, None].to(K.dtype)
-        return weight * Gradient.apply(*ctx.saved_tensors, ctx.f), None, None, None, None, None
+        return weight * Gradient.apply(*constants), None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        s = ctx.saved_tensors[1]
-        return (Gradient.apply(*ctx.saved_tensors, ctx.f) * dK).sum((-2, -1)).double() / s
+        _, s, *_rest = constants = kept(ctx)
+        return (Gradient.apply(*constants) * dK).sum((-2, -1)).double() / s
 
 
-class Gradient(_SpectralOperator):
+class Gradient(SpectralOperation):
     """The matrix f'(K/s). K enters only to carry the graph; the eigensystem is its own."""
 
     @staticmethod
@@ -110,13 +100,13 @@ class Gradient(_SpectralOperator):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, *rest = ctx.saved_tensors
-        return _Hessian.apply(grad, Guard.apply(K), *rest, ctx.f), None, None, None, None, None
+        K, *rest = kept(ctx)
+        return _Hessian.apply(grad, Guard.apply(K), *rest), None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        K, *rest = ctx.saved_tensors
-        return _Hessian.apply(dK, Guard.apply(K), *rest, ctx.f)
+        K, *rest = kept(ctx)
+        return _Hessian.apply(dK, Guard.apply(K), *rest)
 
 
 class _Hessian(SpectralOperation):
@@ -132,19 +122,23 @@ class _Hessian(SpectralOperation):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _, *tensors, ctx.f = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
+        keep(ctx, *inputs[1:])  # linear in the first
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        K = ctx.saved_tensors[0]
+        K, *rest = kept(ctx)
         refused = torch.zeros_like(K)  # goes to Guard, which raises if anybody asks for it
-        return _Hessian.apply(grad, *ctx.saved_tensors, ctx.f), refused, None, None, None, None, None
+        return _Hessian.apply(grad, K, *rest), refused, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dE: Tensor, *_: Any) -> Tensor:
-        return _Hessian.apply(dE, *ctx.saved_tensors, ctx.f)
+        return _Hessian.apply(dE, *kept(ctx))
+
+
+THIRD_ORDER = (
+    "matinfo's spectral quantities have first and second derivatives; a third derivative with respect to the matrix "
+    "was asked for. Use alpha=2 or a coding rate, which are differentiable to every order."
+)
 
 
 class Guard(SpectralOperation):
@@ -154,20 +148,4 @@ class Guard(SpectralOperation):
     def forward(K: Tensor) -> Tensor:
         return K.view_as(K)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        raise NotImplementedError(THIRD_ORDER)
-
-    @staticmethod
-    def jvp(ctx: Any, dK: Tensor) -> Tensor:
-        raise NotImplementedError(THIRD_ORDER)
-
-
-THIRD_ORDER = (
-    "matinfo's spectral quantities have first and second derivatives; a third derivative with respect to the matrix "
-    "was asked for. Use alpha=2 or a coding rate, which are differentiable to every order."
-)
+    backward = jvp = refusal(THIRD_ORDER)
