@@ -6,9 +6,9 @@
 figure1: mutual information, joint entropy, divergences of SimCLR, Barlow Twins, BYOL (Figures 1, 2, 5); figure3: SimCLR
 at three temperatures; figure4: effective rank of MAE, U-MAE, M-MAE; table1, table3: their linear probe and fine-tuning
 (on CIFAR-100 for table3); table2: M-MAE over mu, in the code's and in the paper's scale; strength: M-MAE against U-MAE
-at equal weight and at equal strength; defects: three defects of the published code; er: entropy-reconstruction
-objectives at small batch and small EMA; mimae: MI-MAE style against its controls. The same command continues what was
-stopped and skips what is finished; runs that figures share are trained once.
+at equal weight and at equal strength; matched: at equal strength alone; defects: three defects of the published code;
+er: entropy-reconstruction objectives at small batch and small EMA; mimae: MI-MAE style against its controls. The same
+command continues what was stopped and skips what is finished; runs that figures share are trained once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("what", choices=(*WHATS, "all"), metavar="WHAT", help=", ".join((*WHATS, "all")))
     add("--scale", choices=SCALES, required=True, help="digits, cifar-small: for two CPU cores; "
-        "cifar-medium: for ten minutes on a GPU; cifar-full, imagenet: "
+        "cifar-medium, cifar-long: for ten minutes on a GPU; cifar-full, imagenet: "
         "the paper's recipes, for a GPU")  # fmt: skip
     add(
         "--data",
@@ -46,13 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", choices=("auto", "cpu", "cuda", "mps"), help="where to train [auto]")
     add("--threads", type=int, metavar="N", help="CPU threads [the recipes']")
     add("--minutes", type=float, metavar="X", help="stop at the first checkpoint after so many minutes")
-    add("--lanes", type=int, default=2, metavar="N", help="at cifar-medium: networks side by side on the card, "
-        "at most [2]")  # fmt: skip
+    add("--lanes", type=int, default=2, metavar="N", help="at cifar-medium and -long: networks side by side on "
+        "the card, at most [2]")  # fmt: skip
     add(
         "--checkpoints",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="at cifar-medium: keep the weights of the masked runs",
+        help="at cifar-medium and -long: keep the weights of the masked runs",
     )
     add("--dry-run", action="store_true", help="print the commands and a rough cost, do nothing")
     return parser

@@ -56,14 +56,14 @@ def knn_accuracy(
 
 def linear_probe_accuracy(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int,
-    *, decay: float = 1e-4, iterations: int = 200,
+    *, decay: float = 1e-4, iterations: int = 200, standardise: bool = True,
 ) -> float:  # fmt: skip
-    """Accuracy in percent of multinomial logistic regression on standardised features.
+    """Accuracy in percent of multinomial logistic regression on standardised (else: centred) features.
 
     The objective (mean cross-entropy plus ``decay / 2`` times the squared weights) is convex and minimised by
     L-BFGS from zero, so there is no learning rate and no seed.
     """
-    mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
+    mean, std = train.mean(0), train.std(0).clamp(min=1e-6) if standardise else 1.0
     train, test = (train - mean) / std, (test - mean) / std
     weight = torch.zeros(train.shape[1], classes, device=train.device, requires_grad=True)
     bias = torch.zeros(classes, device=train.device, requires_grad=True)

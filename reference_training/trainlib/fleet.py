@@ -30,6 +30,7 @@ from trainlib.checkpoint import Progress
 from trainlib.config import to_dict
 from trainlib.environment import ENVIRONMENT, environment
 from trainlib.evaluate import EVALUATION_BATCH, knn_accuracy, linear_probe_accuracy, spectrum
+from trainlib.factors import probe_factors
 from trainlib.files import write_atomic, write_json
 from trainlib.logs import MetricsLog
 from trainlib.masked import MaskedMethod
@@ -38,6 +39,7 @@ from trainlib.rng import generator
 from trainlib.run import CONFIG, SUMMARY, create_run_dir
 
 SPECTRA = "spectra.npz"  # of a run: eigenvalues of its features at every measurement
+MASKED_CLS = "cls_masked"  # the feature that the training itself sees
 KEPT = 2000  # held-out images whose features are kept at the end
 BANK = 10_000  # training images behind the measurements on the way
 QUICK_ITERATIONS = 60  # of L-BFGS in those
@@ -272,16 +274,26 @@ class Fleet:
         return torch.tensor(rates, dtype=torch.float32).to(self.device)
 
     @torch.no_grad()
-    def features(self, run: Run, split: str, limit: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """Features of plain images of a split, evenly spread if there is a limit, and their labels."""
+    def features(
+        self, run: Run, split: str, limit: int | None = None, *, masked: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Features of images of a split without crops, evenly spread if there is a limit, and their labels.
+
+        As in training, images may be masked: their features have names of their own, and only CLS is kept.
+        """
         lane = self.lanes[0]
         torch._foreach_copy_(lane.tensors(), run.state)
         lane.module.eval()
+        after = run.config.optim.epochs + (split == "test")  # a number that no epoch has
+        source = generator(run.config.run.seed, "mask", after, device=self.device)
         parts: dict[str, list[Tensor]] = {}
         labels = []
         for images, target in self.dataset.evaluation_batches(split, 4 * EVALUATION_BATCH, limit):
+            noise = lane.module.draw(len(images), source) if masked else None
             with lane.autocast():
-                encoded = lane.module.encode(images)
+                encoded = lane.module.encode(images, noise)
+            if masked:
+                encoded = {MASKED_CLS: encoded["cls"]}
             for name, values in encoded.items():
                 parts.setdefault(name, []).append(values)
             labels.append(target)
@@ -295,6 +307,9 @@ class Fleet:
         bank = min(BANK, self.dataset.size("train"))
         train, train_labels = self.features(run, "train", None if last else bank)
         test, test_labels = self.features(run, "test")
+        if last:
+            train |= self.features(run, "train", masked=True)[0]
+            test |= self.features(run, "test", masked=True)[0]
         pick = torch.arange(bank, device=self.device) * len(train_labels) // bank
         found: dict[str, dict[str, float]] = {}
         for name, own in test.items():
@@ -314,10 +329,12 @@ class Fleet:
                         own_train, train_labels, own, test_labels, classes
                     ),
                 }
+            if last and name == "cls":
+                found[name] |= probe_factors(own_train, train_labels, own, test_labels, classes)
             for kind, matrix in _second_moments(own).items():
                 key = f"{name}/{kind}/{epoch}"
                 run.spectra[key] = torch.linalg.eigvalsh(matrix).cpu().numpy()
-            if last:
+            if last and name != MASKED_CLS:
                 run.spectra[f"{name}/features"] = own[:KEPT].half().cpu().numpy()
         if last:
             run.spectra["labels"] = test_labels[:KEPT].cpu().numpy()

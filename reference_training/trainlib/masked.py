@@ -99,9 +99,10 @@ class MaskedMethod(Method):
         logs = {"loss": loss, "reconstruction": reconstruction, "regulariser": regulariser}
         return self.step_output(loss, logs, feature, labels)
 
-    def encode(self, images: Tensor) -> dict[str, Tensor]:
-        """Features of the unmasked images: the CLS token and the mean of the patch tokens."""
-        return token_features(self.autoencoder.encoder(images))
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
+        """CLS token and mean of the patch tokens, of the images as they are or masked by the noise."""
+        keep = None if noise is None else random_masking(noise, self.config.mask_ratio).keep
+        return token_features(self.autoencoder.encoder(images, keep))
 
     def reconstruct(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The images with hidden patches at the mean colour, and with hidden patches filled in by the decoder."""

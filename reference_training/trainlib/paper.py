@@ -1,7 +1,8 @@
 """What each figure and table of *Information Flow in Self-Supervised Learning* (Tan et al. 2024) needs, by scale.
 
 ``digits`` and ``cifar-small`` are for a CPU, with fewer epochs and smaller networks than the paper's; ``cifar-medium``
-is for ten minutes on a card, where the masked runs of a figure or table are trained together (``fleet.py``).
+is for ten minutes on a card, where the masked runs of a figure or table are trained together (``fleet.py``), and
+``cifar-long`` likewise, with the network of ``cifar-small`` and a hundred epochs.
 ``cifar-full`` and ``imagenet`` are the paper's recipes, or what is known of them, for a GPU.
 """
 
@@ -11,8 +12,8 @@ from typing import NamedTuple
 
 MASKED, SIAMESE = "pretrain_mmae.py", "pretrain_siamese.py"
 PROBE, FINETUNE = "linear_probe.py", "finetune.py"
-SCALES = ("digits", "cifar-small", "cifar-medium", "cifar-full", "imagenet")
-TOGETHER = ("cifar-medium",)  # scales whose masked runs are trained in one process
+SCALES = ("digits", "cifar-small", "cifar-medium", "cifar-long", "cifar-full", "imagenet")
+TOGETHER = ("cifar-medium", "cifar-long")  # scales whose masked runs are trained in one process
 MUS = (0.1, 0.5, 0.75, 1.0, 1.25, 1.5, 3.0)  # Table 2
 TEMPERATURES = (0.3, 0.5, 0.7)  # Figure 3
 LAMBDA = ("--lambda", "0.01")
@@ -71,6 +72,10 @@ OF_SCALE = {
         ("--feature", "all", "--cached", "--precision", "bf16"), ("--epochs", "20", "--precision", "bf16"),
         {"masked": 40, "table2": 20, "mimae": 20, "siamese": 60, "er": 30}, seeds=5, shape=(512, 192),
     ),
+    "cifar-long": Scale(
+        ("--precision", "bf16"), ("--precision", "bf16"), ("--feature", "all", "--cached"), ("--epochs", "20"),
+        {"masked": 100, "table2": 50, "mimae": 50, "siamese": 100, "er": 50}, seeds=5, shape=(512, 128),
+    ),
     "cifar-full": Scale(
         ("--model", "vit_base", "--patch", "4", "--batch", "1024", "--lr", "1.5e-4", "--precision", "bf16",
          "--eval-every", "10", "--checkpoint-every", "10"),
@@ -93,11 +98,12 @@ PUBLISHED_OPTIONS = {  # of single methods, at cifar-full; the programs' own def
 }
 WARMUP_SHARE = {
     "cifar-medium": {"masked": 0.1},
+    "cifar-long": {"masked": 0.1},
     "cifar-full": {"masked": 0.1, "siamese": 0.01},
 }  # of the epochs, where the recipe has another
 
 # The data set of each figure and table in the paper, for the scales of CIFAR.
-ON_CIFAR100 = ("figure4", "table3", "strength")
+ON_CIFAR100 = ("figure4", "table3", "strength", "matched")
 NOT_ON_IMAGENET = {
     "figure1": "Figures 1, 2 and 5 are of CIFAR-10", "figure3": "Figure 3 is of CIFAR-10",
     "er": "two views are implemented for digits and CIFAR", "table3": "Table 3 is of CIFAR-100",
@@ -218,6 +224,12 @@ class _Planner:
         ]
         return What("M-MAE against U-MAE at equal second-order strength", tuple(rows), (4,), "strength")
 
+    def matched(self) -> What:
+        """The three arms of ``strength`` that its question needs."""
+        strength = self.strength()
+        rows = [row for row in strength.rows if row.title in ("MAE", "M-MAE", "U-MAE, matched strength")]
+        return strength._replace(rows=tuple(rows))
+
     def defects(self) -> What:
         divided = f"{0.01 / PROCESSES:g}"
 
@@ -269,7 +281,19 @@ class _Planner:
         return What("MI-MAE style against its controls", rows, (4,), "protocols")
 
 
-WHATS = ("figure1", "figure3", "figure4", "table1", "table2", "table3", "strength", "defects", "er", "mimae")
+WHATS = (
+    "figure1",
+    "figure3",
+    "figure4",
+    "table1",
+    "table2",
+    "table3",
+    "strength",
+    "matched",
+    "defects",
+    "er",
+    "mimae",
+)
 
 
 def plan(what: str, scale: str, epochs: int | None = None) -> What:
