@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
 import pretrain_mmae
 import pytest
 import torch
+from protocol_runs import run_program
 from training_options import TINY
 from trainlib.config import (
     DataConfig,
@@ -18,6 +20,8 @@ from trainlib.config import (
     RunConfig,
     resolve,
 )
+from trainlib.masked import MaskedMethod
+from trainlib.siamese.base import SiameseMethod
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +32,36 @@ def _threads():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def run_script(capsys):
+_DRAW = {method: method.draw_pictures for method in (MaskedMethod, SiameseMethod)}
+
+
+@contextlib.contextmanager
+def _pictures(drawn: bool):
+    with pytest.MonkeyPatch.context() as patch:
+        for method, draw in _DRAW.items():
+            patch.setattr(method, "draw_pictures", draw if drawn else lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _runs_draw_no_pictures():
+    """Drawing takes as long as the rest of a tiny run."""
+    with _pictures(drawn=False):
+        yield
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """A context in which runs draw their pictures, for the tests that look at them."""
+    return lambda: _pictures(drawn=True)
+
+
+@pytest.fixture(scope="session")
+def run_script():
     """Run ``pretrain_mmae.py`` with tiny defaults; gives exit code, stdout and stderr."""
 
     def run(*options: str | Path, defaults: list[str] = TINY) -> tuple[int, str, str]:
-        try:
-            code = pretrain_mmae.main([*defaults, *map(str, options)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        return run_program(pretrain_mmae.main, *defaults, *options)
 
     return run
 

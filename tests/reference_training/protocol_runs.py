@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,20 +28,20 @@ def make_run(
     return method.eval()
 
 
-def run_program(main: Callable, capsys, *options) -> tuple[int, str, str]:
+def run_program(main: Callable, *options) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a program in this process."""
-    capsys.readouterr()
-    try:
-        code = main([*map(str, options)])
-    except SystemExit as error:  # argparse
-        code = int(error.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try:
+            code = main([*map(str, options)])
+        except SystemExit as error:  # argparse
+            code = int(error.code or 0)
+    return code, stdout.getvalue(), stderr.getvalue()
 
 
-def refused(main: Callable, capsys, *options) -> str:
+def refused(main: Callable, *options) -> str:
     """The one line with which a program refuses a request."""
-    code, stdout, stderr = run_program(main, capsys, *options)
+    code, stdout, stderr = run_program(main, *options)
     assert (code, stdout) == (2, ""), stderr
     assert stderr.count("\n") == 1, stderr
     return stderr

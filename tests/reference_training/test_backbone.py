@@ -155,11 +155,11 @@ def spoil_states(folder, config):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_is_no_run_is_refused_in_one_line(tmp_path, capsys, make_config, spoil, expected):
+def test_what_is_no_run_is_refused_in_one_line(tmp_path, make_config, spoil, expected):
     folder = tmp_path / "run"
     spoil(folder, make_config())
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    line = refused(knn.main, capsys, folder)
+    line = refused(knn.main, folder)
     assert expected.format(folder=folder) in line
     assert str(folder) in line
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before

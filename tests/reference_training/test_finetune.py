@@ -33,16 +33,11 @@ def run_dir(tmp_path, make_config):
     return tmp_path / "run"
 
 
-@pytest.fixture
-def tune(capsys):
+def tune(*options) -> tuple[str, str]:
     """Run ``finetune.py``, which must succeed; gives stdout and stderr."""
-
-    def run(*options) -> tuple[str, str]:
-        code, stdout, stderr = run_program(finetune.main, capsys, *options)
-        assert code == 0, stderr
-        return stdout, stderr
-
-    return run
+    code, stdout, stderr = run_program(finetune.main, *options)
+    assert code == 0, stderr
+    return stdout, stderr
 
 
 def settings(data: str = "digits", **changes):
@@ -236,7 +231,7 @@ def test_parts_that_are_off_are_named(run_dir):
     assert "random erasing" not in text
 
 
-def test_finetuning_trains_the_encoder_and_leaves_the_run_alone(run_dir, tune):
+def test_finetuning_trains_the_encoder_and_leaves_the_run_alone(run_dir):
     before = (run_dir / "checkpoint.pt").read_bytes()
     stdout, stderr = tune(run_dir, *SHORT)
     assert "note: RandAugment is off" in stderr
@@ -263,7 +258,7 @@ def test_finetuning_trains_the_encoder_and_leaves_the_run_alone(run_dir, tune):
     assert 0 < rates[-1] < max(rates)
 
 
-def test_scratch_starts_from_fresh_weights_of_the_same_shape(run_dir, tune):
+def test_scratch_starts_from_fresh_weights_of_the_same_shape(run_dir):
     model, config = classifier(run_dir, scratch=True)
     backbone = load_backbone(run_dir)
     assert (
@@ -279,9 +274,7 @@ def test_scratch_starts_from_fresh_weights_of_the_same_shape(run_dir, tune):
     assert (run_dir / "finetune.json").is_file()
 
 
-def test_resumed_finetuning_equals_an_uninterrupted_one_bit_for_bit(
-    run_dir, tune, tmp_path, monkeypatch, capsys
-):
+def test_resumed_finetuning_equals_an_uninterrupted_one_bit_for_bit(run_dir, tmp_path, monkeypatch):
     options = [run_dir, *SHORT, "--erase", "0.25"]
     original = SupervisedLoop._forward
 
@@ -292,7 +285,7 @@ def test_resumed_finetuning_equals_an_uninterrupted_one_bit_for_bit(
 
     with monkeypatch.context() as patch:
         patch.setattr(SupervisedLoop, "_forward", stop)
-        code, _, stderr = run_program(finetune.main, capsys, *options, "--out", tmp_path / "cut")
+        code, _, stderr = run_program(finetune.main, *options, "--out", tmp_path / "cut")
     assert code == 130, stderr
     random.seed(99)  # the state of the process does not matter
     tune(run_dir, "--out", tmp_path / "cut", "--resume")
@@ -303,10 +296,8 @@ def test_resumed_finetuning_equals_an_uninterrupted_one_bit_for_bit(
     assert all(torch.equal(moments[0][k]["exp_avg_sq"], v["exp_avg_sq"]) for k, v in moments[1].items())
 
 
-def test_divergence_stops_with_one_line(run_dir, capsys):
-    code, stdout, stderr = run_program(
-        finetune.main, capsys, run_dir, *SHORT, "--lr", "1e30", "--warmup-epochs", "0"
-    )
+def test_divergence_stops_with_one_line(run_dir):
+    code, stdout, stderr = run_program(finetune.main, run_dir, *SHORT, "--lr", "1e30", "--warmup-epochs", "0")
     assert (code, stdout) == (3, "")
     assert "is not finite at step" in stderr.splitlines()[-1]
 
@@ -330,22 +321,22 @@ def test_divergence_stops_with_one_line(run_dir, capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_option_is_one_line_and_leaves_nothing(run_dir, capsys, options, expected):
+def test_bad_option_is_one_line_and_leaves_nothing(run_dir, options, expected):
     before = sorted(run_dir.rglob("*"))
-    assert expected in refused(finetune.main, capsys, run_dir, *options)
+    assert expected in refused(finetune.main, run_dir, *options)
     assert sorted(run_dir.rglob("*")) == before
 
 
-def test_bf16_runs(run_dir, tune):
+def test_bf16_runs(run_dir):
     tune(run_dir, *SHORT, "--epochs", "1", "--precision", "bf16")
 
 
 @pytest.mark.slow
-def test_finetuned_digits_are_recognised(tmp_path, tune, capsys):
+def test_finetuned_digits_are_recognised(tmp_path):
     """Real, short pre-training and fine-tuning with all that digits leave on; chance is 10 %."""
     run = tmp_path / "run"
     options = ["--epochs", "30", "--no-tensorboard", "--device", "cpu"]
-    assert run_program(pretrain_mmae.main, capsys, *options, "--out", run)[0] == 0
+    assert run_program(pretrain_mmae.main, *options, "--out", run)[0] == 0
     tune(run, "--device", "cpu")
     values = json.loads((run / "finetune.json").read_text())["heads"][0]["features"]["cls"]
     assert values["top1"] > 90

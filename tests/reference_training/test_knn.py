@@ -45,17 +45,13 @@ def test_knn_at_a_very_low_temperature_is_the_nearest_neighbour(features):
     assert knn_accuracy(*features, classes=4, neighbours=50, temperature=10.0) != one
 
 
-@pytest.fixture
-def run(capsys):
-    def run(*options) -> str:
-        code, stdout, stderr = run_program(knn.main, capsys, *options)
-        assert code == 0, stderr
-        return stdout
-
-    return run
+def run(*options) -> str:
+    code, stdout, stderr = run_program(knn.main, *options)
+    assert code == 0, stderr
+    return stdout
 
 
-def test_table_and_json_hold_every_feature_and_k(tmp_path, run, make_config):
+def test_table_and_json_hold_every_feature_and_k(tmp_path, make_config):
     make_run(tmp_path / "run", make_config())
     stdout = run(tmp_path / "run", "--k", "1", "5", "--device", "cpu")
     rows = [
@@ -77,7 +73,7 @@ def test_table_and_json_hold_every_feature_and_k(tmp_path, run, make_config):
     assert (tmp_path / "results" / "knn.md").read_text() in again
 
 
-def test_comparison_stands_for_its_runs(tmp_path, run, make_config):
+def test_comparison_stands_for_its_runs(tmp_path, make_config):
     folder, names = tmp_path / "comparison", ["mae-seed0", "mmae-seed0", "mmae-seed1"]
     for name in names:
         make_run(folder / name, make_config(method=name.split("-")[0], seed=int(name[-1])))
@@ -107,14 +103,14 @@ def test_comparison_stands_for_its_runs(tmp_path, run, make_config):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_option_is_one_line_and_leaves_nothing(tmp_path, capsys, make_config, options, expected):
+def test_bad_option_is_one_line_and_leaves_nothing(tmp_path, make_config, options, expected):
     make_run(tmp_path / "run", make_config())
     before = sorted(tmp_path.rglob("*"))
-    assert expected in refused(knn.main, capsys, tmp_path / "run", *options)
+    assert expected in refused(knn.main, tmp_path / "run", *options)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_runs_of_equal_name_under_one_out_get_their_own_folders(tmp_path, run, make_config):
+def test_runs_of_equal_name_under_one_out_get_their_own_folders(tmp_path, make_config):
     for parent, method in (("a", "mae"), ("b", "mmae")):
         make_run(tmp_path / parent / "run", make_config(method=method))
     run(tmp_path / "a" / "run", tmp_path / "b" / "run", "--out", tmp_path / "results", "--device", "cpu")

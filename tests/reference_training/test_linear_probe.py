@@ -34,16 +34,11 @@ def run_dir(tmp_path, make_config):
     return tmp_path / "run"
 
 
-@pytest.fixture
-def probe(capsys):
+def probe(*options) -> str:
     """Run ``linear_probe.py``, which must succeed; gives its stdout."""
-
-    def run(*options) -> str:
-        code, stdout, stderr = run_program(linear_probe.main, capsys, *options)
-        assert code == 0, stderr
-        return stdout
-
-    return run
+    code, stdout, stderr = run_program(linear_probe.main, *options)
+    assert code == 0, stderr
+    return stdout
 
 
 def dataset_of(backbone, batch: int = 128):
@@ -102,7 +97,7 @@ def test_lars_equals_its_formula():
     np.testing.assert_allclose(bias.detach(), expected[1], rtol=1e-5)
 
 
-def test_encoder_stays_bit_equal_and_only_heads_are_saved(run_dir, probe, monkeypatch):
+def test_encoder_stays_bit_equal_and_only_heads_are_saved(run_dir, monkeypatch):
     seen = []
     original = FrozenFeatures.__init__
 
@@ -123,7 +118,7 @@ def test_encoder_stays_bit_equal_and_only_heads_are_saved(run_dir, probe, monkey
     assert float(weights["heads.cls.1.bias"].abs().max()) > 0
 
 
-def test_running_statistics_of_a_convolutional_encoder_stay_bit_equal(tmp_path, probe):
+def test_running_statistics_of_a_convolutional_encoder_stay_bit_equal(tmp_path):
     config = SiameseRunConfig(
         model=SiameseModelConfig(width=4, projector_hidden=16, projector_width=8),
         optim=SiameseOptimConfig(epochs=2, batch=64), run=RunConfig(device="cpu", threads=1),
@@ -159,7 +154,7 @@ def test_frozen_features_are_the_encoders_in_the_order_of_the_training_loop(run_
     assert len(images) == dataset.size("train") // 100
 
 
-def test_heads_of_several_features_share_nothing(run_dir, probe, tmp_path):
+def test_heads_of_several_features_share_nothing(run_dir, tmp_path):
     """The first head ends with the weights that it has when it is trained alone."""
     probe(run_dir, *SHORT, "--feature", "all", "--out", tmp_path / "all")
     probe(run_dir, *SHORT, "--feature", "cls", "--out", tmp_path / "cls")
@@ -168,7 +163,7 @@ def test_heads_of_several_features_share_nothing(run_dir, probe, tmp_path):
     assert all(torch.equal(both[name], value) for name, value in alone.items())
 
 
-def test_results_hold_last_and_best_epoch_and_say_so(run_dir, probe):
+def test_results_hold_last_and_best_epoch_and_say_so(run_dir):
     stdout = probe(run_dir, *SHORT, "--seeds", "0,3", "--cached", "--epochs", "5")
     assert (
         "max: the best epoch, chosen on the held-out images themselves, as the published scripts report"
@@ -234,13 +229,11 @@ def interrupt_after(monkeypatch, epoch: int) -> None:
 
 
 @pytest.mark.parametrize("cached", [[], ["--cached"]], ids=["augmented", "cached"])
-def test_resumed_probe_equals_an_uninterrupted_one_bit_for_bit(
-    run_dir, probe, tmp_path, monkeypatch, capsys, cached
-):
+def test_resumed_probe_equals_an_uninterrupted_one_bit_for_bit(run_dir, tmp_path, monkeypatch, cached):
     options = [run_dir, *SHORT, *cached, "--feature", "all"]
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
-        code, _, stderr = run_program(linear_probe.main, capsys, *options, "--out", tmp_path / "cut")
+        code, _, stderr = run_program(linear_probe.main, *options, "--out", tmp_path / "cut")
     assert code == 130
     assert "interrupted; continue with --resume" in stderr
     folder = tmp_path / "cut" / "linear_probe" / "seed0"
@@ -259,7 +252,7 @@ def test_resumed_probe_equals_an_uninterrupted_one_bit_for_bit(
     assert results[0][0]["features"] == results[1][0]["features"]
 
 
-def test_resume_keeps_what_is_finished_and_trains_further_seeds(run_dir, probe):
+def test_resume_keeps_what_is_finished_and_trains_further_seeds(run_dir):
     first = probe(run_dir, *SHORT, "--cached")
     path = run_dir / "linear_probe" / "seed0" / "checkpoint.pt"
     untouched = path.stat().st_mtime_ns
@@ -269,28 +262,26 @@ def test_resume_keeps_what_is_finished_and_trains_further_seeds(run_dir, probe):
     assert [h["seed"] for h in json.loads((run_dir / "linear_probe.json").read_text())["heads"]] == [0, 1]
 
 
-def test_resume_refuses_other_options_other_weights_and_damaged_checkpoints(
-    run_dir, probe, capsys, make_config
-):
+def test_resume_refuses_other_options_other_weights_and_damaged_checkpoints(run_dir, make_config):
     probe(run_dir, *SHORT, "--cached")
     assert "has results of linear_probe already; continue them with --resume" in refused(
-        linear_probe.main, capsys, run_dir, *SHORT
+        linear_probe.main, run_dir, *SHORT
     )
-    line = refused(linear_probe.main, capsys, run_dir, "--resume", "--epochs", "9")
+    line = refused(linear_probe.main, run_dir, "--resume", "--epochs", "9")
     assert "was started with --epochs 3, not 9; leave --epochs out" in line
     seed_dir = run_dir / "linear_probe" / "seed0"
     (seed_dir / "summary.json").unlink()
     content = (seed_dir / "checkpoint.pt").read_bytes()
     (seed_dir / "checkpoint.pt").write_bytes(content[:900])
-    assert "seed0/checkpoint.pt is damaged" in refused(linear_probe.main, capsys, run_dir, "--resume")
+    assert "seed0/checkpoint.pt is damaged" in refused(linear_probe.main, run_dir, "--resume")
     (seed_dir / "checkpoint.pt").write_bytes(content)
     make_run(run_dir.with_name("other"), make_config(seed=1))
     (run_dir.with_name("other") / "checkpoint.pt").replace(run_dir / "checkpoint.pt")
     (run_dir.with_name("other") / "config.json").replace(run_dir / "config.json")
-    assert "was made with other weights than" in refused(linear_probe.main, capsys, run_dir, "--resume")
+    assert "was made with other weights than" in refused(linear_probe.main, run_dir, "--resume")
 
 
-def test_runs_of_one_label_are_averaged_and_unlike_ones_refused(tmp_path, probe, capsys, make_config):
+def test_runs_of_one_label_are_averaged_and_unlike_ones_refused(tmp_path, make_config):
     for seed in (0, 1):
         make_run(tmp_path / f"mmae-{seed}", make_config(seed=seed))
     make_run(tmp_path / "mae-0", make_config(method="mae"))
@@ -306,7 +297,7 @@ def test_runs_of_one_label_are_averaged_and_unlike_ones_refused(tmp_path, probe,
     assert rows[0][4] == f"{statistics.fmean(means[:2]):.2f} ± {statistics.stdev(means[:2]):.2f}"
     assert (tmp_path / "results" / "linear_probe.md").read_text().splitlines()[0] in stdout
     assert not (tmp_path / "mmae-0" / "linear_probe.json").exists()
-    line = refused(linear_probe.main, capsys, *folders, tmp_path / "mmae-wide", *SHORT)
+    line = refused(linear_probe.main, *folders, tmp_path / "mmae-wide", *SHORT)
     assert "has --width 32" in line
     assert "name only runs of one recipe" in line
     assert not (tmp_path / "mmae-0" / "linear_probe").exists()
@@ -324,15 +315,15 @@ def rgb_folder(folder):
     return folder
 
 
-def test_data_of_another_kind_are_refused(run_dir, tmp_path, capsys):
+def test_data_of_another_kind_are_refused(run_dir, tmp_path):
     folder = rgb_folder(tmp_path / "data")
     options = ["--data", "imagefolder", "--data-dir", folder, "--batch", "4", "--workers", "0"]
-    line = refused(linear_probe.main, capsys, run_dir, *options)
+    line = refused(linear_probe.main, run_dir, *options)
     assert "--data: images of imagefolder have 3 channels, the encoder of" in line
     assert "takes 1; use the run's own data (digits)" in line
 
 
-def test_image_files_and_new_classes_are_probed(tmp_path, probe, make_config):
+def test_image_files_and_new_classes_are_probed(tmp_path, make_config):
     folder = rgb_folder(tmp_path / "data")
     make_run(tmp_path / "run", make_config(), channels=3)
     stdout = probe(
@@ -369,28 +360,28 @@ def test_image_files_and_new_classes_are_probed(tmp_path, probe, make_config):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_option_is_one_line_and_leaves_nothing(run_dir, capsys, options, expected):
+def test_bad_option_is_one_line_and_leaves_nothing(run_dir, options, expected):
     before = sorted(run_dir.rglob("*"))
-    assert expected in refused(linear_probe.main, capsys, run_dir, *options)
+    assert expected in refused(linear_probe.main, run_dir, *options)
     assert sorted(run_dir.rglob("*")) == before
 
 
-def test_same_run_twice_is_refused(run_dir, capsys):
-    assert "the same run is named twice" in refused(linear_probe.main, capsys, run_dir, run_dir)
+def test_same_run_twice_is_refused(run_dir):
+    assert "the same run is named twice" in refused(linear_probe.main, run_dir, run_dir)
 
 
-def test_mixed_precision_keeps_the_heads_in_float32(run_dir, probe):
+def test_mixed_precision_keeps_the_heads_in_float32(run_dir):
     probe(run_dir, *SHORT, "--precision", "bf16")
     weights = states(run_dir / "linear_probe" / "seed0")["model"]
     assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float32}
 
 
 @pytest.mark.slow
-def test_probe_of_a_trained_encoder_beats_chance_by_far(tmp_path, probe, capsys):
+def test_probe_of_a_trained_encoder_beats_chance_by_far(tmp_path):
     """Real, short pre-training on digits; chance is 10 % (but fresh weights reach 85 % too: digits are easy)."""
     run = tmp_path / "run"
     options = ["--epochs", "40", "--no-tensorboard", "--device", "cpu"]
-    assert run_program(pretrain_mmae.main, capsys, *options, "--out", run)[0] == 0
+    assert run_program(pretrain_mmae.main, *options, "--out", run)[0] == 0
     probe(run, "--cached", "--feature", "all", "--device", "cpu")
     features = json.loads((run / "linear_probe.json").read_text())["heads"][0]["features"]
     assert features["cls"]["top1"] > 65

@@ -39,8 +39,8 @@ def planned(what: str, scale: str, **changes) -> dict:
 
 
 @pytest.mark.parametrize("scale", paper.SCALES)
-def test_dry_run_prints_commands_that_the_programs_accept(scale, capsys):
-    code, stdout, stderr = run_program(run_paper.main, capsys, "all", "--scale", scale, "--dry-run")
+def test_dry_run_prints_commands_that_the_programs_accept(scale):
+    code, stdout, stderr = run_program(run_paper.main, "all", "--scale", scale, "--dry-run")
     assert code == 0, stderr
     lines = [line for line in stdout.splitlines() if line and not line.startswith("#")]
     places = []
@@ -153,8 +153,8 @@ def test_mimae_is_held_against_four_masks_and_four_times_the_epochs():
         (("figure4",), "the following arguments are required: --scale"),
     ],
 )  # fmt: skip
-def test_refusals_are_one_line(options, problem, capsys):
-    assert problem in refused(run_paper.main, capsys, *options)
+def test_refusals_are_one_line(options, problem):
+    assert problem in refused(run_paper.main, *options)
 
 
 # What is drawn
@@ -205,12 +205,12 @@ def panels_of(folder: Path, number: int) -> dict[tuple[str, str], dict]:
     return {(panel["feature"], panel["quantity"]): panel for panel in content["panels"]}
 
 
-def test_figures_hold_mean_and_spread_over_seeds_and_the_bound(tmp_path, capsys):
+def test_figures_hold_mean_and_spread_over_seeds_and_the_bound(tmp_path):
     make_log(tmp_path / "a", siamese(0), {0: 1.0, 5: 2.0, 10: 3.0})
     make_log(tmp_path / "b", siamese(1), {0: 2.0, 5: 5.0})  # stopped early
     make_log(tmp_path / "c", siamese(0, "byol"), {0: 0.5, 5: 0.25})
     folders = [tmp_path / name for name in "abc"]
-    code, stdout, stderr = run_program(plot_figures.main, capsys, *folders, "--out", tmp_path / "out")
+    code, stdout, stderr = run_program(plot_figures.main, *folders, "--out", tmp_path / "out")
     assert code == 0, stderr
     assert stdout.split() == [str(tmp_path / "out" / f"figure{n}.png") for n in (1, 2, 5)]
     assert (
@@ -239,14 +239,14 @@ def test_figures_hold_mean_and_spread_over_seeds_and_the_bound(tmp_path, capsys)
     assert not any(panel["limits"] for panel in divergences.values())
 
 
-def test_figure3_is_of_simclr_at_several_temperatures(tmp_path, capsys):
+def test_figure3_is_of_simclr_at_several_temperatures(tmp_path):
     for temperature in (0.3, 0.5):
         config = siamese(temperature=temperature)
         make_log(tmp_path / str(temperature), config, {0: 1.0, 5: 10 * temperature})
     make_log(tmp_path / "byol", siamese(method="byol"), {0: 1.0})
     write_json(tmp_path / "study.json", {"runs": ["0.3", "0.5", "byol", "not-begun"]})
     options = [tmp_path, "--out", tmp_path / "out", "--figure", 3]
-    code, stdout, stderr = run_program(plot_figures.main, capsys, *options)
+    code, stdout, stderr = run_program(plot_figures.main, *options)
     assert (code, stderr, len(stdout.split())) == (0, "", 1)
     panel = panels_of(tmp_path / "out", 3)["projector", "knn_accuracy"]
     assert {c["label"]: c["mean"][-1] for c in panel["curves"]} == {
@@ -255,11 +255,11 @@ def test_figure3_is_of_simclr_at_several_temperatures(tmp_path, capsys):
     }
 
 
-def test_figure4_is_of_masked_runs(tmp_path, capsys):
+def test_figure4_is_of_masked_runs(tmp_path):
     for method in ("mae", "umae", "mmae"):
         make_log(tmp_path / method, masked(method=method), {0: 1.0, 250: 4.0}, ("effective_rank",))
     folders = [tmp_path / name for name in ("mae", "umae", "mmae")]
-    code, stdout, stderr = run_program(plot_figures.main, capsys, *folders, "--out", tmp_path / "out")
+    code, stdout, stderr = run_program(plot_figures.main, *folders, "--out", tmp_path / "out")
     assert (code, len(stdout.split()), stderr.count("skipped: ")) == (0, 1, 5)
     panels = panels_of(tmp_path / "out", 4)
     assert [c["label"] for c in panels["cls", "effective_rank"]["curves"]] == [
@@ -270,16 +270,16 @@ def test_figure4_is_of_masked_runs(tmp_path, capsys):
     assert panels["pooled", "effective_rank"]["curves"][0]["mean"] == [0.5, 2.0]
 
 
-def test_nothing_to_draw_is_one_line(tmp_path, capsys):
+def test_nothing_to_draw_is_one_line(tmp_path):
     make_log(tmp_path / "run", masked(), {})
-    line = refused(plot_figures.main, capsys, tmp_path / "run", "--out", tmp_path / "out")
+    line = refused(plot_figures.main, tmp_path / "run", "--out", tmp_path / "out")
     assert "no figure can be drawn from these runs; figure 1 needs runs of pretrain_siamese.py" in line
     assert not (tmp_path / "out").exists()
 
 
-def test_figures_refuse_what_cannot_be_compared(tmp_path, capsys):
+def test_figures_refuse_what_cannot_be_compared(tmp_path):
     def problem(*names: str) -> str:
-        return refused(plot_figures.main, capsys, *(tmp_path / n for n in names), "--out", tmp_path / "out")
+        return refused(plot_figures.main, *(tmp_path / n for n in names), "--out", tmp_path / "out")
 
     config = siamese()
     make_log(tmp_path / "a", config, {0: 1.0})
@@ -349,10 +349,10 @@ def programs(monkeypatch):
     return calls, codes
 
 
-def test_table1_trains_probes_and_fine_tunes_once(programs, tmp_path, capsys):
+def test_table1_trains_probes_and_fine_tunes_once(programs, tmp_path):
     calls, _ = programs
     command = ["table1", "--scale", "digits", "--seeds", "2", "--out", str(tmp_path)]
-    code, stdout, stderr = run_program(run_paper.main, capsys, *command)
+    code, stdout, stderr = run_program(run_paper.main, *command)
     assert code == 0, stderr
     assert [name for name, _ in calls] == 6 * [paper.MASKED, paper.PROBE, paper.FINETUNE]
     header, _, *rows = (line.split("|") for line in stdout.splitlines() if line.startswith("|"))
@@ -371,41 +371,41 @@ def test_table1_trains_probes_and_fine_tunes_once(programs, tmp_path, capsys):
     assert summary["rows"][0]["values"]["run_cls_effective_rank"]["values"] == [3.0, 4.0]
 
     calls.clear()
-    again = run_program(run_paper.main, capsys, *command)
+    again = run_program(run_paper.main, *command)
     assert (again[0], calls) == (0, [])
     assert again[1] == stdout
-    dry = run_program(run_paper.main, capsys, *command, "--dry-run")[1]
+    dry = run_program(run_paper.main, *command, "--dry-run")[1]
     assert dry.count("# finished: python") == 18
     assert "18 of them finished; nothing left to do" in dry
     # Figure 4 needs the same runs, on the same data at this scale
-    assert run_program(run_paper.main, capsys, "figure4", *command[1:])[0] == 0
+    assert run_program(run_paper.main, "figure4", *command[1:])[0] == 0
     assert calls == []
     # the folder of the table stands for its runs
-    assert run_program(plot_figures.main, capsys, tmp_path / "table1", "--out", tmp_path / "f")[0] == 0
+    assert run_program(plot_figures.main, tmp_path / "table1", "--out", tmp_path / "f")[0] == 0
 
 
-def test_a_stopped_run_is_resumed_and_a_changed_one_refused(programs, tmp_path, capsys):
+def test_a_stopped_run_is_resumed_and_a_changed_one_refused(programs, tmp_path):
     calls, _ = programs
     command = ["figure4", "--scale", "digits", "--seeds", "1", "--out", str(tmp_path)]
-    assert run_program(run_paper.main, capsys, *command)[0] == 0
+    assert run_program(run_paper.main, *command)[0] == 0
     folder = tmp_path / "runs" / "digits-250ep-umae-seed0"
     (folder / "summary.json").unlink()
     calls.clear()
-    dry = run_program(run_paper.main, capsys, *command, "--dry-run")[1]
+    dry = run_program(run_paper.main, *command, "--dry-run")[1]
     assert [f"--resume {folder}" in line for line in dry.splitlines()[1:4]] == [False, True, False]
-    assert run_program(run_paper.main, capsys, *command)[0] == 0
+    assert run_program(run_paper.main, *command)[0] == 0
     assert [argv[-2:] for _, argv in calls] == [["--resume", str(folder)]]
     values = json.loads((folder / "config.json").read_text())
     values["optim"]["lr"] = 1.0
     (folder / "config.json").write_text(json.dumps(values))
-    assert "was started with --lr 1.0, not 0.003" in refused(run_paper.main, capsys, *command)
+    assert "was started with --lr 1.0, not 0.003" in refused(run_paper.main, *command)
 
 
-def test_a_diverged_run_is_reported_and_the_others_go_on(programs, tmp_path, capsys):
+def test_a_diverged_run_is_reported_and_the_others_go_on(programs, tmp_path):
     calls, codes = programs
     codes["umae"] = 3
     command = ["table1", "--scale", "digits", "--seeds", "1", "--out", str(tmp_path)]
-    code, stdout, _ = run_program(run_paper.main, capsys, *command)
+    code, stdout, _ = run_program(run_paper.main, *command)
     assert code == 3
     assert [name for name, _ in calls] == [
         paper.MASKED, paper.PROBE, paper.FINETUNE, paper.MASKED, paper.MASKED, paper.PROBE, paper.FINETUNE
@@ -413,23 +413,23 @@ def test_a_diverged_run_is_reported_and_the_others_go_on(programs, tmp_path, cap
     assert "Diverged: U-MAE, seed 0." in stdout
     codes["umae"] = 2  # anything else ends the whole
     calls.clear()
-    assert run_program(run_paper.main, capsys, *command)[0] == 2
+    assert run_program(run_paper.main, *command)[0] == 2
     assert len(calls) == 1
 
 
-def test_mu_is_swept_into_a_picture(programs, tmp_path, capsys):
+def test_mu_is_swept_into_a_picture(programs, tmp_path):
     code, stdout, stderr = run_program(
-        run_paper.main, capsys, "table2", "--scale", "digits", "--seeds", "1", "--out", tmp_path
+        run_paper.main, "table2", "--scale", "digits", "--seeds", "1", "--out", tmp_path
     )
     assert code == 0, stderr
     assert (tmp_path / "table2" / "mu.png").read_bytes().startswith(b"\x89PNG")
     assert "M-MAE, mu 1.25, paper's scale" in stdout
 
 
-def test_time_that_is_over_stops_before_the_next_run(programs, tmp_path, capsys):
+def test_time_that_is_over_stops_before_the_next_run(programs, tmp_path):
     calls, _ = programs
     command = ["figure4", "--scale", "digits", "--seeds", "1", "--out", str(tmp_path), "--minutes", "1e-9"]
-    code, stdout, _ = run_program(run_paper.main, capsys, *command)
+    code, stdout, _ = run_program(run_paper.main, *command)
     assert (code, calls) == (0, [])
     assert stdout.splitlines()[-1] == "stopped after 1e-09 minutes; continue with the same command"
     assert "0 of 3 commands finished" in stdout
@@ -456,12 +456,12 @@ def test_training_that_was_paused_ends_as_if_it_had_not_been(tmp_path):
 
 
 @pytest.mark.slow
-def test_figure4_on_digits_from_end_to_end_in_two_pieces(tmp_path, capsys):
+def test_figure4_on_digits_from_end_to_end_in_two_pieces(tmp_path):
     command = ["figure4", "--scale", "digits", "--seeds", "1", "--epochs", "2", "--out", str(tmp_path)]
-    code, stdout, stderr = run_program(run_paper.main, capsys, *command, "--minutes", "0.0001")
+    code, stdout, stderr = run_program(run_paper.main, *command, "--minutes", "0.0001")
     assert code == 0, stderr
     assert "continue with the same command" in stdout
-    code, stdout, stderr = run_program(run_paper.main, capsys, *command)
+    code, stdout, stderr = run_program(run_paper.main, *command)
     assert code == 0, stderr
     assert "3 of 3 commands finished" in stdout
     curves = panels_of(tmp_path / "figure4", 4)["cls", "effective_rank"]["curves"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
 
@@ -13,12 +12,13 @@ import pretrain_siamese
 import pytest
 import torch
 from PIL import Image
+from protocol_runs import run_program
 from siamese_options import TINY_SIAMESE, siamese_config, siamese_method
 from trainlib import checkpoint
 from trainlib.config import differences, flag_of, from_dict, sections, to_dict
 from trainlib.data import load_dataset
 from trainlib.logs import read_metrics
-from trainlib.siamese.base import SiameseMethod, measured_views
+from trainlib.siamese.base import measured_views
 from trainlib.siamese.config import SiameseRunConfig
 from trainlib.siamese.instrument import batch_information, correlations, divergences, shared_information
 from trainlib.siamese.registry import METHOD_CLASSES
@@ -28,19 +28,9 @@ import matinfo
 from matinfo.losses import sphere_entropy
 
 
-@pytest.fixture
-def run_siamese(capsys):
+def run_siamese(*options, defaults: list[str] = TINY_SIAMESE) -> tuple[int, str, str]:
     """Run ``pretrain_siamese.py`` with tiny defaults; gives exit code, stdout and stderr."""
-
-    def run(*options, defaults: list[str] = TINY_SIAMESE) -> tuple[int, str, str]:
-        try:
-            code = pretrain_siamese.main([*defaults, *map(str, options)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return run_program(pretrain_siamese.main, *defaults, *options)
 
 
 # --- the instrument ------------------------------------------------------------------------------------------
@@ -113,15 +103,13 @@ def test_measurements_are_matinfos_of_online_and_target_branch(name):
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
+def comparison(tmp_path_factory, drawn):
     """Folder and output of one comparison; tests only read it."""
-    folder, output = tmp_path_factory.mktemp("runs") / "comparison", io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
-        code = pretrain_siamese.main(
-            [*TINY_SIAMESE, "--compare", "--temperature", "0.3", "--out", str(folder)]
-        )
-    assert code == 0
-    return folder, output.getvalue()
+    folder = tmp_path_factory.mktemp("runs") / "comparison"
+    with drawn():
+        code, stdout, stderr = run_siamese("--compare", "--temperature", "0.3", "--out", folder)
+    assert code == 0, stderr
+    return folder, stdout
 
 
 def test_comparison_trains_the_three_methods_and_draws_their_information(comparison):
@@ -171,7 +159,7 @@ def test_run_leaves_pictures_and_a_summary_with_the_information(comparison):
     assert {"loss", "probe_accuracy", "batch_mutual_information", "batch_joint_entropy"} <= set(train[0])
 
 
-def test_instrument_can_be_left_out(run_siamese, tmp_path):
+def test_instrument_can_be_left_out(tmp_path):
     code, _, stderr = run_siamese("--no-instrument", "--epochs", "1", "--out", tmp_path / "run")
     assert code == 0, stderr
     line = [r for r in read_metrics(tmp_path / "run") if r["kind"] == "train"][-1]
@@ -179,7 +167,7 @@ def test_instrument_can_be_left_out(run_siamese, tmp_path):
     assert "batch_effective_rank" in line
 
 
-def test_mixed_precision_runs(run_siamese, tmp_path):
+def test_mixed_precision_runs(tmp_path):
     code, _, stderr = run_siamese(
         "--precision", "bf16", "--method", "byol", "--epochs", "1", "--out", tmp_path / "run"
     )
@@ -187,11 +175,8 @@ def test_mixed_precision_runs(run_siamese, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dino", "swav", "deepcluster"])
-def test_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    name, run_siamese, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(SiameseMethod, "draw_pictures", lambda *_: None)  # they take seconds
-    options = ["--method", name, "--epochs", "4", "--eval-every", "2"]
+def test_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(name, tmp_path, monkeypatch):
+    options = ["--method", name, "--eval-every", "1"]
     options += ["--queue", "300"] if name == "swav" else []
     code, _, stderr = run_siamese(*options, "--out", tmp_path / "whole")
     assert code == 0, stderr
@@ -202,7 +187,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     def interrupt(self, epoch):
         original(self, epoch)
         steps.append(epoch)
-        if len(steps) == 13:  # in the third epoch of five steps
+        if len(steps) == 8:  # in the second epoch of five steps
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -226,7 +211,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["simclr", "barlow_twins", "byol"])
-def test_digits_are_told_apart_better_than_by_random_features(name, run_siamese, tmp_path):
+def test_digits_are_told_apart_better_than_by_random_features(name, tmp_path):
     """Half of the default recipe: 84 % before, 95 to 97 % after."""
     options = ["--method", name, "--epochs", "50", "--no-tensorboard", "--threads", "1"]
     code, _, stderr = run_siamese(*options, "--out", tmp_path / "run", defaults=[])
@@ -312,7 +297,7 @@ def test_held_out_views_are_equal_for_all_methods_and_options():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_option_is_one_line_and_leaves_nothing(options, expected, run_siamese, tmp_path):
+def test_bad_option_is_one_line_and_leaves_nothing(options, expected, tmp_path):
     code, stdout, stderr = run_siamese(*options, "--out", tmp_path / "run")
     assert code == 2
     assert stdout == ""
@@ -322,7 +307,7 @@ def test_bad_option_is_one_line_and_leaves_nothing(options, expected, run_siames
     assert list(tmp_path.iterdir()) == []
 
 
-def test_image_folders_give_two_views(run_siamese, tmp_path):
+def test_image_folders_give_two_views(tmp_path, drawn):
     random = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4)):
         for label in ("a", "b"):
@@ -330,10 +315,10 @@ def test_image_folders_give_two_views(run_siamese, tmp_path):
             for i in range(count):
                 pixels = random.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "data" / split / label / f"{i}.png")
-    code, table, stderr = run_siamese(
-        "--data", "imagefolder", "--data-dir", tmp_path / "data", "--image-size", "16", "--batch", "8",
-        "--workers", "0", "--backbone", "convnet", "--width", "4", "--epochs", "1", "--out", tmp_path / "run",
-    )  # fmt: skip
+    options = ["--data", "imagefolder", "--data-dir", tmp_path / "data", "--image-size", "16", "--batch", "8"]
+    options += ["--workers", "0", "--backbone", "convnet", "--width", "4", "--epochs", "1"]
+    with drawn():
+        code, table, stderr = run_siamese(*options, "--out", tmp_path / "run")
     assert code == 0, stderr
     assert "SimCLR" in table
     assert (tmp_path / "run" / "views.png").is_file()

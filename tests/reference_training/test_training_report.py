@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 import statistics
 
-import pretrain_mmae
 import pytest
 import summarize_runs
 import time_regulariser
-from training_options import TINY
 from trainlib.config import method_label
 from trainlib.tables import aggregate, group_by_method, results_table, spread
 
@@ -95,24 +91,13 @@ def test_group_by_method_orders_weights():
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
+def comparison(tmp_path_factory, run_script):
     """Folder and output of one comparison; tests only read it."""
-    folder, output = tmp_path_factory.mktemp("runs") / "comparison", io.StringIO()
-    options = [
-        *TINY,
-        "--compare",
-        "--seeds",
-        "0,2",
-        "--epochs",
-        "1",
-        "--rank-images",
-        "100",
-        "--out",
-        str(folder),
-    ]
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
-        assert pretrain_mmae.main(options) == 0
-    return folder, output.getvalue()
+    folder = tmp_path_factory.mktemp("runs") / "comparison"
+    options = ["--seeds", "0,2", "--epochs", "1", "--rank-images", "100"]
+    code, stdout, stderr = run_script("--compare", *options, "--out", folder)
+    assert code == 0, stderr
+    return folder, stdout
 
 
 def test_comparison_trains_the_three_methods_from_the_same_seeds(comparison):
