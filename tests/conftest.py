@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 
@@ -44,6 +45,17 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return request.param
+
+
+def pytest_collection_finish():
+    """Modules and the fifteen thousand tests stay: the garbage collector need not walk over them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    """Extension modules count what is left at the end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable
@@ -35,8 +36,8 @@ def violates(slack: Callable[..., float], example: tuple, tolerance: float) -> b
     return not slack(*example) >= -tolerance
 
 
-def find_violation(statement: Statement, slack: Callable[..., float], tries: int = 1000) -> tuple | None:
-    """An example of the statement's strategy on which the slack is negative, or None. Deterministic."""
+def not_violated(statement: Statement, slacks: dict[str, Callable[..., float]], tries: int) -> list[str]:
+    """Names of the slacks that are negative on no example of the statement's strategy. Deterministic."""
     settings = hypothesis.settings(
         max_examples=tries,
         phases=[hypothesis.Phase.generate],
@@ -45,15 +46,17 @@ def find_violation(statement: Statement, slack: Callable[..., float], tries: int
         deadline=None,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    try:
-        return hypothesis.find(
-            statement.examples,
-            lambda example: violates(slack, example, statement.tolerance),
-            settings=settings,
-            random=random.Random(0),
-        )
-    except hypothesis.errors.NoSuchExample:
-        return None
+    left = dict(slacks)
+
+    def violates_the_last(example):
+        for name, slack in list(left.items()):
+            if violates(slack, example, statement.tolerance):
+                del left[name]
+        return not left
+
+    with contextlib.suppress(hypothesis.errors.NoSuchExample):
+        hypothesis.find(statement.examples, violates_the_last, settings=settings, random=random.Random(0))
+    return list(left)
 
 
 def distance(one: float, other: float) -> float:
