@@ -133,7 +133,7 @@ READ = {
     "gap.csv": (csv(pd.DataFrame(GAP)), GAP),
     "gap-NA.csv": (csv(pd.DataFrame(GAP), na_rep="NA"), GAP),
     "late-fraction.csv": (text("a,b\n" + "1,2\n" * 300_000 + "1,2.5\n"), [[1, 2]] * 300_000 + [[1, 2.5]]),
-    "wide.csv": (lambda p: np.savetxt(p, np.ones((3, 10_000)), "%.240f", ","), np.ones((3, 10_000))),
+    "wide.csv": (lambda p: np.savetxt(p, np.ones((3, 1000)), "%.2400f", ","), np.ones((3, 1000))),
     "labels.csv": (csv(FRAME.assign(t=pd.date_range("2020", periods=40), kind=["cat", "dog"] * 20)), D),
     "iris.csv": (csv(FRAME.assign(kind="Iris-setosa"), header=False), D),
     "logical.csv": (text("a,b\nTRUE,1.5\nFALSE,2\n"), [[1, 1.5], [0, 2]]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import subprocess
@@ -30,7 +31,11 @@ ROUNDING = 1e-12  # float64 sums in another order
 def ranks(request, tmp_path_factory):
     """Reports of all ranks of one world size."""
     world, folder = request.param, tmp_path_factory.mktemp("ranks")
-    mp.spawn(worker.work, (world, str(folder)), nprocs=world)
+    # The server imports the worker once, for all ranks; it looks for it where an environment variable says.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        multiprocessing.set_forkserver_preload([worker.__name__])
+        mp.start_processes(worker.work, (world, str(folder)), nprocs=world, start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(world)]
 
 
