@@ -32,7 +32,7 @@ hypothesis.settings.register_profile("thorough", max_examples=1000, **_COMMON)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-# Without a card torch.manual_seed only keeps a copy of its call stack for each kind of card, which takes longer than many tests.
+# Without a card torch.manual_seed keeps a copy of its call stack for each kind of card: that takes longer than a test.
 _SEED = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
 
 # The tests of the card run on another device where this says so: a rehearsal without one.

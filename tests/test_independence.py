@@ -2,7 +2,6 @@
 
 import math
 
-import dcor
 import numpy as np
 import pytest
 import scipy.stats
@@ -90,15 +89,6 @@ def test_hsic_of_matrices_and_tiles_does_not_see_a_large_constant(estimator):
     assert hsic(K + 1e6, L + 1e6, estimator=estimator) == pytest.approx(truth, rel=1e-8)
     tiles = KernelOperator(X, kernel=lambda a, b: a @ b.mT + 1e6)
     assert hsic(tiles, L + 1e6, estimator=estimator) == pytest.approx(truth, rel=1e-8)
-
-
-def test_hsic_of_distances_is_the_distance_covariance_of_dcor():
-    """Sejdinovic et al. (2013): the kernel -|x - y|/2 makes a quarter of it."""
-    K, L = (-np.linalg.norm(Z[:, None] - Z, axis=-1) / 2 for Z in (X, Y))
-    biased = hsic(K, L) * (N - 1) ** 2 / N**2
-    assert 4 * biased == pytest.approx(dcor.distance_covariance_sqr(X, Y), rel=1e-10)
-    unbiased = hsic(K, L, estimator="unbiased")
-    assert 4 * unbiased == pytest.approx(dcor.u_distance_covariance_sqr(X, Y), rel=1e-9)
 
 
 def test_unbiased_hsic_has_mean_zero_over_all_permutations_and_the_biased_one_has_not():

@@ -1,8 +1,6 @@
 """Metrics for torchmetrics: the value of all rows, whatever the batches, ranks and collections."""
 
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -271,26 +269,6 @@ def test_plot_draws_the_value():
     figure, axis = metric.plot()
     assert axis.get_ylim()[0] <= metric.compute() <= axis.get_ylim()[1]
     matplotlib.pyplot.close(figure)
-
-
-IMPORT_WITHOUT_TORCHMETRICS = """
-import sys
-import matinfo, matinfo.streaming
-assert "torchmetrics" not in sys.modules
-sys.modules["torchmetrics"] = None
-try:
-    import matinfo.metrics
-except ModuleNotFoundError as error:
-    print(error)
-"""
-
-
-def test_only_this_module_needs_torchmetrics_and_it_names_the_extra():
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT_WITHOUT_TORCHMETRICS], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "pip install 'matinfo[metrics]'" in done.stdout
 
 
 def test_update_refuses_what_is_no_tensor():

@@ -2,8 +2,6 @@
 
 import importlib
 import math
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -433,14 +431,6 @@ def test_unit_of_knows_the_quantities(name, unit):
 
 
 # Without matplotlib
-
-
-def test_import_of_plot_and_command_line_does_not_import_matplotlib():
-    program = "import sys, matinfo, matinfo.plot, matinfo.cli; print('matplotlib' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(
