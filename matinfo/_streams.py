@@ -24,7 +24,7 @@ MEMORY_LIMIT = 2**31
 
 def check_rows(features: Tensor | np.ndarray, width: int, name: str = "features") -> Tensor:
     """Accept ``(n, width)``, n = 0 included, and return it detached."""
-    Z = check_floating(as_tensor(features) if isinstance(features, np.ndarray) else features, name)
+    Z = check_floating(as_tensor(features), name)
     if Z.ndim != 2 or Z.shape[-1] != width:
         raise ValueError(
             f"Expected {name} of shape (n, {width}), one row a sample, got {tuple(Z.shape)}. "

@@ -16,7 +16,7 @@ from matinfo.spectral.normalize import times_power_of_four
 from matinfo.spectral.singular import singular_values
 from matinfo.spectral.trace_function import trace_function
 from matinfo.spectral.traces import spectrum
-from matinfo.spectrum import Spectrum, as_spectral, check_decomposed
+from matinfo.spectrum import Spectrum, as_spectral, check_decomposed, of_features
 
 METHODS = ("auto", "eigh")
 
@@ -127,7 +127,12 @@ def tcr(
         >>> round(float(tcr(torch.eye(3), mu=1.0)), 4)  # 3 log 2
         2.0794
     """
-    K, width = _of_features(features, "tcr", normalize=normalize)
+    if normalize and isinstance(features, AnyGram | Spectrum):
+        raise ValueError(
+            f"Expected tcr(features, normalize=True) of features, got a {type(features).__name__}, whose rows are what "
+            "they are. Normalise where it is made: Gram(features, normalize=True)."
+        )
+    K, width = of_features(features, "tcr", normalize=normalize)
     return logdet_of(K, mu, width, method=method, precision=precision)
 
 
@@ -204,28 +209,8 @@ def coding_rate(
         1.3863
     """
     check_positive(eps, "eps")
-    K, width = _of_features(features, "coding_rate")
+    K, width = of_features(features, "coding_rate")
     return _rate(K, width, K.shape[-1], eps, precision)
-
-
-def _of_features(
-    features: Tensor | AnyGram | Spectrum, function: str, *, normalize: bool = False
-) -> tuple[AnyGram | Spectrum, int]:
-    """What stands for the Gram matrix of features, and their number of columns."""
-    if not isinstance(features, AnyGram | Spectrum):
-        gram = Gram(features, normalize)
-        return gram, gram.width
-    if normalize:
-        raise ValueError(
-            f"Expected {function}(features, normalize=True) of features, got a {type(features).__name__}, whose rows "
-            "are what they are. Normalise where it is made: Gram(features, normalize=True)."
-        )
-    if features.width is None:
-        raise ValueError(
-            f"Expected {function} of features, got the Spectrum of a matrix. Use matrix_tcr(S) for the matrix, or "
-            "spectrum(Gram(features))."
-        )
-    return features, features.width
 
 
 def _rate(K: AnyGram | Spectrum, width: int, count: int, eps: float, precision: str) -> Tensor:

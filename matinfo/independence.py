@@ -287,7 +287,7 @@ def _single(Ks: tuple[Any, ...], function: str) -> list[Any]:
     if any([isinstance(K, TiledOperator) for K in Ks]):
         operands: list[Any] = [tiled_operator(K, function) for K in Ks]
     else:
-        tensors = [as_tensor(K) if isinstance(K, np.ndarray) else K for K in Ks]
+        tensors = [as_tensor(K) for K in Ks]
         operands = [K.gathered() if isinstance(K, Gram) else K for K in as_operands(tuple(tensors), function)]
     check_same_samples([tuple(K.shape) for K in operands])
     if any([len(K.shape) != 2 for K in operands]):

@@ -91,7 +91,7 @@ class Spectrum:
     def __init__(
         self, values: Tensor | np.ndarray, *, rows: int | None = None, width: int | None = None
     ) -> None:
-        given = check_floating(as_tensor(values) if isinstance(values, np.ndarray) else values, "values")
+        given = check_floating(as_tensor(values), "values")
         if given.ndim == 0 or given.shape[-1] == 0:
             raise ValueError(f"Expected at least one eigenvalue in (..., m), got shape {tuple(given.shape)}.")
         ascending = given.double().sort(-1).values
@@ -254,7 +254,7 @@ def spectrum(
     if isinstance(K, Spectrum):
         return K
     is_numpy = K.is_numpy if isinstance(K, AnyGram) else not isinstance(K, Tensor | Matrix)
-    operand = as_tensor(K) if isinstance(K, np.ndarray) else K
+    operand = as_tensor(K)
     with context("spectrum", [operand] if isinstance(operand, Tensor | AnyGram) else []):
         if center is not None or normalize is not None:
             Z = check_features(cast(Tensor, operand), "features")
@@ -285,6 +285,20 @@ def _representable(values: Tensor, scaled: Tensor) -> Tensor:
 def as_spectral(K: Operand | Spectrum, name: str, function: str) -> Factor | Spectrum:
     """Check an argument of which the eigenvalues are all that matters."""
     return K if isinstance(K, Spectrum | AnyGram) else as_operand(K, name, function)
+
+
+def of_features(
+    features: Tensor | AnyGram | Spectrum, function: str, *, center: bool = False, normalize: bool = False
+) -> tuple[AnyGram | Spectrum, int]:
+    """The Gram matrix of features that are prepared here, or what stands for one, and the number of columns."""
+    if not isinstance(features, AnyGram | Spectrum):
+        features = Gram(features, normalize, center=center)
+    if features.width is None:
+        raise ValueError(
+            f"Expected {function} of features, or a Spectrum that knows their width, got that of a matrix. Use "
+            "spectrum(Gram(features)). Use matrix_tcr(S) for the coding rate of a matrix."
+        )
+    return features, features.width
 
 
 def check_decomposed(method: str, precision: str) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_positive
 from matinfo.estimate.estimator import (
-    HIGHEST_DEGREE,
     Entropy,
     Quadrature,
     check_arguments,
@@ -109,12 +108,7 @@ def estimate_entropy(
             if order == 2 and term.collision is not None:
                 check_definite(operator)
                 return Estimate(term.collision, 0.0, term.rounding, 0, 0)
-            if rtol is None:
-                return solve(Quadrature([term], generator, degree=degree), [term], probes, None, 0)
-
-            def goal(value: float) -> float:
-                return rtol * max(abs(value), _SMALLEST)
-
-            sampler = Quadrature([term], generator, highest=degree or HIGHEST_DEGREE)
+            goal = None if rtol is None else lambda value: rtol * max(abs(value), _SMALLEST)
+            sampler = Quadrature([term], generator, degree=degree, goal=goal)
             found = solve(sampler, [term], probes, goal, first_probes())
-            return found.judged(f"rtol={rtol:g}", max(abs(found.value), _SMALLEST), goal)
+            return found.judged(f"rtol={rtol or 0:g}", max(abs(found.value), _SMALLEST), goal)

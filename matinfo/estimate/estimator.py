@@ -195,12 +195,13 @@ class Quadrature:
         generator: torch.Generator | None,
         *,
         degree: int | None = None,
-        highest: int = DEGREE,
+        goal: Goal | None = None,
         sketch: bool = False,
     ) -> None:
-        """Takes ``degree`` steps, or chooses them, at most ``highest``; a sketch takes half of the vectors."""
+        """Takes ``degree`` steps, for a goal at most so many; a sketch takes half of the vectors."""
         self.terms, self.generator, self.sketch = terms, generator, sketch
-        self.degree, self.highest = degree, degree or highest
+        self.least = degree if degree and goal is None else 0
+        self.highest = degree or (DEGREE if goal is None else HIGHEST_DEGREE)
 
     def open(self, count: int, goal: Goal | None) -> None:
         width = count // 2 if self.sketch else 0
@@ -251,7 +252,7 @@ class Quadrature:
         """
         self._goal = goal
         lanczos, sizes = term.trace.begin(signs)
-        lanczos.advance(term.steps or max(term.least, self.degree or 0))
+        lanczos.advance(term.steps or max(term.least, self.least))
         while True:
             term.trace.parts, term.trace.sizes = [], []
             term.keep(lanczos, signs, sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,6 @@ from matinfo._validation import check_positive, check_same_samples
 from matinfo.dependence import dime
 from matinfo.entropy import conditional_entropy, joint_entropy, renyi_entropy
 from matinfo.estimate.estimator import (
-    HIGHEST_DEGREE,
     MOST_PROBES,
     PROBES,
     Entropy,
@@ -179,12 +179,9 @@ def _estimated(
     if not terms:
         return Estimate(exact, 0.0, bias, 0, 0)
     goal = None if atol is None else lambda _: atol - bias
-    steps = {"degree": degree} if atol is None else {"highest": degree or HIGHEST_DEGREE}
     vectors = probes or PROBES if atol is None else min(probes or MOST_PROBES, _EXPECTED)
     sketch = vectors >= _FEWEST and all([math.exp(term.collision or math.inf) <= vectors for term in terms])
-    sampler = Quadrature(terms, generator, sketch=sketch, **steps)
+    sampler = Quadrature(terms, generator, degree=degree, goal=goal, sketch=sketch)
     found = solve(sampler, terms, probes, goal, first_probes(sketch=sketch))
-    found = Estimate(
-        found.value + exact, found.standard_error, found.bias_bound + bias, found.probes, found.degree
-    )
+    found = replace(found, value=found.value + exact, bias_bound=found.bias_bound + bias)
     return found.judged(f"atol={atol or 0:g}", 1.0, None if atol is None else lambda _: atol)

@@ -11,7 +11,6 @@ import torch
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_positive
 from matinfo.estimate.estimator import (
-    HIGHEST_DEGREE,
     MOST_PROBES,
     PROBES,
     Exchangeable,
@@ -218,8 +217,7 @@ def estimate_tcr(
             goal = None if rtol is None else lambda value: rtol * max(value, _SMALLEST)
             term = Trace(operator, lambda x: torch.log1p(scale * x))
             sketch = _chosen(operator, method, None, _expected(rtol, probes)) == "hutch++"
-            steps = {"degree": degree} if rtol is None else {"highest": degree or HIGHEST_DEGREE}
-            sampler = Quadrature([term], generator, sketch=sketch, **steps)
+            sampler = Quadrature([term], generator, degree=degree, goal=goal, sketch=sketch)
             found = solve(sampler, [term], probes, goal, first_probes(sketch=True))
             found = found.judged(f"rtol={rtol or 0:g}", max(found.value, _SMALLEST), goal)
             return replace(found, value=found.value + given.shape[0] * math.log(mu))

@@ -10,6 +10,9 @@ from matinfo._memory import check_matrix_fits
 from matinfo._validation import check_choice, check_features, check_positive
 from matinfo.spectral.normalize import widened
 
+_MEDIAN_SAMPLE = 2048
+"""Their distances are a matrix of 32 MiB."""
+
 
 def sample_pair(X: Tensor, Y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Both sample sets in float64 (the Gram product is where digits are lost), if their kernel matrix fits."""
@@ -49,6 +52,12 @@ def bandwidth_of(X: Tensor, rule: float | str) -> Tensor:
         return torch.full(X.shape[:-2], value, dtype=torch.float64, device=X.device)
     rules = {"median": median_bandwidth, "scott": scott_bandwidth, "silverman": silverman_bandwidth}
     return rules[check_choice(rule, "bandwidth", tuple(rules))](X.detach()).double()
+
+
+def sampled_bandwidth(X: Tensor, rule: float | str) -> Tensor:
+    """The same where no kernel matrix is formed: the median is that of at most so many evenly strided samples."""
+    step = -(-X.shape[-2] // _MEDIAN_SAMPLE) if rule == "median" else 1
+    return bandwidth_of(X[..., ::step, :], rule)
 
 
 @quantity

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_features
-from matinfo.kernels.bandwidth import bandwidth_of
+from matinfo.kernels.bandwidth import sampled_bandwidth
 from matinfo.kernels.functions import laplacian, rbf
 from matinfo.operands import Gram, as_tensor
 from matinfo.spectral.frequencies import cauchy_frequencies, normal_frequencies, orthogonal_frequencies
@@ -22,9 +22,6 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 _NAMED = ("rbf", "laplacian")
 _SAMPLING = ("random", "greedy", "uniform")
-
-_MEDIAN_SAMPLE = 2048
-"""The median heuristic looks at evenly strided samples, at most so many: their distances are a matrix."""
 
 _DIAGONAL_TILE = 16
 """Samples of which a kernel that is a function gives the diagonal at a time."""
@@ -195,7 +192,7 @@ def random_features(
     draw = orthogonal_frequencies if orthogonal else draw
     with without_autocast(samples.device):
         w = draw(samples.shape[-1], n_features // 2, generator, samples.device)
-        phases = samples @ w / _bandwidth(samples, bandwidth)[..., None, None]
+        phases = samples @ w / sampled_bandwidth(samples, bandwidth)[..., None, None]
         features = torch.cat([phases.cos(), phases.sin()], -1) * (2 / n_features) ** 0.5
         return _gram(features, dtype, is_numpy)
 
@@ -203,7 +200,7 @@ def random_features(
 def _samples(X: Tensor | np.ndarray, *, batches: bool = False) -> tuple[Tensor, torch.dtype, bool]:
     """The samples in float64, the dtype of the result, and whether they came as an array."""
     is_numpy = isinstance(X, np.ndarray)
-    X = check_features(as_tensor(X) if isinstance(X, np.ndarray) else X, "X")
+    X = check_features(as_tensor(X), "X")
     if not batches and X.ndim != 2:
         raise ValueError(f"Expected X of shape (n, d), got {tuple(X.shape)}. Call it for each batch element.")
     return X.double(), at_least_float32(X.dtype), is_numpy
@@ -212,11 +209,6 @@ def _samples(X: Tensor | np.ndarray, *, batches: bool = False) -> tuple[Tensor, 
 def _gram(features: Tensor, dtype: torch.dtype, is_numpy: bool) -> Gram:
     features = features.to(dtype)
     return Gram(features.numpy() if is_numpy else features)
-
-
-def _bandwidth(X: Tensor, rule: float | str) -> Tensor:
-    step = -(-X.shape[-2] // _MEDIAN_SAMPLE) if rule == "median" else 1
-    return bandwidth_of(X[..., ::step, :], rule)
 
 
 def _indices(landmarks: int | Tensor | np.ndarray, n: int, device: torch.device) -> Tensor | None:
@@ -254,7 +246,7 @@ def _evaluator(
         evaluated = torch.cat(tiles)
     else:
         named = {"rbf": rbf, "laplacian": laplacian}[check_choice(kernel, "kernel", _NAMED)]
-        sigma = float(_bandwidth(X.detach(), bandwidth))
+        sigma = float(sampled_bandwidth(X.detach(), bandwidth))
         evaluated = torch.ones_like(X[:, 0]).detach()
 
         def function(A: Tensor, B: Tensor) -> Tensor:

@@ -144,7 +144,7 @@ def _rows_last(value: Any, name: str) -> Tensor:
             f"Expected layer {name} to be a dense tensor, got a nested one. Fill it up with "
             "torch.nested.to_padded_tensor(hidden, 0.0) and pass the mask."
         )
-    x = check_floating(as_tensor(value) if isinstance(value, np.ndarray) else value, f"layer {name}")
+    x = check_floating(as_tensor(value), f"layer {name}")
     if x.ndim == 4:
         x = rounded_in(dtype_given(x), x.flatten(2).mT)
     if x.ndim not in (2, 3) or x.numel() == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +49,7 @@ def _as_mask(mask: Any) -> Tensor | None:
     """``(B, T)`` of booleans."""
     if mask is None:
         return None
-    mask = as_tensor(mask) if isinstance(mask, np.ndarray) else mask
+    mask = as_tensor(mask)
     if not isinstance(mask, Tensor):
         raise TypeError(f"Expected mask to be a torch.Tensor or a NumPy array, got {type(mask).__name__}.")
     if mask.ndim != 2 or (mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all())):

@@ -257,7 +257,7 @@ def fkea(
         True
     """
     order = check_order(q, "q")
-    Z = check_features(as_tensor(X) if isinstance(X, np.ndarray) else X, "X").detach()
+    Z = check_features(as_tensor(X), "X").detach()
     draws = torch.Generator(device=Z.device).manual_seed(seed)
 
     def score() -> Tensor:
@@ -304,7 +304,7 @@ def vendi_interval(
         (10.0, 10.0)
     """
     order = check_order(q, "q")
-    operand = as_operand(as_tensor(K) if isinstance(K, np.ndarray) else K, "K", "vendi_interval")
+    operand = as_operand(as_tensor(K), "K", "vendi_interval")
     n = operand.shape[-1]
     if not check_count(size, "size") <= n or len(operand.shape) > 2:
         raise ValueError(f"Expected one matrix and a size of at most its {n} samples, got size {size}.")

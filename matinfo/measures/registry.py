@@ -126,7 +126,7 @@ def measure(
     S = spectrum(features, center=center, normalize=normalize)
     rows: Any = None
     if any(MEASURES[name].of == "features" for name in chosen):
-        Z = as_tensor(features) if isinstance(features, np.ndarray) else features
+        Z = as_tensor(features)
         rows = prepared_rows(Z, center, normalize)
         rows = rows.numpy() if isinstance(features, np.ndarray) else rows
     return {name: MEASURES[name].function(S if MEASURES[name].of == "spectrum" else rows) for name in chosen}

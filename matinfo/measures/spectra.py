@@ -12,10 +12,10 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_count, check_features, check_order
 from matinfo.entropy import entropy_of
-from matinfo.operands import AnyGram, Gram, Operand
+from matinfo.operands import AnyGram, Operand
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectral.entropy_function import entropy_of_eigenvalues
-from matinfo.spectrum import Spectrum, as_spectral, spectrum
+from matinfo.spectrum import Spectrum, as_spectral, of_features, spectrum
 
 _TIE = 1e-10
 """Eigenvalues relatively closer than this share the derivative of a largest or smallest one."""
@@ -406,7 +406,7 @@ def isoscore(features: Tensor | AnyGram | Spectrum) -> Tensor:
         >>> float(isoscore(torch.cat([torch.eye(3), -torch.eye(3)])))
         1.0
     """
-    K, d = _prepared(features, center=True)
+    K, d = of_features(features, "isoscore", center=True)
     return (entropy_of(K, 2.0).exp() - 1) / (d - 1 if d > 1 else math.nan)
 
 
@@ -491,7 +491,7 @@ def self_clustering(features: Tensor | AnyGram | Spectrum) -> Tensor:
         >>> round(float(self_clustering(torch.ones(5, 3))), 4), round(float(self_clustering(torch.eye(3))), 4)
         (1.0, -0.5)
     """
-    K, d = _prepared(features, normalize=True)
+    K, d = of_features(features, "self_clustering", normalize=True)
     n = K.shape[-1]
     expected = n + n * (n - 1) / d
     span = n**2 - expected
@@ -527,20 +527,9 @@ def nesum(features: Tensor | AnyGram | Spectrum) -> Tensor:
         >>> round(float(nesum(torch.cat([torch.eye(3), -torch.eye(3)]))), 4)
         3.0
     """
-    K, _ = _prepared(features, center=True)
+    K, _ = of_features(features, "nesum", center=True)
     return entropy_of(K, math.inf).exp()
 
 
 def _decomposed(K: Operand | Spectrum, function: str) -> Spectrum:
     return spectrum(as_spectral(K, "K", function))
-
-
-def _prepared(
-    features: Tensor | AnyGram | Spectrum, *, center: bool = False, normalize: bool = False
-) -> tuple[AnyGram | Spectrum, int]:
-    """The Gram matrix of features that are prepared here, or one that is given, and the number of columns."""
-    if not isinstance(features, AnyGram | Spectrum):
-        features = Gram(features, normalize=normalize, center=center)
-    if features.width is None:
-        raise ValueError("Expected features, or a Spectrum that knows their width, got that of a matrix.")
-    return features, features.width

@@ -73,7 +73,7 @@ class Gram(AnyGram):
         self, features: Tensor | np.ndarray, normalize: bool = False, *, center: bool | str = False
     ) -> None:
         self.is_numpy = isinstance(features, np.ndarray)  # as the results will be
-        Z = check_features(as_tensor(features) if isinstance(features, np.ndarray) else features, "features")
+        Z = check_features(as_tensor(features), "features")
         self.given_dtype = Z.dtype
         self.rounding = torch.finfo(dtype_given(Z)).eps
         self.terms: tuple[tuple[Tensor, ...], ...] = ((prepared_rows(Z, center, normalize),),)

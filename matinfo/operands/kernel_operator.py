@@ -10,16 +10,11 @@ import torch
 from torch import Tensor
 
 from matinfo._keywords import answers_keywords
-from matinfo._validation import check_choice, check_features, check_positive, check_same_samples
-from matinfo.kernels import median_bandwidth, scott_bandwidth, silverman_bandwidth
+from matinfo._validation import check_choice, check_features, check_same_samples
+from matinfo.kernels.bandwidth import sampled_bandwidth
 from matinfo.operands import as_tensor
 from matinfo.operands.operator import TiledOperator
 from matinfo.spectral.precision import full_float32
-
-_MEDIAN_SAMPLE = 2048
-"""The median heuristic looks at evenly strided samples, at most so many: their distances are a matrix."""
-
-_BANDWIDTHS = {"median": median_bandwidth, "scott": scott_bandwidth, "silverman": silverman_bandwidth}
 
 _LEAST_EXPONENT = {torch.float32: -60.0, torch.float64: -300.0}
 """Smaller entries count as ``exp`` of this, far below round-off: subnormal numbers take ten times as long."""
@@ -77,7 +72,7 @@ class KernelOperator(TiledOperator):
         precision: str = "float64",
     ) -> None:
         self.given, self.is_numpy = X, isinstance(X, np.ndarray)
-        X = check_features(as_tensor(X) if isinstance(X, np.ndarray) else X, "X").detach()
+        X = check_features(as_tensor(X), "X").detach()
         if X.ndim != 2:
             raise ValueError(
                 f"Expected X of shape (n, d), got {tuple(X.shape)}. Make one operator a batch element."
@@ -87,7 +82,7 @@ class KernelOperator(TiledOperator):
         self.is_trusted = not callable(kernel)
         self.precision = precision
         check_choice(precision, "precision", ("float64", "float32") if self.is_trusted else ("float64",))
-        self.sigma = _bandwidth(X, bandwidth) if self.is_trusted else 1.0
+        self.sigma = float(sampled_bandwidth(X, bandwidth)) if self.is_trusted else 1.0
         X = X.double()
         if not self.is_trusted:
             self.X = X
@@ -137,10 +132,7 @@ class KernelOperator(TiledOperator):
         if not (self.is_trusted and isinstance(factor, KernelOperator) and factor.kernel == self.kernel):
             return None
         check_same_samples([self.shape, factor.shape])
-        first, second = (
-            (as_tensor(K.given) if isinstance(K.given, np.ndarray) else K.given).double() / K.sigma
-            for K in (self, factor)
-        )
+        first, second = (as_tensor(K.given).double() / K.sigma for K in (self, factor))
         joined = (self if self.precision == "float64" else factor)._of(torch.cat([first, second], 1), 1.0)
         joined.is_numpy = self.is_numpy or factor.is_numpy
         return joined
@@ -148,11 +140,3 @@ class KernelOperator(TiledOperator):
     def _of(self, X: Tensor | np.ndarray, sigma: float) -> KernelOperator:
         options = {"bandwidth": sigma, "precision": self.precision} if self.is_trusted else {}
         return KernelOperator(X, kernel=self.kernel, tile=self.tile, **options)  # type: ignore[arg-type]
-
-
-def _bandwidth(X: Tensor, rule: float | str) -> float:
-    if not isinstance(rule, str):
-        return check_positive(rule, "bandwidth")
-    check_choice(rule, "bandwidth", tuple(_BANDWIDTHS))
-    sample = X[:: -(-len(X) // _MEDIAN_SAMPLE)] if rule == "median" else X
-    return float(_BANDWIDTHS[rule](sample))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,10 @@ SYMMETRY_TOLERANCE = 1e-4
 """Largest accepted ``max |K - K^T| / max |K|`` (float32 and float64; 1e-2 for half precision)."""
 
 
-def as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor of the array: floating point in float64, over its memory where that is possible without a warning."""
+def as_tensor(array: Any) -> Any:
+    """A tensor of an array, floating point in float64, over its memory where that may be; anything else as it is."""
+    if not isinstance(array, np.ndarray):
+        return array
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError("Expected an array without a mask, got a masked array. Use array.filled(value).")
     if array.dtype.kind not in "fiubc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:

@@ -358,7 +358,7 @@ def _tiled(K: Any, function: str = "the product") -> TiledOperator:
             "Expected a matrix whose entries are known, got a LinearOperator, which has only its products with "
             "vectors. Use a KernelOperator or a sparse matrix in Hadamard products."
         )
-    return DenseOperator(as_tensor(K) if isinstance(K, np.ndarray) else K, function)
+    return DenseOperator(as_tensor(K), function)
 
 
 def checked_moments(operator: SymmetricOperator) -> tuple[float, float | None]:

@@ -38,9 +38,8 @@ def labelled(K: Drawables, labels: str | Sequence[str] | None, function: str) ->
 
 def spectrum_of(K: Drawable, function: str) -> Spectrum:
     """The spectrum of a matrix ``(n, n)`` or a Gram, or of eigenvalues ``(m,)`` in any order, off the graph."""
-    if isinstance(K, np.ndarray):
-        K = as_tensor(K)
-    operand = K if isinstance(K, Tensor) and K.ndim == 1 else as_spectral(K, "K", function)
+    given = as_tensor(K)
+    operand = given if isinstance(given, Tensor) and given.ndim == 1 else as_spectral(given, "K", function)
     if len(operand.shape) > 2:
         raise ValueError(
             f"Expected one matrix (n, n), got a batch of shape {tuple(operand.shape)}. "

@@ -70,7 +70,7 @@ class LidarAccumulator(Stream):
             ValueError: If the shape does not fit, or a sample is not finite under ``nan="error"``.
             TypeError: If ``views`` is not real floating point.
         """
-        Z = check_views(as_tensor(views) if isinstance(views, np.ndarray) else views, "views", least=2)
+        Z = check_views(as_tensor(views), "views", least=2)
         if Z.ndim != 3 or Z.shape[-1] != self.width:
             raise ValueError(f"Expected views of shape (V, n, {self.width}), got {tuple(Z.shape)}.")
         (rows,), skipped = good_rows([Z.detach().double().movedim(0, 1).flatten(1)], self._nan)
