@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from matinfo._deferred import Deferred
@@ -16,7 +17,7 @@ from matinfo.spectral.entropy_function import entropy_function, entropy_of_eigen
 from matinfo.spectral.frobenius import collision_entropy
 from matinfo.spectral.lanczos import SMALLEST_ORDER
 from matinfo.spectral.matrix_power import power_entropy
-from matinfo.spectral.precision import PRECISIONS
+from matinfo.spectral.precision import PRECISIONS, at_least_float32
 from matinfo.spectral.quadrature import quadrature_entropy
 from matinfo.spectral.traces import largest_eigenvalue, numerical_rank, trace
 from matinfo.spectrum import Spectrum, as_spectral, check_decomposed
@@ -34,8 +35,15 @@ def entropy_of(
     method: str = "auto",
     precision: str = "auto",
     rtol: float | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """Rényi entropy in nats, float64: what every other quantity is made of."""
+    """Rényi entropy in nats: what every other quantity is made of, in float64.
+
+    Where nothing else is made of it, its own dtype saves rounding it afterwards, and its derivative on the way back.
+
+    Returns:
+        ``(...)``, in ``dtype`` by the routes "frobenius" and, at 0 < alpha < inf, "eigh"; by the others in float64.
+    """
     if precision != "auto":
         check_choice(precision, "precision", PRECISIONS)
     if isinstance(K, Deferred):
@@ -48,7 +56,7 @@ def entropy_of(
     check_trace(side.total)
     route = _route(method, alpha, side, rtol)
     if route == "frobenius":
-        return collision_entropy(side.definite(thorough=False), side.total, side=side.name)
+        return collision_entropy(side.definite(thorough=False), side.total, dtype=dtype, side=side.name)
     if route == "power":
         return power_entropy(side.definite(thorough=True), side.total, int(alpha), side=side.name)
     if route == "quadrature":
@@ -62,7 +70,9 @@ def entropy_of(
         matrix = side.definite(thorough=False) if route == "lanczos" else side.matrix
         top = largest_eigenvalue(matrix, side.noise, lanczos=route == "lanczos", side=side.name)
         return trace(matrix).log() - top.log()
-    return entropy_function(side.given, side.total, alpha, side.noise, side.dtype, side=side.name)
+    return entropy_function(
+        side.given, side.total, alpha, side.noise, side.dtype, dtype=dtype, side=side.name
+    )
 
 
 def _route(method: str, alpha: float, side: Side, rtol: float | None) -> str:
@@ -100,6 +110,15 @@ def joint_entropy_of(operands: Sequence[Factor], alpha: float, precision: str) -
     """Entropy of the Hadamard product, float64."""
     product = hadamard(operands, precision=precision, sensitive=alpha < 1)
     return entropy_of(product, alpha, precision=precision)
+
+
+def _of_matrix(K: Operand | Spectrum, alpha: float, base: float | None, name: str, **how: Any) -> Tensor:
+    """Rényi entropy of a user's matrix."""
+    order, unit = check_order(alpha), check_base(base)
+    operand = as_spectral(K, "K", name)
+    if unit != 1:
+        return entropy_of(operand, order, **how) / unit
+    return entropy_of(operand, order, dtype=at_least_float32(operand.given_dtype), **how)
 
 
 def in_unit(value: Tensor, unit: float) -> Tensor:
@@ -164,11 +183,7 @@ def renyi_entropy(
         >>> [round(float(renyi_entropy(K, alpha)), 4) for alpha in (0, 1, 2, float("inf"))]
         [0.6931, 0.5623, 0.47, 0.2877]
     """
-    order, unit = check_order(alpha), check_base(base)
-    value = entropy_of(
-        as_spectral(K, "K", "renyi_entropy"), order, method=method, precision=precision, rtol=rtol
-    )
-    return in_unit(value, unit)
+    return _of_matrix(K, alpha, base, "renyi_entropy", method=method, precision=precision, rtol=rtol)
 
 
 @quantity
@@ -204,8 +219,7 @@ def von_neumann_entropy(
         >>> float(von_neumann_entropy(torch.eye(8), base=2))
         3.0
     """
-    unit = check_base(base)
-    return in_unit(entropy_of(as_spectral(K, "K", "von_neumann_entropy"), 1.0, precision=precision), unit)
+    return _of_matrix(K, 1.0, base, "von_neumann_entropy", precision=precision)
 
 
 @quantity

@@ -178,6 +178,31 @@ def test_order_two_costs_the_same_few_products_however_large_the_matrix(n):
     assert not {"mv", "addmv"} & set(calls.names)
 
 
+@pytest.mark.parametrize("n", [300, 600])
+def test_order_two_of_a_large_float32_matrix_is_right_to_its_last_digits(n):
+    # One sum over so many equal squares in float32 is off by 1e-4 and more.
+    for K in (torch.full((n, n), 0.3), t(matrices.random_correlation(n, 3), torch.float32)):
+        K = (K + K.mT) / 2
+        expected = 2 * math.log(K.diagonal().double().sum()) - math.log(K.double().square().sum())
+        assert renyi_entropy(K, 2).item() == approx(expected, abs=2e-6)
+        double = renyi_entropy(K.double(), 2).item()
+        assert double == approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [300, 600])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_order_two_of_a_large_matrix_with_a_hole_is_nan_without_a_warning(n, wrong):
+    K = torch.eye(n)
+    K[3, 5] = K[5, 3] = wrong
+    assert renyi_entropy(K, 2).isnan()
+
+
+def test_order_two_reads_a_large_matrix_whose_sign_torch_keeps_apart():
+    K = torch.complex(torch.zeros(600, 600), -torch.eye(600)).conj().imag
+    assert K.is_neg()
+    assert renyi_entropy(K, 2).item() == approx(math.log(600), rel=1e-6)
+
+
 def own_calls(call):
     """Number of Python functions of the package that a call runs."""
     folder, count = str(Path(matinfo.__file__).parent), 0

@@ -157,7 +157,7 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
     if not readable:
         K = _symmetric_or_nan(K, coarse)
     elif checks_are_on():
-        K, image = _symmetric(K, name, coarse)
+        K, image = _symmetric(K, name, coarse, total)
     spread = _spread(K, total) if rounding > HALF else None
     return Matrix(K, given, rounding, total, exponent, image, spread)
 
@@ -184,7 +184,9 @@ def _symmetry_tolerance(given: torch.dtype) -> float:
     return 1e-2 if given in (torch.float16, torch.bfloat16) else SYMMETRY_TOLERANCE
 
 
-def _symmetric(K: Tensor, name: str, given: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def _symmetric(
+    K: Tensor, name: str, given: torch.dtype, total: Tensor | float
+) -> tuple[Tensor, Tensor | None]:
     """K, symmetric beyond doubt.
 
     Beyond small orders ``K s`` is compared with ``K^T s`` for one vector s without a pattern: an asymmetric pair of
@@ -201,11 +203,17 @@ def _symmetric(K: Tensor, name: str, given: torch.dtype) -> tuple[Tensor, Tensor
         s = cached_probe(n, x.dtype, x.device)  # of entries of size 1/sqrt(n)
         image = x @ s
         difference = torch.addmv(image, x.mT, s, alpha=-1) if x.ndim == 2 else image - x.mT @ s
-        gap = torch.linalg.vector_norm(difference, math.inf, -1)
-        largest = x.diagonal(dim1=-2, dim2=-1).amax(-1)
         # Rounding of a sum of n terms; matrices that are symmetric but for rounding stay as they are.
         bound = min(8 * torch.finfo(x.dtype).eps, SYMMETRY_TOLERANCE / math.sqrt(n))
-        if gap.item() <= bound * largest.item() if x.ndim == 2 else bool((gap <= bound * largest).all()):
+        if isinstance(total, float):
+            low, high = difference.aminmax()
+            most = max(-low.item(), high.item())
+            # The largest diagonal entry is no less than their mean, which is known.
+            symmetric = most <= bound * total / n or most <= bound * x.diagonal().amax().item()
+        else:
+            largest = x.diagonal(dim1=-2, dim2=-1).amax(-1)
+            symmetric = bool((torch.linalg.vector_norm(difference, math.inf, -1) <= bound * largest).all())
+        if symmetric:
             return K, image
     elif torch.equal(x, x.mT):
         return K, None

@@ -71,17 +71,17 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
             place of tensors that hold one, which take three times as long.
     """
 
-    def scalar(x: Tensor) -> Any:
-        return x.item() if single else x[..., None]
+    def dot(x: Tensor, y: Tensor) -> Any:
+        return torch.dot(x, y).item() if single else torch.linalg.vecdot(x, y)[..., None]
 
     last = steps(K.shape[-1]) - 1
     # A Lanczos vector is u / beta: divided where it is used, it costs no operation of its own.
     u, w, beta, square = (cached_probe if single else probe)(K.shape[-1], K.dtype, K.device), image, 1.0, 0.0
-    shift = tolerance * scalar(torch.linalg.vector_norm(image, dim=-1)) + TINY  # |K v| <= lambda_max
+    shift = tolerance * dot(image, image) ** 0.5 + TINY  # |K v| <= lambda_max
     positive: Any = True
     pivot = 1.0
     for step in range(last + 1):
-        alpha = scalar(torch.linalg.vecdot(u, w)) / beta
+        alpha = dot(u, w) / beta
         # The pivots of T + shift I are positive exactly if no eigenvalue of T is below -shift.
         pivot = alpha + shift - square / (pivot + TINY)
         positive = positive & (pivot > 0)
@@ -89,7 +89,7 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
             break
         w = torch.sub(w, u, alpha=alpha / beta) if single else w - alpha / beta * u
         previous, before, u = u, beta, w
-        square = scalar(torch.linalg.vector_norm(u, dim=-1)) ** 2
+        square = dot(u, u)
         beta = square**0.5 + TINY
         if single:
             w = torch.addmv(previous, K, u, beta=-beta / before, alpha=1 / beta)

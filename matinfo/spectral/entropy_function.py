@@ -45,9 +45,16 @@ _TIE = 1e-10
 
 
 def entropy_function(
-    K: Tensor, total: Tensor | float, alpha: float, noise: Noise, working: torch.dtype, *, side: str
+    K: Tensor,
+    total: Tensor | float,
+    alpha: float,
+    noise: Noise,
+    working: torch.dtype,
+    *,
+    dtype: torch.dtype = torch.float64,
+    side: str,
 ) -> Tensor:
-    """Entropy of order 0 < alpha < inf, float64.
+    """Entropy of order 0 < alpha < inf.
 
     Args:
         K: ``(..., n, n)``, floating point.
@@ -56,6 +63,7 @@ def entropy_function(
         alpha: The order.
         noise: Which eigenvalues cannot be told from zero; below alpha = 1 they count as zero.
         working: Precision of the eigensolver, float32 or float64.
+        dtype: Of the result, rounded from float64 (while compiling: float64).
         side: For the explanation.
     """
     wanted = derivatives_are_wanted(K)
@@ -67,11 +75,11 @@ def entropy_function(
         p = torch.where(p <= cut, 0.0, p)
     value = entropy_of_probabilities(p, alpha)
     if not wanted:
-        return value
+        return value.to(dtype)
     if torch.compiler.is_compiling():
         derivative = _first_derivative(torch.ones_like(value), value, p, cut, Q, total, alpha)
         return compiled.linearized(value, (K, derivative))
-    result: Tensor = _Entropy.apply(K, value, p, cut, Q, total, alpha)
+    result: Tensor = _Entropy.apply(K, value, p, cut, Q, total, alpha, dtype)
     return result
 
 
@@ -184,19 +192,20 @@ class _Entropy(SpectralOperation):
         Q: Tensor,
         total: Tensor | float,
         alpha: float,
+        dtype: torch.dtype,
     ) -> Tensor:
-        return value.clone()
+        return value.to(dtype, copy=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, value, *constants = kept(ctx)
+        K, value, *constants, _ = kept(ctx)
         if derivatives_may_follow():
             derivative = grad[..., None, None].to(K.dtype) * _differentiable_derivative(K, *constants)
         else:
             derivative = _first_derivative(grad, value, *constants).to(K.dtype)
-        return derivative, None, None, None, None, None, None
+        return derivative, None, None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        K, _value, *constants = kept(ctx)
-        return (_differentiable_derivative(K, *constants) * dK).sum((-2, -1)).double()
+        K, _value, *constants, dtype = kept(ctx)
+        return (_differentiable_derivative(K, *constants) * dK).sum((-2, -1), dtype=torch.float64).to(dtype)

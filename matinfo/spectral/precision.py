@@ -110,7 +110,7 @@ def working_dtype(
         given == torch.float64
         or sensitive
         or size <= _TINY
-        or (device is not None and float64_is_fast(device))
+        or (device is not None and device.type == "cuda" and float64_is_fast(device))
     ):
         return torch.float64
     return torch.float64 if dual and size <= _SMALL_DUAL else torch.float32
