@@ -37,11 +37,14 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
         data = [*args, *kwargs.values()]  # an array is one whether it is passed by position or by name
         numpy, tensors, operands = False, False, []
         for a in data:
-            if isinstance(a, np.ndarray):
+            if isinstance(a, Tensor):
+                tensors = True
+                operands.append(a)
+            elif isinstance(a, np.ndarray):
                 numpy = True
             elif isinstance(a, (float, int)):
                 continue  # a number may be symbolic while compiling, and then has no attributes
-            elif isinstance(a, Tensor) or hasattr(a, "given_dtype"):
+            elif hasattr(a, "given_dtype"):
                 operands.append(a)
                 known = getattr(a, "is_numpy", False)
                 numpy, tensors = numpy or known, tensors or not known

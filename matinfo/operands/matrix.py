@@ -58,7 +58,7 @@ def dtype_given(x: Tensor) -> torch.dtype:
     return dtype
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Matrix:
     """A symmetric matrix, ``entries`` times ``2^exponent``, and what is known of it.
 

@@ -12,7 +12,6 @@ from matinfo._checking import checks_are_on
 from matinfo._validation import values_are_readable
 from matinfo.spectral.definite import cholesky_failure, krylov_is_semidefinite, probe
 from matinfo.spectral.eigensystem import Noise, column, eigensystem
-from matinfo.spectral.traces import trace
 
 SMALL = 64
 """Up to this order a comparison of all entries and a Cholesky factorisation cost no more than a few products."""
@@ -26,11 +25,13 @@ def is_readable(x: Tensor) -> bool:
 def constant_trace(K: Tensor) -> Tensor | float:
     """``tr K``, float64, a constant of differentiation; of one matrix whose values may be read, a number."""
     # Each operation on a tensor that holds one number takes some microseconds, a tenth of a small eigendecomposition.
-    total = trace(K.detach())
+    total = K.detach().diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float64)
     return total.item() if K.ndim == 2 and is_readable(K) else total
 
 
-@dataclass(frozen=True, slots=True)  # of a named tuple, torch 2.6 cannot compile the property
+@dataclass(
+    slots=True
+)  # of a named tuple, torch 2.6 cannot compile the property; frozen, it takes twice as long to make
 class Side:
     """The matrix to factor, in which precision, which side it is, and what is known of its errors.
 

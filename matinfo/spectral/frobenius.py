@@ -62,9 +62,8 @@ def _squared_norm(K: Tensor) -> float:
         norm: float = _norm(K).item()
         return norm**2
     entries = K.numpy(force=True)
-    with np.errstate(over="ignore", invalid="ignore"):  # for infinity and NaN
-        rows = np.matmul(entries[:, None, :], entries[:, :, None])  # no library shares out a product so small
-    return float(rows.sum(dtype=np.float64))
+    rows = np.matmul(entries[:, None, :], entries[:, :, None])  # one product a row, too small for threads
+    return torch.from_numpy(rows).sum(dtype=torch.float64).item()
 
 
 _SMALL = 64
