@@ -35,7 +35,8 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
         if not torch.compiler.is_compiling() and kwargs and not kwargs.keys() <= keywords:
             check_keywords(function, kwargs)
         data = [*args, *kwargs.values()]  # an array is one whether it is passed by position or by name
-        numpy, tensors, operands = False, False, cast(list[Any], [])
+        operands: list[Any] = []
+        numpy, tensors = False, False
         for a in data:
             if isinstance(a, Tensor):
                 tensors = True

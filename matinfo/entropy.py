@@ -114,9 +114,9 @@ def joint_entropy_of(operands: Sequence[Factor], alpha: float, precision: str) -
 
 def _of_matrix(K: Operand | Spectrum, alpha: float, base: float | None, name: str, **how: Any) -> Tensor:
     """Rényi entropy of a user's matrix."""
-    order, unit = check_order(alpha), check_base(base)
+    order, unit = check_order(alpha), None if base is None else check_base(base)
     operand = as_spectral(K, "K", name)
-    if unit != 1:
+    if unit is not None:
         return entropy_of(operand, order, **how) / unit
     return entropy_of(operand, order, dtype=at_least_float32(operand.given_dtype), **how)
 

@@ -77,7 +77,7 @@ class Side:
         Raises:
             ValueError: If it is not positive semi-definite.
         """
-        K, single = self.matrix, isinstance(self.total, float)
+        K, single = self.given.to(self.dtype), isinstance(self.total, float)
         if self.name != "matrix" or not checks_are_on():
             return K
         x, tolerance, readable = K.detach(), self.noise.indefinite, single or is_readable(K)
