@@ -320,19 +320,19 @@ def test_conditional_test_is_the_loop_over_its_definition():
 
 
 def test_permutations_within_groups_stay_there_and_reach_all_of_them():
-    from matinfo.independence import _within_groups
+    from matinfo.independence.permutations import within_groups
 
     labels = np.array([2, 0, 0, 1, 2, 0, 1])
-    drawn = [p.numpy() for p in _within_groups(labels, 200, 0)][1:]
+    drawn = [p.numpy() for p in within_groups(labels, 200, 0)]
     assert all((labels[p] == labels).all() and sorted(p) == list(range(7)) for p in drawn)
     assert len({tuple(p) for p in drawn}) == 24  # 3! 2! 2!
 
 
 def test_local_permutations_take_neighbours():
-    from matinfo.independence import _among_neighbours
+    from matinfo.independence.permutations import among_neighbours
 
     z = np.sort(features(40, 1, seed=0), 0)
-    drawn = [p.numpy() for p in _among_neighbours(t(z @ z.T), 4, 20, 0)][1:]
+    drawn = [p.numpy() for p in among_neighbours(t(z @ z.T), 4, 20, 0)]
     moved = np.array([np.abs(z[p] - z).mean() for p in drawn])
     assert (moved < 0.2).all()
     assert (np.array([len(set(p)) for p in drawn]) > 30).all()  # nearly permutations
