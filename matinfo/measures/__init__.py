@@ -2,6 +2,7 @@
 
 from matinfo.measures import registry
 from matinfo.measures.comparison import entropy_difference_ratio, representation_js, semantic_kernel
+from matinfo.measures.decay import PowerLaw, alpha_req, power_law
 from matinfo.measures.dimension import (
     cluster_learnability,
     local_participation_ratio,
@@ -26,19 +27,13 @@ from matinfo.measures.geometry import (
     mean_cosine,
     uniformity,
 )
+from matinfo.measures.isotropy import isoscore, isoscore_star, nesum, self_clustering
 from matinfo.measures.registry import Measure, measure
 from matinfo.measures.spectra import (
-    PowerLaw,
-    alpha_req,
     condition_number,
-    isoscore,
-    isoscore_star,
-    nesum,
     normalized_entropy,
     nuclear_norm,
     numerical_rank,
-    power_law,
-    self_clustering,
     stable_rank,
     truncated_vendi,
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 from matinfo import entropy, rank
 from matinfo._keywords import answers_keywords
 from matinfo.coding_rate import coding_rate, matrix_tcr, tcr
-from matinfo.measures import dimension, geometry, spectra
+from matinfo.measures import decay, dimension, geometry, isotropy, spectra
 from matinfo.operands import as_tensor
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectrum import spectrum
@@ -51,14 +51,14 @@ MEASURES: dict[str, Measure] = {
     "vendi_score": Measure(rank.vendi_score, "spectrum", "kinds", _UP_TO_RANK, "unit length"),
     "rankme": Measure(rank.rankme, "spectrum", _DIMENSIONS, _UP_TO_RANK),
     "stable_rank": Measure(spectra.stable_rank, "spectrum", _DIMENSIONS, _UP_TO_RANK),
-    "nesum": Measure(spectra.nesum, "spectrum", _DIMENSIONS, "1 to min(n - 1, d)", "centred"),
+    "nesum": Measure(isotropy.nesum, "spectrum", _DIMENSIONS, "1 to min(n - 1, d)", "centred"),
     "numerical_rank": Measure(
         spectra.numerical_rank, "spectrum", _DIMENSIONS, "0 to min(n, d)", at_zero=True
     ),
-    "alpha_req": Measure(spectra.alpha_req, "spectrum", "", "0 to infinity", "centred"),
+    "alpha_req": Measure(decay.alpha_req, "spectrum", "", "0 to infinity", "centred"),
     "condition_number": Measure(spectra.condition_number, "spectrum", "", "1 to infinity"),
-    "isoscore": Measure(spectra.isoscore, "spectrum", "", "0 to 1", "centred"),
-    "self_clustering": Measure(spectra.self_clustering, "spectrum", "", "below 0 to 1", "unit length"),
+    "isoscore": Measure(isotropy.isoscore, "spectrum", "", "0 to 1", "centred"),
+    "self_clustering": Measure(isotropy.self_clustering, "spectrum", "", "below 0 to 1", "unit length"),
     "nuclear_norm": Measure(spectra.nuclear_norm, "spectrum", "", "0 to infinity", at_zero=True),
     "tcr": Measure(tcr, "spectrum", _NATS, "d log mu to infinity", at_zero=True),
     "matrix_tcr": Measure(matrix_tcr, "spectrum", _NATS, "n log mu to infinity", at_zero=True),
