@@ -20,8 +20,8 @@ from matinfo.estimate.estimator import (
 from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram
 from matinfo.operands.kernel_operator import KernelOperator
-from matinfo.operands.operator import as_operator, checked_moments, smaller_side
-from matinfo.spectral.operator import check_definite
+from matinfo.operands.operator import as_operator, smaller_operator
+from matinfo.spectral.operator import check_definite, checked_moments
 from matinfo.spectral.precision import without_autocast
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def estimate_entropy(
     if rtol is not None:
         check_positive(rtol, "rtol")
     with torch.no_grad():
-        operator = smaller_side(as_operator(K, total=trace))
+        operator = smaller_operator(as_operator(K, total=trace))
         with without_autocast(operator.device):
             checked_moments(operator)
             term = Entropy(operator, order)

@@ -16,10 +16,10 @@ from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram
 from matinfo.operands.adjoints import Cotangent, pulled_back, sources, squared_length
 from matinfo.operands.kernel_operator import KernelOperator
-from matinfo.operands.operator import as_operator, checked_moments, smaller_side
+from matinfo.operands.operator import as_operator, smaller_operator
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
 from matinfo.spectral.hutchpp import displacement, fit_of_others
-from matinfo.spectral.operator import SymmetricOperator, check_definite
+from matinfo.spectral.operator import SymmetricOperator, check_definite, checked_moments
 from matinfo.spectral.precision import at_least_float32, without_autocast
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def stochastic_entropy(
             "Expected plain tensors, got one inside a torch.func transform. Use renyi_entropy there."
         )
     with torch.no_grad():
-        operator = smaller_side(as_operator(K))
+        operator = smaller_operator(as_operator(K))
     wanted = sources(operator) if torch.is_grad_enabled() else []
     with torch.no_grad(), without_autocast(operator.device):
         checked_moments(operator)

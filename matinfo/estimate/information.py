@@ -33,11 +33,10 @@ from matinfo.information import (
 from matinfo.operands.operator import (
     GramOperator,
     TiledOperator,
-    checked_moments,
     hadamard_of,
     tiled_operator,
 )
-from matinfo.spectral.operator import check_definite
+from matinfo.spectral.operator import check_definite, checked_moments
 from matinfo.spectral.precision import without_autocast
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from matinfo.estimate.estimator import (
     solve,
 )
 from matinfo.estimate.result import Estimate
-from matinfo.operands.operator import as_operator, checked_moments, smaller_side
+from matinfo.operands.operator import as_operator, smaller_operator
 from matinfo.spectral.functions import Power
-from matinfo.spectral.operator import SymmetricOperator, check_definite
+from matinfo.spectral.operator import SymmetricOperator, check_definite, checked_moments
 from matinfo.spectral.precision import without_autocast
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def estimate_trace_power(
         raise ValueError(f"Expected power >= 2, got {power}: the first is one by definition.")
     _check_arguments(rtol, probes, method, (*_METHODS, "xtrace"))
     with torch.no_grad():
-        operator = smaller_side(as_operator(K, function="estimate_trace_power", total=trace))
+        operator = smaller_operator(as_operator(K, function="estimate_trace_power", total=trace))
         with without_autocast(operator.device):
             total, squared = checked_moments(operator)
             if power == 2 and squared is not None:
@@ -211,7 +211,7 @@ def estimate_tcr(
         raise ValueError(f"Expected degree >= 2, got {degree}: |K|_F would not be exact.")
     with torch.no_grad():
         given = as_operator(K, function="estimate_tcr", total=trace)
-        operator = smaller_side(given)
+        operator = smaller_operator(given)
         with without_autocast(operator.device):
             scale = checked_moments(operator)[0] / mu
             goal = None if rtol is None else lambda value: rtol * max(value, _SMALLEST)

@@ -13,9 +13,10 @@ from matinfo.dependence import hsic_of, without_scales
 from matinfo.entropy import entropy_of
 from matinfo.operands import Gram, as_operand, hadamard
 from matinfo.operands.gram import DUAL_SHARE
-from matinfo.operands.operator import TiledOperator, checked_moments, hadamard_of
+from matinfo.operands.operator import TiledOperator, hadamard_of
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectral.normalize import times_power_of_two
+from matinfo.spectral.operator import checked_moments
 from matinfo.spectrum import spectrum
 
 NEGLIGIBLE = 1e-9

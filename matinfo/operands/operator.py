@@ -7,7 +7,6 @@ of which there are most, from round-off of the largest. Matrices that may be asy
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from functools import reduce
@@ -19,10 +18,8 @@ from torch import Tensor
 
 from matinfo._validation import (
     check_count,
-    check_frobenius_norm,
     check_positive,
     check_same_samples,
-    check_trace,
 )
 from matinfo.operands import Gram, as_tensor
 from matinfo.operands.matrix import check_matrix, dtype_given
@@ -361,18 +358,7 @@ def _tiled(K: Any, function: str = "the product") -> TiledOperator:
     return DenseOperator(as_tensor(K), function)
 
 
-def checked_moments(operator: SymmetricOperator) -> tuple[float, float | None]:
-    """Trace and, where it is known, squared Frobenius norm; what cannot be positive semi-definite is refused."""
-    total, squared = operator.trace(), operator.frobenius_squared()
-    if not (math.isfinite(total) and (squared is None or math.isfinite(squared))):
-        raise ValueError("Expected K to be finite, got an infinite or NaN entry.")
-    check_trace(torch.tensor(total, dtype=torch.float64))
-    if squared is not None:
-        check_frobenius_norm(*torch.tensor([squared, total], dtype=torch.float64))
-    return total, squared
-
-
-def smaller_side(operator: SymmetricOperator) -> SymmetricOperator:
+def smaller_operator(operator: SymmetricOperator) -> SymmetricOperator:
     """For spectral functions that vanish at 0: the dual of a Gram operator with fewer features than samples."""
     if not isinstance(operator, GramOperator):
         return operator

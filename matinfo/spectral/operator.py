@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_positive_semidefinite
+from matinfo._validation import check_frobenius_norm, check_positive_semidefinite, check_trace
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.eigensolver import eigh_psd
 
@@ -60,6 +60,17 @@ def gaussian(operator: SymmetricOperator, count: int, generator: torch.Generator
     """``(n, count)`` independent standard normal numbers."""
     shape = (operator.shape[0], count)
     return torch.randn(shape, dtype=operator.dtype, device=operator.device, generator=generator)
+
+
+def checked_moments(operator: SymmetricOperator) -> tuple[float, float | None]:
+    """Trace and, where it is known, squared Frobenius norm; what cannot be positive semi-definite is refused."""
+    total, squared = operator.trace(), operator.frobenius_squared()
+    if not (math.isfinite(total) and (squared is None or math.isfinite(squared))):
+        raise ValueError("Expected K to be finite, got an infinite or NaN entry.")
+    check_trace(torch.tensor(total, dtype=torch.float64))
+    if squared is not None:
+        check_frobenius_norm(*torch.tensor([squared, total], dtype=torch.float64))
+    return total, squared
 
 
 def checked_symmetric(operator: Vetted) -> Vetted:
