@@ -10,13 +10,14 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from matinfo.cli.errors import InputError, first_line
-from matinfo.cli.source import Batch, Contents, Source, as_rows, check_dtype, check_shape, slices
+from matinfo.cli.source import Batch, Contents, Source, as_rows, check_dtype, check_shape, slices, usable
 
 Header = tuple[tuple[int, ...], bool, np.dtype]
 
@@ -51,14 +52,7 @@ def read_npz(file: Path) -> Contents:
             f"{file}: is a sparse array of the package sparse. Save it with scipy.sparse.save_npz(file, x.tocsr()), or "
             "np.save(file, x.todense())."
         )
-    sources: list[Source] = []
-    notes: list[str] = []
-    for member in archive.namelist():
-        try:
-            sources.append(_member(file, archive, member))
-        except InputError as error:
-            notes.append(f"Left out: {error}")
-    return Contents(sources, notes)
+    return usable([partial(_member, file, archive, member) for member in archive.namelist()])
 
 
 def _sparse(file: Path) -> Source:
@@ -93,9 +87,8 @@ def _member(file: Path, archive: zipfile.ZipFile, member: str) -> Source:
     def read(step: int) -> Iterator[Batch]:
         with _zip_errors(file, name), archive.open(member) as stream, tempfile.TemporaryFile() as unpacked:
             _, fortran, _ = _header(stream, name)
-            if (
-                fortran
-            ):  # columns one after the other: a row is whole when all are unpacked, to a file, not to memory
+            if fortran:
+                # Columns one after the other: a row is whole when all are unpacked, to a file, not to memory.
                 shutil.copyfileobj(stream, unpacked, 2**20)
                 unpacked.seek(0)
             yield from _batches(unpacked if fortran else stream, name, header, step)

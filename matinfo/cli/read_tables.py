@@ -6,13 +6,14 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from matinfo.cli.errors import InputError, first_line, needs
-from matinfo.cli.source import Batch, Contents, Source, as_rows
+from matinfo.cli.source import Batch, Contents, Source, as_rows, usable
 
 with needs("pyarrow", "matinfo.cli.read_tables", "cli"):
     import pyarrow as pa
@@ -80,13 +81,8 @@ def contents(table: Table, drop: Sequence[str]) -> Contents:
         if numbers:
             others = ", ".join(repr(table.names[i]) for i in numbers)
             notes.append(f"Left out: {file}: columns that are not vectors, as others are: {others}.")
-        sources = []
-        for i in vectors:
-            try:
-                sources.append(_vectors(table, i))
-            except InputError as error:
-                notes.append(f"Left out: {error}")
-        return Contents(sources, notes)
+        sources, left_out = usable([partial(_vectors, table, i) for i in vectors])
+        return Contents(sources, notes + left_out)
     if not numbers:
         return Contents([], notes)
     kinds = {_dtype(table.sample[i].type) for i in numbers}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from matinfo.cli.errors import InputError, first_line, optional
-from matinfo.cli.source import COMPLEX, Batch, Contents, Source, check_shape, slices
+from matinfo.cli.source import COMPLEX, Batch, Contents, Source, check_shape, slices, usable
 
 _DEEPEST = 16
 
@@ -22,18 +22,16 @@ _DEEPEST = 16
 def read_pt(file: Path) -> Contents:
     """The tensors of a file of ``torch.save``, whatever mappings and lists they are in."""
     loaded = _load(file)
+    if isinstance(loaded, Tensor):
+        return Contents([_source(file, None, loaded.detach)], [])
     notes: list[str] = []
     found = list(_tensors(loaded, "", {}, lambda key: notes.append(_seen_before(file, key))))
     if not found:
         raise InputError(
             f"{file}: expected a tensor, or tensors in a dict or list, got {type(loaded).__name__} without any."
         )
-    single = isinstance(loaded, Tensor)
-    contents = _contents(
-        file,
-        [(None if single else key, functools.partial(torch.Tensor.detach, tensor)) for key, tensor in found],
-    )
-    return Contents(contents.sources, contents.notes + notes)
+    sources, left_out = usable([partial(_source, file, key, tensor.detach) for key, tensor in found])
+    return Contents(sources, left_out + notes)
 
 
 def _load(file: Path) -> Any:
@@ -76,20 +74,6 @@ def _seen_before(file: Path, key: str) -> str:
     return f"Left out: {file}:{key}: its tensors are in the report already, under another key."
 
 
-def _contents(file: Path, found: Iterable[tuple[str | None, Callable[[], Any]]]) -> Contents:
-    """The arrays that can be used; the others are left out, unless there is one only, without a key."""
-    sources: list[Source] = []
-    notes: list[str] = []
-    for key, opened in found:
-        try:
-            sources.append(_source(file, key, opened))
-        except InputError as error:
-            if key is None:
-                raise
-            notes.append(f"Left out: {error}")
-    return Contents(sources, notes)
-
-
 def _source(file: Path, key: str | None, opened: Callable[[], Any]) -> Source:
     """``opened()`` gives a tensor, or what stands for one in a file and gives slices."""
     name = str(file) if key is None else f"{file}:{key}"
@@ -117,9 +101,8 @@ def _numbers(tensor: Any, part: slice, name: str) -> tuple[str, np.ndarray]:
         dtype = str(rows.dtype).removeprefix("torch.")
         if not rows.is_complex():
             return dtype, rows.resolve_neg().double().numpy()
-    except (
-        Exception
-    ) as error:  # numbers of 4 bits, quantized ones, dtypes that only the header knows: each has its own
+    except Exception as error:
+        # Numbers of 4 bits, quantized ones, dtypes that only the header knows: each has an error of its own.
         what = (
             "a meta tensor, which has no numbers" if getattr(tensor, "is_meta", False) else first_line(error)
         )
@@ -132,8 +115,7 @@ def read_safetensors(file: Path) -> Contents:
     safetensors = optional("safetensors", f"{file}: a .safetensors file", "cli")
     try:
         archive = safetensors.safe_open(str(file), framework="pt")
-        return _contents(
-            file, ((key, functools.partial(archive.get_slice, key)) for key in archive.offset_keys())
-        )
+        keys = archive.offset_keys()
+        return usable([partial(_source, file, key, partial(archive.get_slice, key)) for key in keys])
     except safetensors.SafetensorError as error:
         raise InputError(f"{file}: cannot be read as safetensors: {error}. Write or copy it again.") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -75,6 +75,17 @@ class Contents(NamedTuple):
 
     sources: list[Source]
     notes: list[str]
+
+
+def usable(arrays: Iterable[Callable[[], Source]]) -> Contents:
+    """The arrays that can be used, with notes on those that are left out."""
+    sources, notes = [], []
+    for array in arrays:
+        try:
+            sources.append(array())
+        except InputError as error:
+            notes.append(f"Left out: {error}")
+    return Contents(sources, notes)
 
 
 def check_shape(name: str, shape: tuple[int, ...], *, matrix: bool = False) -> tuple[int, int]:

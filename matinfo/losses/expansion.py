@@ -187,10 +187,7 @@ class RunningCovariance(torch.nn.Module):
             U = Z - mean
             covariance = (1 - self.momentum) * (U.mT @ U / len(U)) + self.momentum * self.covariance
         if mean.detach().isfinite().all() and covariance.detach().isfinite().all():
-            self.mean, self.covariance = (
-                mean.detach(),
-                covariance.detach(),
-            )  # one bad batch must not poison the rest
+            self.mean, self.covariance = mean.detach(), covariance.detach()
         return covariance
 
     def extra_repr(self) -> str:

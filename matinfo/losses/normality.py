@@ -137,9 +137,8 @@ _FAR = 1e140
 
 def _squares(Z: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distances of all pairs of rows, and of each row from zero."""
-    Z = Z / (Z.detach().abs().amax() / _FAR).clamp(
-        min=1.0
-    )  # squares must exist; kernels are zero long before
+    # Squares must exist; kernels are zero long before.
+    Z = Z / (Z.detach().abs().amax() / _FAR).clamp(min=1.0)
     U = Z - Z.detach().mean(0)  # changes no distance, and their round-off shrinks
     # The lengths of the product's own rounding: a row is at distance 0 from itself, were it as long as 1e10.
     products = U @ U.mT

@@ -78,10 +78,8 @@ def measure(Z: Tensor, columns: list[Column], *, center: bool, **preparation: An
         gram = grams[center]
         try:
             both = [spectrum(K).double() for K in grams]
-        except (
-            RuntimeError,
-            ValueError,
-        ) as error:  # the solver, or memory: a monitor does not end a training
+        except (RuntimeError, ValueError) as error:
+            # The solver, or memory: a monitor does not end a training.
             return _without_spectrum(gram, columns, f"no spectrum ({error})")
         largest = torch.stack([S.eigenvalues[0] for S in both]).tolist()
         if not all(map(math.isfinite, largest)):

@@ -41,9 +41,7 @@ def followed(
     Returns:
         The value.
     """
-    if (
-        torch.compiler.is_compiling()
-    ):  # which cannot trace the nested functions, see matinfo.spectral.compiled
+    if torch.compiler.is_compiling():  # see matinfo.spectral.compiled
         return value.detach() + change(K - K.detach(), *constants)
     result: Tensor = _Followed.apply(K, value, change, adjoint, *constants)
     return result
