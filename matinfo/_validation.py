@@ -200,7 +200,7 @@ def check_trace(trace: Tensor | float, name: str = "K") -> None:
 
 def check_positive_semidefinite(eigenvalues: Tensor, tolerance: float) -> None:
     """Refuse eigenvalues below ``-tolerance`` times the largest; NaN passes."""
-    smallest, largest = eigenvalues[..., 0], eigenvalues[..., -1]
+    smallest, largest = eigenvalues.select(-1, 0), eigenvalues.select(-1, -1)
     if eigenvalues.ndim == 1:  # the common case, without a kernel launch for each comparison
         bad = smallest.item() < -tolerance * abs(largest.item())
     else:

@@ -76,30 +76,36 @@ class Gram(AnyGram):
         Z = check_features(as_tensor(features), "features")
         self.given_dtype = Z.dtype
         self.rounding = torch.finfo(dtype_given(Z)).eps
-        self.terms: tuple[tuple[Tensor, ...], ...] = ((prepared_rows(Z, center, normalize),),)
+        self._hold(((prepared_rows(Z, center, normalize),),))
 
     @classmethod
     def _from_terms(cls, terms: tuple[tuple[Tensor, ...], ...], like: tuple[AnyGram, ...]) -> Gram:
         gram = cls.__new__(cls)
-        gram.terms = terms
+        gram._hold(terms)
         gram.is_numpy = any([other.is_numpy for other in like])
         gram.given_dtype = reduce(torch.promote_types, [other.given_dtype for other in like])
         gram.rounding = max([other.rounding for other in like])
         return gram
 
-    @property
-    def shape(self) -> torch.Size:
-        """Shape ``(..., n, n)`` of the matrix."""
-        factors = [Z for term in self.terms for Z in term]
+    def _hold(self, terms: tuple[tuple[Tensor, ...], ...]) -> None:
+        """The terms and, because every quantity asks for them several times, what their shapes come to."""
+        self.terms = terms
+        factors = [Z for term in terms for Z in term]
         *batch, n, _ = factors[0].shape
         if len(factors) > 1:
             batch = torch.broadcast_shapes(*[Z.shape[:-2] for Z in factors])
-        return torch.Size((*batch, n, n))
+        self._shape = torch.Size((*batch, n, n))
+        self._width = sum([math.prod([Z.shape[-1] for Z in term]) for term in terms])
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape ``(..., n, n)`` of the matrix."""
+        return self._shape
 
     @property
     def width(self) -> int:
         """Number of columns of the explicit features, the sum over terms of the product of their widths."""
-        return sum([math.prod([Z.shape[-1] for Z in term]) for term in self.terms])
+        return self._width
 
     @property
     def device(self) -> torch.device:

@@ -137,7 +137,7 @@ def _weights(
         return (1 - ties / (ties.sum(-1, keepdim=True) * top)) * scale
     e = alpha - 1
     projects = Power(alpha).projects_null_space
-    deviation = (p.clamp_min(cut) if projects else p).log() + value[..., None]
+    deviation = (p.clamp_min(cut) if projects else p).log() + value.unsqueeze(-1)
     h = deviation * -scale if e == 0 else torch.expm1(e * deviation) * (-alpha / e * scale)
     return h * (p > cut) if projects else h
 
@@ -153,7 +153,7 @@ def _first_derivative(
 ) -> Tensor:
     readable = isinstance(total, float) and values_are_readable(grad)
     h = _weights(grad.item() / total if readable else column(grad / total), value, p, cut, alpha)
-    return (Q * h.to(Q.dtype)[..., None, :]) @ Q.mT
+    return (Q * h.to(Q.dtype).unsqueeze(-2)) @ Q.mT
 
 
 def _differentiable_derivative(
