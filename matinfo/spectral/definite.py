@@ -77,6 +77,8 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
     last = steps(K.shape[-1]) - 1
     # A Lanczos vector is u / beta: divided where it is used, it costs no operation of its own.
     u, w, beta, square = (cached_probe if single else probe)(K.shape[-1], K.dtype, K.device), image, 1.0, 0.0
+    if single:
+        u, w = u.clone(), w.clone()  # worked on in place
     shift = tolerance * dot(image, image) ** 0.5 + TINY  # |K v| <= lambda_max
     positive: Any = True
     pivot = 1.0
@@ -87,12 +89,12 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
         positive = positive & (pivot > 0)
         if step == last:
             break
-        w = torch.sub(w, u, alpha=alpha / beta) if single else w - alpha / beta * u
+        w = w.sub_(u, alpha=alpha / beta) if single else w - alpha / beta * u
         previous, before, u = u, beta, w
         square = dot(u, u)
         beta = square**0.5 + TINY
         if single:
-            w = torch.addmv(previous, K, u, beta=-beta / before, alpha=1 / beta)
+            w = torch.addmv(previous, K, u, beta=-beta / before, alpha=1 / beta, out=previous)
         else:
             w = (K @ u[..., None])[..., 0] / beta - beta / before * previous
     return positive if single else positive[..., 0]
