@@ -16,8 +16,8 @@ from matinfo.cli.write import check_outputs, write_report
 
 __all__ = ["load", "main"]
 
-BAD_INPUT = 2
-INTERRUPTED = 130
+BAD_INPUT = 2  # as argparse has it
+INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 _MOST_CURVES = 6
+"""Colours that can be told apart, and names that fit above a panel."""
+
 _LONGEST_NAME = 28
 _MOST_BOUNDS = 4
 """Files of more shapes have a thicket of them, which says nothing of any file."""

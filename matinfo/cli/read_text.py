@@ -21,7 +21,11 @@ with needs("pyarrow", "matinfo.cli.read_text", "cli"):
     import pyarrow.csv
 
 _HEAD = 2**18
+"""Bytes of text that are looked at for its layout."""
+
 _BLOCK = 2**20
+"""Bytes that Arrow parses at a time, more where lines are long."""
+
 _LINES = 64
 """Rows that tell how the numbers are written."""
 

@@ -17,6 +17,7 @@ from matinfo.cli.errors import InputError, first_line, optional
 from matinfo.cli.source import COMPLEX, Batch, Contents, Source, check_shape, slices, usable
 
 _DEEPEST = 16
+"""Containers within containers beyond which a file is not searched: features are never so deep."""
 
 
 def read_pt(file: Path) -> Contents:

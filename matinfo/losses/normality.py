@@ -133,6 +133,7 @@ def bhep_loss(features: Tensor, *, beta: float = 0.1) -> Tensor:
 
 
 _FAR = 1e140
+"""Longer rows are shortened to it: float64 holds their squares."""
 
 
 def _squares(Z: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectrum import spectrum
 
 _LEVEL = 0.95
+"""Of the intervals."""
 
 
 class Interval(NamedTuple):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 _MOST_WITH_NUMBERS = 12
+"""Rows and columns of a matrix whose cells have room for their numbers."""
 
 
 def information_matrix(

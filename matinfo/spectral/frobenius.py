@@ -80,6 +80,7 @@ def _robust_sum_of_squares(K: Tensor) -> Tensor:
 
 
 _SAFE = {torch.float32: (1e-24, 1e24), torch.float64: (1e-280, 1e280)}
+"""A sum of squares in this range has lost none that matters to subnormal numbers, and has an inverse."""
 
 
 def _is_representable(squared: Tensor, dtype: torch.dtype) -> bool:

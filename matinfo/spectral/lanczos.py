@@ -23,7 +23,10 @@ at 512 from a fifth (decaying spectra) to 1.2 times (flat ones)."""
 
 _BLOCK = 4
 _STEPS = 20
+"""Together 80 products of K with a vector: what has not converged by then is left to a decomposition."""
+
 _CLEARANCE = 1e-3
+"""Ritz values relatively nearer than this may be one eigenvalue, whose projector takes all of its space."""
 
 
 class TopPair(NamedTuple):

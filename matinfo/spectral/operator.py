@@ -13,6 +13,8 @@ from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.eigensolver import eigh_psd
 
 _SYMMETRY_PROBES = 4
+"""Pairs of vectors u and v."""
+
 _SYMMETRY_TOLERANCE = 1e-3
 """Largest accepted ``|u^T K v - v^T K u|`` over the mean of ``|K u|``, both about Frobenius norms."""
 

@@ -17,7 +17,10 @@ import torch
 PRECISIONS = ("auto", "float32", "float64")
 
 _SMALL_DUAL = 512
+"""Up to this order a product of features is formed and solved in float64."""
+
 _TINY = 32
+"""Up to this order every matrix is: calls cost more than their arithmetic."""
 
 _FAST_FLOAT64 = ((6, 0), (7, 0), (8, 0), (9, 0), (10, 0))
 """Compute capabilities of data-centre GPUs, whose float64 runs at half the rate of float32 or, with tensor cores, as
@@ -53,6 +56,7 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 
 _SAFE_NORMS = {torch.float32: (1e-15, 1e15), torch.float64: (1e-140, 1e140)}
+"""Squares of such norms are far from where the dtype ends (1e-38 and 1e38, 1e-308 and 1e308)."""
 
 
 def norms_are_safe(norms: torch.Tensor) -> bool:

@@ -40,6 +40,7 @@ from matinfo.spectral.logdet import inverse_of_sum
 from matinfo.spectral.triangular import weighted_inverse_sum
 
 NODES = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20)
+"""Sizes of rules among which the smallest that is good enough is taken: each node is a Cholesky factorisation."""
 
 _ROUNDOFF = 2.0**-53
 

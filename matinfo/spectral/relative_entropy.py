@@ -29,9 +29,14 @@ from matinfo.spectral.functions import Tsallis
 from matinfo.spectral.trace_function import THIRD_ORDER
 
 _FLOOR = 16 * torch.finfo(torch.float64).eps
+"""Smaller eigenvalues, relative to the largest, are the solver's round-off; log and its derivative are finite here."""
+
 _TINY = 1e-150
 """For the zero matrix; products of two eigenvalues must exist."""
+
 _SUPPORT = torch.finfo(torch.float64).eps ** 0.5
+"""Share of the trace of A in the null space of B from which the entropy is infinite: less may be rounding."""
+
 _LOG = Tsallis(1.0)  # its derivative is log x + 1
 
 
