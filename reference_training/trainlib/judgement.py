@@ -27,6 +27,7 @@ from trainlib.fleet import SPECTRA
 from trainlib.logs import read_metrics
 from trainlib.run import SUMMARY
 from trainlib.tables import aligned
+from trainlib.validate import require
 
 LEVEL = 0.05
 POWER = 0.8
@@ -196,10 +197,19 @@ def _claims(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> list[d
             raise UsageError("--above", f"fewer than two seeds of {label!r}", f"name two of: {known}")
         return chosen
 
+    measured = runs[0]["features"]
+    for quantity in arguments.quantities:
+        known = sorted({name for own in measured.values() for name in own})
+        require(
+            quantity in known,
+            "--quantities",
+            f"no feature has {quantity!r}",
+            f"choose from {', '.join(known)}",
+        )
     rows = []
     for first, second in arguments.above:
-        for feature in runs[0]["features"]:
-            for quantity in arguments.quantities:
+        for feature, own in measured.items():
+            for quantity in (name for name in arguments.quantities if name in own):
                 a, b = values(first, feature, quantity), values(second, feature, quantity)
                 pairs = {str(s): a[s] - b[s] for s in sorted(a.keys() & b.keys())}
                 rows.append({"first": first, "second": second, "feature": feature, "quantity": quantity,

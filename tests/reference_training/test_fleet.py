@@ -91,6 +91,11 @@ def test_fleet_folder_is_that_of_an_ordinary_run(configs, tmp_path):
     backbone = load_backbone(folder)
     assert backbone.origin.epoch == 2
     assert torch.isfinite(backbone(torch.zeros(2, 1, 8, 8))["cls"]).all()
+    features = json.loads((folder / "summary.json").read_text())["features"]
+    assert set(features) == {"cls", "pooled", "cls_masked"}
+    for probe in ("raw", "rows", "published"):  # far above chance, each in its own way
+        assert 20 < features["cls"][f"probe_{probe}_accuracy"] <= 100
+    assert features["cls_masked"]["probe_accuracy"] < features["cls"]["probe_accuracy"]
 
 
 def test_fleet_stops_a_run_that_diverges_and_trains_the_others(configs, tmp_path):

@@ -116,6 +116,16 @@ def test_guide_quotes_the_judged_runs(capsys):
         assert f"{found['pooled', number, 'probe']}; CLS {found['cls', number, 'probe']}" in row
 
 
+def test_results_page_quotes_the_factors_of_the_probe():
+    runs = json.loads((ROOT / "reference_training/results/cifar100_matched.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    section = page[page.index("## Why the probe falls") :].split("## ")[1]
+    for claim in runs["claims"]:
+        if (claim["second"], claim["feature"]) == ("MAE", "cls") and claim["quantity"].startswith("probe"):
+            quoted = f"{claim['difference']:+.2f} [{claim['low']:+.2f}, {claim['high']:+.2f}]"
+            assert quoted in section, claim["quantity"]
+
+
 def test_program_judges_a_summary_and_names_unknown_labels(tmp_path, capsys):
     runs = [
         {"label": label, "seed": seed, "epochs": 1, "features": {"cls": {"knn_accuracy": base + 0.01 * seed}}}
@@ -129,5 +139,7 @@ def test_program_judges_a_summary_and_names_unknown_labels(tmp_path, capsys):
     assert "+10.00" in line
     assert line.rstrip(" |").endswith("yes")
     assert (tmp_path / "p.png").stat().st_size > 1000
-    assert judge_runs.main([str(tmp_path / "summary.json"), "--above", "A", "C"]) == 2
+    assert judge_runs.main([str(tmp_path / "summary.json"), "--above", "A", "C", *options[3:5]]) == 2
     assert "name two of: A, B" in capsys.readouterr().err
+    assert judge_runs.main([str(tmp_path / "summary.json"), *options[:3], "--quantities", "loss"]) == 2
+    assert "choose from knn_accuracy" in capsys.readouterr().err
