@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from matinfo.operands.adjoints import Cotangent, pulled_back, sources, squared_l
 from matinfo.operands.kernel_operator import KernelOperator
 from matinfo.operands.operator import as_operator, smaller_operator
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
+from matinfo.spectral.first_order import followed
 from matinfo.spectral.hutchpp import displacement, fit_of_others
 from matinfo.spectral.operator import SymmetricOperator, check_definite, checked_moments
 from matinfo.spectral.precision import at_least_float32, without_autocast
@@ -138,8 +139,13 @@ def stochastic_entropy(
         if not wanted:
             return DifferentiableEstimate(value, estimate, None)
         gradients, error = term.gradients()
-        gradients = [g.to(tensor.dtype) for g, tensor in zip(gradients, wanted, strict=True)]
-    return DifferentiableEstimate(_Attached.apply(value, gradients, *wanted), estimate, error)
+    for tensor, gradient in zip(wanted, gradients, strict=True):
+        value = value + followed(tensor, torch.zeros_like(value), _change, torch.mul, gradient)
+    return DifferentiableEstimate(value, estimate, error)
+
+
+def _change(dx: Tensor, gradient: Tensor) -> Tensor:
+    return (gradient * dx).sum().to(dx.dtype)
 
 
 def _dtype(K: Differentiable) -> torch.dtype:
@@ -226,34 +232,3 @@ class _DifferentiableEntropy(Entropy):
             Cotangent(z[:, g], w[:, g] / len(g), float(square[g].mean()), float(shift[g].mean()))
             for g in groups
         ]
-
-
-_SECOND = (
-    "An estimated entropy has no second derivative, which was asked for. Use renyi_entropy, which has both."
-)
-
-
-class _Attached(torch.autograd.Function):
-    """A value and its gradient, known already -> the value."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *tensors: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        ctx.save_for_backward(*tensors)
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        return None, None, *_Scaled.apply(grad, ctx.gradients, *ctx.saved_tensors)
-
-
-class _Scaled(torch.autograd.Function):
-    """The gradient; it depends on the tensors, so that a derivative of it is not zero but refused."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, gradients: list[Tensor], *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple([grad.to(gradient.dtype) * gradient for gradient in gradients])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple:
-        raise RuntimeError(_SECOND)

@@ -11,9 +11,10 @@ from torch import Tensor
 from matinfo.spectral.autograd import SpectralOperation, kept, refusal
 
 _FIRST_ORDER_ONLY = (
-    "This quantity (single eigenvalues, singular values or powers of matrices: alpha=inf, rankme, spectrum_js, "
-    "sandwiched_mutual_information) has a first derivative only; beyond it there is none where eigenvalues repeat, or "
-    "we do not give it. Use a finite alpha, e.g. effective_rank(Gram(features)), or mutual_information."
+    "This quantity (an estimate; or single eigenvalues, singular values or powers of matrices: alpha=inf, rankme, "
+    "spectrum_js, sandwiched_mutual_information) has a first derivative only; beyond it there is none where "
+    "eigenvalues repeat, or we do not give it. Use a finite alpha, e.g. renyi_entropy(Gram(features)), or "
+    "mutual_information."
 )
 
 

@@ -26,7 +26,7 @@ from matinfo.spectral import compiled
 from matinfo.spectral.autograd import SpectralOperation, refusal
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import Tsallis
-from matinfo.spectral.trace_function import THIRD_ORDER
+from matinfo.spectral.trace_function import THIRD_ORDER, Gradient
 
 _FLOOR = 16 * torch.finfo(torch.float64).eps
 """Smaller eigenvalues, relative to the largest, are the solver's round-off; log and its derivative are finite here."""
@@ -110,26 +110,18 @@ def _partial_derivatives(
     A: Tensor, B: Tensor, lam: Tensor, Q: Tensor, mu: Tensor, R: Tensor, *, nested: bool = True
 ) -> tuple[Tensor, Tensor]:
     """dD/dA and dD/dB; differentiable once more when ``nested``."""
-    log = _MatrixLog.apply if nested else _MatrixLog.forward
     log_derivative = _LogDerivative.apply if nested else _LogDerivative.forward
     identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    return log(A, lam, Q) - log(B, mu, R), identity - log_derivative(A, B, mu, R)
+    logs = [_log(K, x, V, nested=nested) for K, x, V in ((A, lam, Q), (B, mu, R))]
+    return logs[0] - logs[1], identity - log_derivative(A, B, mu, R)
 
 
-class _MatrixLog(SpectralOperation):
-    """log K, with eigenvalues floored."""
-
-    @staticmethod
-    def forward(K: Tensor, lam: Tensor, Q: Tensor) -> Tensor:
-        return (Q * _floored(lam).log()[..., None, :]) @ Q.mT
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        return _LogDerivative.apply(grad, *ctx.saved_tensors), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        return _LogDerivative.apply(dK, *ctx.saved_tensors)
+def _log(K: Tensor, eigenvalues: Tensor, Q: Tensor, *, nested: bool) -> Tensor:
+    """``log K + I``, with eigenvalues floored: the derivative of ``tr K log K``."""
+    x = _floored(eigenvalues)
+    gradient = Gradient.apply if nested else Gradient.forward
+    result: Tensor = gradient(K, torch.ones_like(x[..., 0]), x, torch.zeros_like(x[..., :1]), Q, _LOG)
+    return result
 
 
 class _LogDerivative(SpectralOperation):
