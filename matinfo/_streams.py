@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from matinfo._validation import check_choice, check_floating, check_positive
-from matinfo.operands import as_tensor, normalize_rows
+from matinfo.operands import Gram, as_tensor, normalize_rows
 from matinfo.spectral.eigensystem import Noise, eigensystem
 
 S = TypeVar("S", bound="Stream")
@@ -102,6 +102,21 @@ def root_of(moment: Tensor, given: torch.dtype = torch.float64) -> Tensor | None
     kept = eigenvalues > noise.cut(eigenvalues)
     kept[-1] = True
     return eigenvalues[kept].sqrt()[:, None] * Q[:, kept].mT
+
+
+def compared(moment: Tensor, widths: tuple[int, int], divergence: Callable[[Gram, Gram], Tensor]) -> Tensor:
+    """A divergence of two Gram matrices over the same rows, whose second moment side by side is known.
+
+    It is that of the two in an orthonormal basis of all columns, where they are small.
+
+    Returns:
+        Its value, float64; NaN if the moment is not finite.
+    """
+    root = root_of(moment)
+    if root is None:
+        return torch.full((), torch.nan, dtype=moment.dtype, device=moment.device)
+    first, second = root.split(list(widths), -1)
+    return divergence(Gram(first), Gram(second))
 
 
 class Stream:

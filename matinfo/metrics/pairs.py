@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._streams import MEMORY_LIMIT, check_joint_memory
+from matinfo._streams import MEMORY_LIMIT, check_joint_memory, compared
 from matinfo._validation import check_base, check_count, check_order
-from matinfo.entropy import joint_entropy, renyi_entropy
+from matinfo.divergence import matrix_js
+from matinfo.entropy import joint_entropy
 from matinfo.information import mutual_information
 from matinfo.metrics._base import MomentMetric, device_of
 from matinfo.operands import StreamGram
@@ -205,10 +206,4 @@ class MatrixJensenShannon(_PairMetric):
 
     def _value(self) -> Tensor:
         M = self._sum("side_by_side").double()
-        M = (M + M.mT) / 2
-        first, second = M[: self.width1, : self.width1], M[self.width1 :, self.width1 :]
-        widths = torch.tensor([self.width1, self.width2], device=M.device)
-        scale = torch.stack([first.trace(), second.trace()]).rsqrt().repeat_interleave(widths)
-        mixture = StreamGram(M * scale[:, None] * scale, self.count)
-        singles = [renyi_entropy(StreamGram(block, self.count)) for block in (first, second)]
-        return renyi_entropy(mixture) - (singles[0] + singles[1]) / 2
+        return compared((M + M.mT) / 2, (self.width1, self.width2), matrix_js)

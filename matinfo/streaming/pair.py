@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from matinfo._keywords import answers_keywords
-from matinfo._streams import Stream, check_rows, converted, good_rows, root_of
+from matinfo._streams import Stream, check_rows, compared, converted, good_rows
 from matinfo._validation import check_count
 from matinfo.divergence import matrix_js, matrix_kl, spectrum_js
 from matinfo.operands import Gram, StreamGram, dtype_given
@@ -205,10 +205,4 @@ class PairAccumulator(Stream):
         return alone
 
     def _compared(self, divergence: Callable[[Gram, Gram], Tensor]) -> Tensor:
-        """A divergence of the Gram matrices in an orthonormal basis of all columns, where they are small."""
-        moment = self._symmetric()
-        root = root_of(moment)
-        if root is None:
-            return self._out(torch.full((), torch.nan, dtype=moment.dtype, device=moment.device))
-        first, second = root.split(list(self.widths), -1)
-        return self._out(divergence(Gram(first), Gram(second)))
+        return self._out(compared(self._symmetric(), self.widths, divergence))
