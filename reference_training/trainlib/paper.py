@@ -1,7 +1,7 @@
 """What each figure and table of *Information Flow in Self-Supervised Learning* (Tan et al. 2024) needs, by scale.
 
 ``digits`` and ``cifar-small`` are for a CPU, with fewer epochs and smaller networks than the paper's; ``cifar-medium``
-is for ten minutes on a card, where the masked runs of a figure or table are trained together (``fleet.py``), and
+is for ten minutes on a card, where the masked runs of a figure or table are trained together (``fleet/``), and
 ``cifar-long`` likewise, with the network of ``cifar-small`` and a hundred epochs.
 ``cifar-full`` and ``imagenet`` are the paper's recipes, or what is known of them, for a GPU.
 """

@@ -9,7 +9,8 @@ from pathlib import Path
 from trainlib import deadline, paper, ranks
 from trainlib.data import load_dataset
 from trainlib.errors import UsageError
-from trainlib.fleet import Fleet, fitted_epochs, train_fleet
+from trainlib.fleet.fleet import Fleet, fitted_epochs
+from trainlib.fleet.training import train_fleet
 from trainlib.loop import make_fabric
 from trainlib.paper_commands import Chosen, Command, carry_out, commands
 from trainlib.paper_cost import describe

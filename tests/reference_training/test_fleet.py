@@ -10,7 +10,9 @@ import torch
 from trainlib import augment, checkpoint, deadline
 from trainlib.backbone import load_backbone
 from trainlib.data import load_dataset
-from trainlib.fleet import Fleet, draw_epoch, fitted_epochs, train_fleet
+from trainlib.fleet.fleet import Fleet, fitted_epochs
+from trainlib.fleet.lane import draw_epoch
+from trainlib.fleet.training import train_fleet
 from trainlib.logs import read_metrics
 from trainlib.masked import MaskedMethod
 from trainlib.optim import learning_rate, make_optimizer

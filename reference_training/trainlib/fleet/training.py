@@ -1,0 +1,163 @@
+"""Training a fleet, with everything that it writes: folders, logs, measurements, checkpoints."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainlib import checkpoint, deadline
+from trainlib.checkpoint import Progress
+from trainlib.config import to_dict
+from trainlib.environment import ENVIRONMENT, environment
+from trainlib.files import write_atomic, write_json
+from trainlib.fleet.fleet import MEASUREMENTS, Fleet
+from trainlib.fleet.lane import Run, say
+from trainlib.logs import MetricsLog
+from trainlib.masked import MaskedMethod
+from trainlib.optim import learning_rate, make_optimizer
+from trainlib.run import CONFIG, SUMMARY, create_run_dir
+
+SPECTRA = "spectra.npz"  # of a run: eigenvalues of its features at every measurement
+
+
+def train_fleet(
+    fleet: Fleet, configs: list[Any], folders: list[Path], *, record: dict[str, Any] | None = None,
+    measurements: int = MEASUREMENTS, checkpoints: bool = True,
+) -> None:  # fmt: skip
+    """Train the fleet's runs, or continue them from the checkpoints in their folders.
+
+    Args:
+        fleet: Of configurations that differ from ``configs`` in the schedule at most.
+        configs: Resolved configurations, which differ in method and seed only.
+        folders: The runs' folders.
+        record: What else to note with the environment.
+        measurements: How often the features are measured, at even distances up to the last epoch.
+        checkpoints: Whether the runs' checkpoints are written at the end, and when the time of ``deadline`` is over.
+
+    Raises:
+        PausedError: The time is over; the same call continues.
+    """
+    for run, config, folder in zip(fleet.runs, configs, folders, strict=True):
+        run.config, run.folder = config, folder
+        if not (folder / CONFIG).is_file():
+            create_run_dir(folder, config)
+        write_json(folder / ENVIRONMENT, environment() | {"fleet": record})
+    say(f"{len(configs)} runs together: {record}")
+    done = _restore(fleet)
+    epochs, spent = configs[0].optim.epochs, done.train_seconds
+    stops = {round(epochs * (i + 1) / measurements) for i in range(measurements)}
+    written, since = done.epoch, time.monotonic()
+    for epoch in range(done.epoch, epochs):
+        fleet.train_epoch(epoch)
+        finished = epoch + 1
+        stop = finished < epochs and deadline.passed()
+        if finished not in stops and not stop:
+            continue
+        fleet.wait()
+        spent, since = spent + time.monotonic() - since, time.monotonic()
+        _write(fleet, written, finished, spent, last=finished == epochs, measured=finished in stops)
+        say(
+            f"epoch {finished}/{epochs}: {spent:.0f} s of training, measured in {time.monotonic() - since:.1f} s"
+        )
+        written = finished
+        if checkpoints and (stop or finished == epochs):
+            _save(fleet, Progress(finished, finished * fleet.lanes[0].steps, spent, spent))
+        if stop:
+            raise deadline.PausedError
+        since = time.monotonic()
+
+
+def _save(fleet: Fleet, progress: Progress) -> None:
+    """Each run's checkpoint, as an ordinary run writes it."""
+    lane = fleet.lanes[0]
+    for run in fleet.runs:
+        torch._foreach_copy_(lane.tensors(), run.state)
+        states = {
+            "model": lane.module.state_dict(), "optimizer": lane.optimizer.state_dict(), "precision": {},
+        }  # fmt: skip
+        checkpoint.save(run.folder, run.config, progress, states)
+
+
+def _restore(fleet: Fleet) -> Progress:
+    """Read the runs' checkpoints into their tensors, if every run has one."""
+    found = [checkpoint.load(run.folder, run.config) for run in fleet.runs]
+    if any(f is None for f in found):
+        return Progress()
+    lane = fleet.lanes[0]
+    for run, (_, states) in zip(fleet.runs, found, strict=True):
+        module = MaskedMethod(run.config, fleet.dataset.channels, fleet.dataset.classes)
+        module.load_state_dict(states["model"])
+        own = [p for group in make_optimizer(module, run.config.optim).param_groups for p in group["params"]]
+        moments = [
+            states["optimizer"]["state"][i][name]
+            for i in range(len(own)) for name in ("exp_avg", "exp_avg_sq", "step")
+        ]  # fmt: skip
+        given = [p.data for p in own] + moments
+        run.state = [
+            t.to(like.device, like.dtype).clone() for t, like in zip(given, lane.tensors(), strict=True)
+        ]
+        if (run.folder / SPECTRA).is_file():
+            with np.load(run.folder / SPECTRA) as arrays:
+                run.spectra = dict(arrays)
+    return found[0][0]
+
+
+def _write(fleet: Fleet, before: int, finished: int, seconds: float, *, last: bool, measured: bool) -> None:
+    """The log since the last writing, the measurements, and at the end the summaries."""
+    steps, batch = fleet.lanes[0].steps, fleet.lanes[0].batch
+    speed = finished * steps * batch * len(fleet.runs) / max(1e-9, seconds)
+    for run in fleet.runs:
+        numbers = torch.stack(run.history).double().cpu().tolist()
+        run.history.clear()
+        log = MetricsLog(run.folder, step=before * steps, tensorboard=False)
+        names = fleet.lanes[0].names
+        train: dict[str, float] = {}
+        for epoch, values in enumerate(numbers, before + 1):
+            if not all(map(math.isfinite, values)):
+                log.write("stopped", step=epoch * steps, epoch=epoch, reason="the loss is not finite")
+                break
+            train = dict(zip(names, values, strict=True))
+            rate = learning_rate(run.config.optim, epoch)
+            log.write("train", step=epoch * steps, epoch=epoch, lr=rate, images_per_second=speed, **train)
+        else:
+            found = fleet.measure(run, finished, last=last) if measured else {}
+            if found:
+                flat = {f"{kind}_{k}": v for kind, own in found.items() for k, v in own.items()}
+                log.write("eval", step=finished * steps, epoch=finished, **flat)
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **run.spectra)
+            write_atomic(run.folder / SPECTRA, buffer.getvalue())
+            if last:
+                write_json(run.folder / SUMMARY, _summary(fleet, run, finished, seconds, speed, train, found))
+        log.close()
+
+
+def _summary(
+    fleet: Fleet, run: Run, epochs: int, seconds: float, speed: float, train: dict[str, float],
+    features: dict[str, dict[str, float]],
+) -> dict[str, Any]:  # fmt: skip
+    share = seconds / len(fleet.runs)
+    return {
+        "label": run.config.label(),
+        "method": to_dict(run.config)["method"],
+        "data": run.config.data.data,
+        "seed": run.config.run.seed,
+        "epochs": epochs,
+        "steps": epochs * fleet.lanes[0].steps,
+        "loss": train["loss"],
+        "reconstruction": train["reconstruction"],
+        "online_probe_accuracy": 100 * train["probe_accuracy"],
+        "features": features,
+        "rank_images": fleet.dataset.size("test"),
+        "seconds": share,
+        "train_seconds": share,
+        "cpu_seconds": share,
+        "measure_percent": 0.0,
+        "images_per_second": speed,
+    }
