@@ -11,6 +11,7 @@ from matinfo._interface import quantity
 from matinfo._validation import check_batches, check_same_samples, check_trace
 from matinfo.entropy import entropy_of
 from matinfo.operands import Gram, Matrix, Operand, as_operands, constant_trace, smaller_side
+from matinfo.spectral.entropy_function import shannon_entropy
 from matinfo.spectral.normalize import times_power_of_four, times_power_of_two
 from matinfo.spectral.relative_entropy import relative_entropy
 from matinfo.spectral.traces import spectrum, trace
@@ -162,7 +163,7 @@ def spectrum_js(K1: Operand | Spectrum, K2: Operand | Spectrum) -> Tensor:
     p1, p2 = (_shares(K) for K in operands)
     size = max(p1.shape[-1], p2.shape[-1])
     p1, p2 = (torch.nn.functional.pad(p, (0, size - p.shape[-1])) for p in (p1, p2))
-    return _shannon((p1 + p2) / 2) - (_shannon(p1) + _shannon(p2)) / 2
+    return shannon_entropy((p1 + p2) / 2) - (shannon_entropy(p1) + shannon_entropy(p2)) / 2
 
 
 def _shares(K: Operand | Spectrum) -> Tensor:
@@ -174,7 +175,3 @@ def _shares(K: Operand | Spectrum) -> Tensor:
         x = spectrum(side.matrix, side.noise, side=side.name)
     check_trace(x.detach().sum(-1))
     return x / x.sum(-1, keepdim=True)
-
-
-def _shannon(p: Tensor) -> Tensor:
-    return torch.special.entr(torch.where(p > 0, p, 1.0) + 0.0 * p).sum(-1)

@@ -9,6 +9,7 @@ from matinfo._interface import quantity
 from matinfo._validation import check_features, check_order, check_trace
 from matinfo.entropy import entropy_of
 from matinfo.operands import AnyGram, Gram, Operand
+from matinfo.spectral.entropy_function import shannon_entropy
 from matinfo.spectral.normalize import without_scale
 from matinfo.spectral.singular import singular_values
 from matinfo.spectrum import Spectrum, as_spectral, spectrum
@@ -169,4 +170,4 @@ def rank_of_shares(x: Tensor, offset: float) -> Tensor:
     if not offset >= 0:
         raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
     p = x / x.sum(-1, keepdim=True) + offset
-    return torch.special.entr(torch.where(p > 0, p, 1.0) + 0.0 * x).sum(-1).exp()
+    return shannon_entropy(p).exp()

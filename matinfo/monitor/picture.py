@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from matinfo.rank import effective_rank
+from matinfo.spectrum import Spectrum
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -43,7 +46,7 @@ def draw(
         spectra_over_time(steps[drawn], eigenvalues[drawn], ax=ax)
         tidy(ax)
         ax.set_title(layer or "model")
-        ranks = np.exp(_entropies(eigenvalues))
+        ranks = effective_rank(Spectrum(eigenvalues))
         table += [
             {"step": int(step), "layer": layer or "model", "effective rank": float(rank)}
             for step, rank in zip(steps, ranks, strict=True)
@@ -64,7 +67,3 @@ def draw(
 def _finite(s: Spectra) -> tuple[np.ndarray, np.ndarray]:
     good = np.isfinite(s.eigenvalues).all(1)
     return s.steps[good], s.eigenvalues[good]
-
-
-def _entropies(p: np.ndarray) -> np.ndarray:
-    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(1)

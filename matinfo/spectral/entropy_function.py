@@ -111,6 +111,11 @@ def entropy_of_eigenvalues(x: Tensor, alpha: float, noise: Noise) -> Tensor:
     )
 
 
+def shannon_entropy(p: Tensor) -> Tensor:
+    """``-sum p log p`` of ``(..., n)``, whose zeros have a zero derivative; NaN stays NaN."""
+    return torch.special.entr(torch.where(p > 0, p, 1.0) + 0.0 * p).sum(-1)
+
+
 def entropy_of_probabilities(p: Tensor, alpha: float) -> Tensor:
     """Rényi entropy of probabilities ``(..., n)``, free of cancellation at every order 0 < alpha < inf."""
     e = alpha - 1
