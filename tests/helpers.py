@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 
 import numpy as np
+import pytest
 import torch
 
 from matinfo.spectral.precision import TF32_SWITCH
@@ -41,3 +43,10 @@ def tf32(setting):
         yield lambda: getattr(matmul, TF32_SWITCH)
     finally:
         setattr(matmul, TF32_SWITCH, before)
+
+
+def lightly_loss(name):
+    """A class of losses of another library, whose import warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(pytest.importorskip("lightly.loss"), name)

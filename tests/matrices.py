@@ -130,6 +130,12 @@ def features(n, d, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d))
 
 
+def views(n=8, d=5, noise=0.5, seed=0):
+    """Features of two views: some with a mean, and the same with noise."""
+    first = features(n, d, seed) + 0.3
+    return first, first + noise * features(n, d, seed + 1)
+
+
 def low_rank_features(n, d, rank, seed=0):
     """Features of exact rank `rank` up to rounding."""
     rng = np.random.default_rng(seed)
@@ -151,6 +157,21 @@ def relu_features(n, d, dead_units=0.3, dead_rows=0, seed=0):
     Z[:, rng.permutation(d)[: int(dead_units * d)]] = 0.0
     Z[:dead_rows] = 0.0
     return Z
+
+
+DEGENERATE = {
+    "zero": np.zeros((6, 4)),
+    "collapsed": np.ones((6, 4)),
+    "collapsed_far_from_zero": np.full((6, 4), 0.1) + 1e4,
+    "one_zero_row": np.pad(features(5, 4), ((0, 1), (0, 0))),
+    "one_zero_row_and_column": np.pad(features(5, 3), ((0, 1), (0, 1))),
+    "large": 1e8 * features(6, 4),
+    "huge": 1e18 * features(6, 4),
+    "tiny": 1e-30 * features(6, 4),
+    "one_sample": features(1, 4),
+    "one_feature": features(6, 1),
+}
+"""Features where a division by a length, a variance or a difference goes wrong."""
 
 
 # --- the families on which float32 LAPACK fails ---------------------------------------------------------------

@@ -8,6 +8,7 @@ import matrices
 import numpy as np
 import pytest
 import torch
+from helpers import t
 from tolerances import close
 
 from matinfo import Gram, correlation, joint_entropy, matrix_tcr, mutual_information, renyi_entropy
@@ -37,10 +38,6 @@ OF_FEATURES = (mmae_convergence_ratio, mmae_remainder, mmae_remainder_bound)
 of_a_number = pytest.mark.parametrize("bound", OF_A_NUMBER.values(), ids=OF_A_NUMBER)
 of_features = pytest.mark.parametrize("bound", OF_FEATURES)
 ORDERS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 5.0, math.inf)
-
-
-def t(x, dtype=torch.float64):
-    return torch.as_tensor(np.asarray(x), dtype=dtype)
 
 
 # --- kinds of input ------------------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import matrices
-import numpy as np
 import oracles
 import pytest
 import torch
+from helpers import t
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import close
@@ -28,10 +28,6 @@ from matinfo import (
 ALPHAS = (0.5, 1.0, 1.5, 2.0, math.inf)
 UNITS = ("min", "max", "mean", "geometric", "joint")
 SEVERAL = [dual_total_correlation, normalized_total_correlation, normalized_dual_total_correlation]
-
-
-def t(K, dtype=torch.float64):
-    return torch.as_tensor(np.asarray(K), dtype=dtype)
 
 
 def three(n=6):

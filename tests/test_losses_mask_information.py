@@ -12,7 +12,6 @@ import torch
 from helpers import t
 from hypothesis import given
 from tolerances import EPS32, approx, close
-from torch.autograd import gradcheck, gradgradcheck
 
 from matinfo import Gram, dime
 from matinfo.losses import club_loss, dime_loss, gaussian_nll, infonce_loss, mask_infonce_loss
@@ -159,16 +158,6 @@ def test_mask_infonce_loss_depends_neither_on_order_nor_lengths_nor_basis(seed):
 # --- gradients -----------------------------------------------------------------------------------------------
 
 
-def test_loss_derivatives_are_exact():
-    views = t(masked_views(3, 4, 3)).requires_grad_()
-    assert gradcheck(mask_infonce_loss, (views,))
-    m, s, h = (t(x).requires_grad_() for x in gaussian(4, 2))
-    assert gradcheck(gaussian_nll, (m, s, h))
-    assert gradgradcheck(gaussian_nll, (m, s, h))
-    assert gradcheck(lambda h: club_loss(m, s, h), (h,))
-    assert gradgradcheck(lambda h: club_loss(m, s, h), (h,))
-
-
 def test_club_loss_has_a_gradient_for_the_targets_only():
     m, s, h = (t(x).requires_grad_() for x in gaussian())
     gradients = torch.autograd.grad(club_loss(m, s, h), (m, s, h), allow_unused=True)
@@ -184,32 +173,6 @@ def test_club_loss_lets_every_target_feel_the_others():
     log_variance[0] = 0.0
     (gradient,) = torch.autograd.grad(club_loss(m, log_variance, h), h)
     assert (gradient[1:] - (h[1:] - m[0]) / 49).abs().max() < 1e-14
-
-
-HARD = {
-    "zero": np.zeros((6, 4)),
-    "collapsed": np.ones((6, 4)),
-    "huge": 1e18 * matrices.features(6, 4),
-    "tiny": 1e-30 * matrices.features(6, 4),
-    "one_sample": matrices.features(1, 4),
-    "one_feature": matrices.features(6, 1),
-}
-
-
-@pytest.mark.parametrize("case", HARD)
-def test_losses_and_gradients_are_finite_on_hard_features(case):
-    # Bounded log-variances, as of a network that ends with a tanh; squares of 1e18 still exist in float32.
-    s = torch.tanh(torch.randn(HARD[case].shape))
-    for other in (HARD[case], -HARD[case], matrices.features(*HARD[case].shape, 9)):
-        m = t(other, torch.float32)
-        h = t(HARD[case], torch.float32).requires_grad_()
-        for value in (
-            gaussian_nll(m, s, h),
-            club_loss(m, s, h),
-            mask_infonce_loss(torch.stack([m, h, 2 * h])),
-        ):
-            assert value.isfinite()
-            assert torch.autograd.grad(value, h)[0].isfinite().all()
 
 
 def test_club_loss_keeps_its_digits_far_from_zero():

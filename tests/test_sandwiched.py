@@ -8,16 +8,13 @@ import matrices
 import numpy as np
 import pytest
 import torch
+from helpers import t
 from tolerances import close
 from torch.autograd import gradcheck
 
 from matinfo import Gram, mutual_information, sandwiched_mutual_information
 
 ALPHAS = (0.5, 0.75, 0.99, 1.01, 1.5, 2.0, 4.0)
-
-
-def t(x, dtype=torch.float64):
-    return torch.as_tensor(np.asarray(x), dtype=dtype)
 
 
 def unit_features(n, d, seed):

@@ -1,0 +1,104 @@
+"""Every loss that can be read as one of two views, in each of its forms: derivatives, and features that are hard."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import t
+from matrices import DEGENERATE, features, views
+from torch.autograd import gradcheck, gradgradcheck
+
+from matinfo.losses import (
+    barlow_twins_loss,
+    byol_loss,
+    club_loss,
+    emp_ssl_loss,
+    er_loss,
+    gaussian_nll,
+    infonce_loss,
+    mask_infonce_loss,
+    matrix_ssl_loss,
+    mcr2_loss,
+    mec_loss,
+    ntxent_loss,
+    simsiam_loss,
+    spectral_contrastive_loss,
+    sphere_entropy,
+    sphere_reconstruction,
+    vicreg_loss,
+    vne_loss,
+)
+
+
+def log_variance(Z):
+    """Bounded, as of a network that ends with a tanh."""
+    return torch.arange(Z.numel(), dtype=Z.dtype).reshape(Z.shape).sin()
+
+
+LOSSES = {
+    "barlow_twins": barlow_twins_loss,
+    "barlow_twins_uncentred": lambda a, b: barlow_twins_loss(a, b, center=False),
+    "vicreg": vicreg_loss,
+    "vicreg_paper": lambda a, b: vicreg_loss(a, b, form="paper"),
+    "spectral_contrastive": spectral_contrastive_loss,
+    "infonce": infonce_loss,
+    "ntxent": ntxent_loss,
+    "byol": lambda a, b: byol_loss(a, a.flip(-1), b, b),
+    "simsiam": lambda a, b: simsiam_loss(a, a.flip(-1), b, b),
+    "mcr2": lambda a, b: mcr2_loss(a, torch.arange(len(a)) % 3),
+    "vne": lambda a, b: vne_loss(a),
+    "emp_ssl": lambda a, b: emp_ssl_loss(torch.stack([a, b], -3)),
+    "mec": mec_loss,
+    "mec_paper": lambda a, b: mec_loss(a, b, eps2=2.0, scale="paper"),
+    "mec_continued": lambda a, b: mec_loss(a, b, eps2=0.1),
+    "mec_taylor": lambda a, b: mec_loss(a, b, taylor=4),
+    "matrix_ssl": matrix_ssl_loss,
+    "matrix_ssl_paper": lambda a, b: matrix_ssl_loss(a, b, form="paper", mu=0.1),
+    "matrix_ssl_continued": lambda a, b: matrix_ssl_loss(a, b, form="paper", mu=0.02),
+    "matrix_ssl_taylor": lambda a, b: matrix_ssl_loss(a, b, taylor=4),
+    "sphere_entropy": lambda a, b: sphere_entropy(b),
+    "sphere_entropy_expectation": lambda a, b: sphere_entropy(b, reduction="expectation"),
+    "sphere_reconstruction": sphere_reconstruction,
+    "er": er_loss,
+    "er_expectation": lambda a, b: er_loss(a, b, reduction="expectation"),
+    "gaussian_nll": lambda a, b: gaussian_nll(a, log_variance(a), b),
+    "club": lambda a, b: club_loss(a, log_variance(a), b),
+    "mask_infonce": lambda a, b: mask_infonce_loss(torch.stack([a, b, 2 * b])),
+}
+every_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+def gradients(name, *pair):
+    """The value, and gradients of the views that get one: not of teachers and targets."""
+    value = LOSSES[name](*pair)
+    found = torch.autograd.grad(value, pair, allow_unused=True)
+    assert any(gradient is not None for gradient in found)
+    return value, found
+
+
+@every_loss
+def test_loss_derivatives_are_exact(name):
+    # Views that agree little, so that the continued logarithms are reached.
+    pair = [t(Z).requires_grad_() for Z in views(5, 3, noise=2.0)]
+    for view, gradient in zip(pair, gradients(name, *pair)[1], strict=True):
+        view.requires_grad_(gradient is not None)
+    assert gradcheck(LOSSES[name], pair)
+    assert gradgradcheck(LOSSES[name], pair)
+
+
+# VICReg has squares of squares, and no variance of one sample; the sphere of one feature is two points.
+UNDEFINED = [(name, case) for name in ("vicreg", "vicreg_paper") for case in ("huge", "one_sample")]
+UNDEFINED += [(name, "one_feature") for name in LOSSES if name.startswith("sphere")]
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [(n, c) for n in LOSSES for c in DEGENERATE if (n, c) not in UNDEFINED]
+)
+def test_loss_and_gradient_are_finite_on_hard_features(name, case):
+    generic = features(*DEGENERATE[case].shape, 9)
+    for dtype in (torch.float32, torch.float64):
+        for other in (DEGENERATE[case], -DEGENERATE[case], generic):
+            for pair in ((DEGENERATE[case], other), (other, DEGENERATE[case])):
+                value, found = gradients(name, *[t(Z, dtype).requires_grad_() for Z in pair])
+                assert value.isfinite()
+                assert all(gradient.isfinite().all() for gradient in found if gradient is not None)
