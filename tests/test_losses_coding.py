@@ -413,15 +413,6 @@ def test_a_descent_step_spreads_the_features(loss):
         assert coding_rate(moved / moved.norm(dim=1, keepdim=True)) > coding_rate(Z)
 
 
-@paired_losses
-def test_a_descent_step_lowers_the_loss(loss):
-    Z1, Z2 = (t(Z).requires_grad_() for Z in views())
-    value = loss(Z1, Z2)
-    (gradient,) = torch.autograd.grad(value, Z1)
-    with torch.no_grad():
-        assert loss(Z1 - 1e-3 * gradient, Z2) < value
-
-
 # --- precision -----------------------------------------------------------------------------------------------
 
 
@@ -433,12 +424,6 @@ def test_loss_of_float32_features_is_rounded_only_once(loss):
 
 
 # --- errors --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("loss", [mec_loss, matrix_ssl_loss])
-def test_losses_name_the_shapes_that_do_not_match(loss):
-    with pytest.raises(ValueError, match=r"\(4, 3\).*\(4, 2\)"):
-        loss(torch.randn(4, 3), torch.randn(4, 2))
 
 
 def test_emp_ssl_loss_rejects_empty_views():

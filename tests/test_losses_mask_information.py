@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import t
 from hypothesis import given
-from tolerances import EPS32, approx, close
+from tolerances import approx, close
 
 from matinfo import Gram, dime
 from matinfo.losses import club_loss, dime_loss, gaussian_nll, infonce_loss, mask_infonce_loss
@@ -183,30 +183,6 @@ def test_club_loss_keeps_its_digits_far_from_zero():
     rounded = club_oracle(*(x.double().numpy() for x in shifted))
     assert rounded == approx(expected, rel=1e-2)
     assert float(club_loss(*shifted)) == approx(rounded, rel=1e-3)
-
-
-def test_a_descent_step_lowers_the_losses():
-    views = t(masked_views()).requires_grad_()
-    m, s, h = (t(x).requires_grad_() for x in gaussian())
-    for loss, x in (
-        (mask_infonce_loss, views),
-        (lambda m: gaussian_nll(m, s, h), m),
-        (lambda h: club_loss(m, s, h), h),
-    ):
-        value = loss(x)
-        (gradient,) = torch.autograd.grad(value, x)
-        with torch.no_grad():
-            assert loss(x - 1e-3 * gradient) < value
-
-
-# --- precision -----------------------------------------------------------------------------------------------
-
-
-def test_losses_of_float32_are_correct_to_float32_rounding():
-    m, s, h = (t(x, torch.float32) for x in gaussian(64, 16))
-    for loss in (gaussian_nll, club_loss):
-        expected = float(loss(m.double(), s.double(), h.double()))
-        close(loss(m, s, h), expected, 32 * EPS32 * (1 + abs(expected)))
 
 
 # --- errors --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import t
 from matrices import DEGENERATE, features, views
+from tolerances import EPS32, close
 from torch.autograd import gradcheck, gradgradcheck
 
 from matinfo.losses import (
@@ -102,3 +103,20 @@ def test_loss_and_gradient_are_finite_on_hard_features(name, case):
                 value, found = gradients(name, *[t(Z, dtype).requires_grad_() for Z in pair])
                 assert value.isfinite()
                 assert all(gradient.isfinite().all() for gradient in found if gradient is not None)
+
+
+@every_loss
+def test_loss_of_float32_features_is_correct_to_float32_rounding(name):
+    pair = [t(Z, torch.float32) for Z in views(64, 32)]
+    expected = float(LOSSES[name](*(Z.double() for Z in pair)))
+    close(LOSSES[name](*pair), expected, 32 * EPS32 * (1 + abs(expected)))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [barlow_twins_loss, vicreg_loss, spectral_contrastive_loss, infonce_loss, ntxent_loss, mec_loss, matrix_ssl_loss,
+     sphere_reconstruction, er_loss],
+)  # fmt: skip
+def test_losses_name_the_shapes_that_do_not_match(loss):
+    with pytest.raises(ValueError, match=r"features1 and features2.*\(4, 3\).*\(4, 2\)"):
+        loss(torch.randn(4, 3), torch.randn(4, 2))
