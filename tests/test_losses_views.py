@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from helpers import t
-from matrices import DEGENERATE, features, views
+from hypothesis import given
+from matrices import DEGENERATE, features, orthogonal, seeds, views
 from tolerances import EPS32, close
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -85,6 +89,20 @@ def test_loss_derivatives_are_exact(name):
         view.requires_grad_(gradient is not None)
     assert gradcheck(LOSSES[name], pair)
     assert gradgradcheck(LOSSES[name], pair)
+
+
+# Not of unit rows, or with labels and columns in an order of their own.
+OTHERS = re.compile("barlow|vicreg|gaussian|club|byol|simsiam|mcr2")
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if not OTHERS.match(name)])
+@given(seed=seeds)
+def test_loss_depends_neither_on_order_nor_lengths_nor_basis(name, seed):
+    pair, rng = views(), np.random.default_rng(seed)
+    lengths, order, Q = 10.0 ** rng.uniform(-3, 3, (2, 8, 1)), rng.permutation(8), orthogonal(5, seed)
+    value = float(LOSSES[name](*map(t, pair)))
+    moved = [t((length * Z)[order] @ Q) for length, Z in zip(lengths, pair, strict=True)]
+    close(LOSSES[name](*moved), value, 1e-12 * (1 + abs(value)))
 
 
 # VICReg has squares of squares, and no variance of one sample; the sphere of one feature is two points.
