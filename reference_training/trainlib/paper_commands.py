@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -97,11 +98,12 @@ class Command(NamedTuple):
         return shlex.join(["python", script, *self.arguments(state)])
 
 
-def parse(program: str, options: list[str]) -> argparse.Namespace:
-    """The options as the program itself reads them."""
+@functools.cache
+def parser(program: str) -> argparse.ArgumentParser:
+    """The program's own reader of its options."""
     if program in PRETRAINING:
-        return importlib.import_module(program.removesuffix(".py")).build_parser().parse_args(options)
-    return protocol_parser(program, "", PROTOCOLS[program].config_class()).parse_args(options)
+        return importlib.import_module(program.removesuffix(".py")).build_parser()
+    return protocol_parser(program, "", PROTOCOLS[program].config_class())
 
 
 def commands(what: What, chosen: Chosen) -> list[Command]:
@@ -123,13 +125,13 @@ def _of_training(training: Training, seed: int, chosen: Chosen) -> list[Command]
     folder = run_folder(training, seed, chosen)
     config_class, validate = PRETRAINING[training.program]
     options = ("--data", chosen.data, *training.options, "--seed", str(seed), *chosen.common())
-    config = resolve(read_config(parse(training.program, list(options)), config_class()))
+    config = resolve(read_config(parser(training.program).parse_args(options), config_class()))
     validate(config)
     found = [Command(training.program, training.title, seed, folder, options, config)]
     for program, own in training.evaluations:
         protocol = PROTOCOLS[program]
         following = (*own, *chosen.common())
-        asked = read_config(parse(program, [str(folder), *following]), protocol.config_class())
+        asked = read_config(parser(program).parse_args([str(folder), *following]), protocol.config_class())
         asked = resolve(asked.with_source(config))
         protocol.validate(asked)
         found.append(Command(program, training.title, seed, folder, following, asked))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from protocol_runs import run_program
 from training_options import TINY
+from trainlib import evaluate, factors, fleet
 from trainlib.config import (
     DataConfig,
     MaskedConfig,
@@ -20,6 +21,7 @@ from trainlib.config import (
     RunConfig,
     resolve,
 )
+from trainlib.evaluate import linear_probe_accuracy
 from trainlib.masked import MaskedMethod
 from trainlib.siamese.base import SiameseMethod
 
@@ -43,10 +45,16 @@ def _pictures(drawn: bool):
         yield
 
 
+def _quick_probe(*features, **options):
+    return linear_probe_accuracy(*features, **options | {"iterations": 5})
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _runs_draw_no_pictures():
-    """Drawing takes as long as the rest of a tiny run."""
-    with _pictures(drawn=False):
+def _runs_take_no_time():
+    """Pictures, and a probe that has converged, take longer than the rest of a tiny run."""
+    with _pictures(drawn=False), pytest.MonkeyPatch.context() as patch:
+        for module in (evaluate, factors, fleet):
+            patch.setattr(module, "linear_probe_accuracy", _quick_probe)
         yield
 
 

@@ -21,7 +21,7 @@ from trainlib import checkpoint, deadline, paper
 from trainlib.cli import read_config
 from trainlib.config import MaskedRunConfig, resolve, to_dict
 from trainlib.files import write_json
-from trainlib.paper_commands import PROTOCOLS, RESULTS, Chosen, commands, parse
+from trainlib.paper_commands import PROTOCOLS, RESULTS, Chosen, commands, parser
 from trainlib.run import create_run_dir, read_run_config
 from trainlib.siamese.config import SiameseRunConfig
 
@@ -48,7 +48,7 @@ def test_dry_run_prints_commands_that_the_programs_accept(scale):
         interpreter, script, *options = shlex.split(line)
         assert interpreter == "python"
         program = Path(script).name
-        given = parse(program, options)
+        given = parser(program).parse_args(options)
         if program in (paper.MASKED, paper.SIAMESE):
             places.append(given.out)
         else:
@@ -309,7 +309,7 @@ def programs(monkeypatch):
     def pretrain(name, config_class):
         def main(argv):
             calls.append((name, argv))
-            given = parse(name, argv)
+            given = parser(name).parse_args(argv)
             folder = given.out or given.resume
             config = resolve(read_config(given, config_class()))
             if given.out:
@@ -329,7 +329,7 @@ def programs(monkeypatch):
     def protocol(name):
         def main(argv):
             calls.append((name, argv))
-            given = parse(name, argv)
+            given = parser(name).parse_args(argv)
             source = read_run_config(given.runs[0], MaskedRunConfig)
             config = resolve(read_config(given, PROTOCOLS[name].config_class()).with_source(source))
             values = {"top1": 60.0, "max_top1": 61.0, "top5": 90.0}
