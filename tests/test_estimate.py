@@ -46,7 +46,7 @@ def test_estimate_entropy_is_that_of_the_eigenvalues_within_five_standard_errors
 RUNS = 100
 
 
-@pytest.mark.parametrize("runs", [25, pytest.param(250, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [12, pytest.param(250, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 3.0])
 def test_interval_covers_the_truth_in_93_of_100_runs(alpha, runs):
     """Nominal 95 %; the share of the thousand long runs has a standard error of 0.7 %."""

@@ -79,7 +79,7 @@ def test_value_is_that_of_estimate_entropy(name):
 
 # --- gradient --------------------------------------------------------------------------------------------------
 
-RUNS = 30
+RUNS = 20
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 1.5])

@@ -104,7 +104,7 @@ QUANTITIES = [
 ]
 
 
-@pytest.mark.parametrize("runs", [12, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [6, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sketch", [False, True])
 @pytest.mark.parametrize("alpha", [1.0, 3.0])
 def test_interval_of_information_covers_the_truth_as_often_as_stated(alpha, sketch, runs):

@@ -15,7 +15,7 @@ import torch
 
 from matinfo import bounds, joint_entropy, matrix_js, matrix_tcr, mutual_information, renyi_entropy
 
-STARTS = 8
+every_number_of_starts = pytest.mark.parametrize("starts", [5, pytest.param(50, marks=pytest.mark.slow)])
 
 
 def ascend(violation, start, steps=12):
@@ -118,11 +118,12 @@ def anywhere(rng):
     return A, A + 10.0 ** rng.uniform(-2, 0.5) * rng.standard_normal((n, d))
 
 
+@every_number_of_starts
 @pytest.mark.parametrize("start", [near_extremal, anywhere])
 @pytest.mark.parametrize("name", TWO_BRANCHES)
-def test_no_ascent_from_two_branches_crosses_a_bound(name, start):
+def test_no_ascent_from_two_branches_crosses_a_bound(name, start, starts):
     rng = np.random.default_rng(7)
-    for _ in range(STARTS):
+    for _ in range(starts):
         A, B = start(rng)
         weight = 10.0 ** rng.uniform(-3, 1)
         found = ascend(lambda A, B, w=weight: TWO_BRANCHES[name](A, B, w), (A, B))
@@ -167,10 +168,11 @@ def roots(rng):
     return [np.diag(np.sqrt(x)) + step * rng.standard_normal((n, n)) for x in (p, q)]
 
 
+@every_number_of_starts
 @pytest.mark.parametrize("violation", [js_above, js_below, continuity])
-def test_no_ascent_from_two_states_crosses_a_bound(violation):
+def test_no_ascent_from_two_states_crosses_a_bound(violation, starts):
     rng = np.random.default_rng(11)
-    for k in range(2 * STARTS):
+    for k in range(2 * starts):
         alpha = (0.5, 1.0, 2.0, 5.0)[k % 4]
         assert ascend(lambda A, B, a=alpha: violation(A, B, a), roots(rng)) <= 1e-9
 
@@ -181,4 +183,4 @@ def test_the_attack_finds_a_bound_that_is_two_per_cent_too_strong():
         return matrix_js(K, L) - 0.98 * bounds.js_upper_bound(bounds.trace_distance(K, L))
 
     rng = np.random.default_rng(11)
-    assert max(ascend(lambda A, B: too_strong(A, B, None), roots(rng)) for _ in range(STARTS)) > 1e-4
+    assert max(ascend(lambda A, B: too_strong(A, B, None), roots(rng)) for _ in range(5)) > 1e-4
