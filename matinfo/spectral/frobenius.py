@@ -61,7 +61,7 @@ def _squared_norm(K: Tensor) -> float:
     if K.shape[-1] < _LARGE:
         norm: float = _norm(K).item()
         return norm**2
-    entries = K.resolve_neg().numpy()
+    entries = (K if K.stride(-1) == 1 else K.mT).resolve_neg().numpy()  # columns are as good as rows
     rows = np.matmul(entries[:, None, :], entries[:, :, None])  # one product a row, too small for threads
     return torch.from_numpy(rows).sum(dtype=torch.float64).item()
 
