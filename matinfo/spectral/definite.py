@@ -25,8 +25,8 @@ def steps(n: int) -> int:
     """Number of products with a matrix of order n.
 
     Eight where it stays in the cache. Beyond, four: with the one by which symmetry is checked, and the norm, six passes
-    over K. Order 2 of a matrix of order 1024 then takes about a hundredth of the time of ``eigvalsh`` on a quiet machine
-    (``python -m benchmarks --case small``), three quarters of it in those passes.
+    over K. Where nothing else runs, order 2 of a matrix of order 1024 then takes about a hundredth of the time of
+    ``eigvalsh`` (``python -m benchmarks --case small``), three quarters of it in those passes.
     """
     return 8 if n <= 512 else 4
 
