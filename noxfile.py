@@ -31,7 +31,6 @@ NOT_CORE = ["reference_training", "interop", "test_benchmarks.py", "test_packagi
 FORMULAS = ["entropy", "information", "divergence", "coding_rate", "rank", "sandwiched", "dependence"]
 FORMULA_TESTS = [
     *(f"test_{name}.py" for name in FORMULAS),
-    "test_information_conditional.py",
     "test_information_multivariate.py",
     "test_spectral_functions.py",
     "test_routes.py",

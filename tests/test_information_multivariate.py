@@ -1,4 +1,4 @@
-"""Conditional mutual information, dual total correlation, and the normalised forms."""
+"""Conditional mutual information, dual total correlation, and the normalised forms: values, identities, gradients."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 import torch
 from helpers import t
 from hypothesis import assume, given
+from hypothesis import strategies as st
 from tolerances import close, entropy_tolerance
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from matinfo import Gram, joint_entropy, mutual_information, renyi_entropy, total_correlation
 from matinfo.information import (
@@ -24,6 +25,9 @@ from matinfo.information import (
 )
 
 ALPHAS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, math.inf)
+UNITS = ("min", "max", "mean", "geometric", "joint")
+SEVERAL = (dual_total_correlation, normalized_total_correlation, normalized_dual_total_correlation)
+of_several = pytest.mark.parametrize("function", SEVERAL)
 
 
 def joint(*Ks, alpha):
@@ -46,14 +50,17 @@ def test_conditional_mutual_information_equals_its_definition(alpha):
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-def test_dual_total_correlation_equals_its_definition(alpha):
-    Ks = [matrices.random_correlation(6, seed) for seed in range(4)]
-    rests = oracles.mp.fsum(joint(*(Ks[:i] + Ks[i + 1 :]), alpha=alpha) for i in range(4))
-    close(dual_total_correlation(*map(t, Ks), alpha=alpha), rests - 3 * joint(*Ks, alpha=alpha), 1e-12)
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_dual_total_correlation_equals_its_definition(alpha, count):
+    # Han's form: joint entropy less the entropy of each given all others.
+    Ks = [matrices.random_correlation(5, seed) for seed in range(count)]
+    whole = joint(*Ks, alpha=alpha)
+    alone = [whole - joint(*Ks[:i], *Ks[i + 1 :], alpha=alpha) for i in range(count)]
+    close(dual_total_correlation(*map(t, Ks), alpha=alpha), whole - sum(alone), 1e-12)
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("by", ["min", "max", "mean", "geometric", "joint"])
+@pytest.mark.parametrize("by", UNITS)
 def test_normalized_mutual_information_equals_its_definition(by, alpha):
     K, L = matrices.random_correlation(6, 1), matrices.equicorrelated(6, 0.5)
     first, second, both = (float(joint(*Ks, alpha=alpha)) for Ks in ((K,), (L,), (K, L)))
@@ -91,6 +98,14 @@ def test_conditional_mutual_information_of_a_parity_is_one_bit():
     close(total_correlation(X, Y, parity, base=2), 1.0, 1e-13)
 
 
+def test_a_copy_three_times_is_one_bit_in_every_pair():
+    K = t(matrices.partition([0, 0, 1, 1]))
+    close(conditional_mutual_information(K, K, K), 0.0, 1e-14)
+    close(total_correlation(K, K, K, base=2), 2.0, 1e-14)
+    close(dual_total_correlation(K, K, K, base=2), 1.0, 1e-14)
+    close(normalized_total_correlation(K, K, K), 1.0, 1e-14)
+
+
 def test_conditioning_on_a_constant_changes_nothing_and_on_everything_leaves_nothing():
     K, L = t(matrices.random_correlation(6, 1)), t(matrices.random_correlation(6, 2))
     close(conditional_mutual_information(K, L, torch.ones_like(K)), mutual_information(K, L), 1e-12)
@@ -99,15 +114,14 @@ def test_conditioning_on_a_constant_changes_nothing_and_on_everything_leaves_not
 
 def test_normalized_mutual_information_of_a_variable_with_itself_is_one():
     K = t(matrices.partition([0, 0, 1, 2]))
-    for by in ("min", "max", "mean", "geometric", "joint"):
+    for by in UNITS:
         close(normalized_mutual_information(K, K, by=by), 1.0, 1e-12)
 
 
 def test_normalized_forms_of_constants_are_zero_and_not_noise():
     ones = torch.ones(5, 5, dtype=torch.float64).requires_grad_()
     for value in (
-        normalized_mutual_information(ones, ones),
-        normalized_mutual_information(ones, ones, by="geometric"),
+        *(normalized_mutual_information(ones, ones, by=by) for by in UNITS),
         normalized_total_correlation(ones, ones, ones),
         normalized_dual_total_correlation(ones, ones, ones),
     ):
@@ -159,34 +173,48 @@ def test_normalized_mutual_information_is_ordered_by_its_unit(pair):
     assert all(one >= other - 1e-9 for one, other in zip(shares, [*shares[1:], 0.0], strict=True))
 
 
-# --- gradients, operands, errors -----------------------------------------------------------------------------
+@given(matrices.correlation_tuples(), st.sampled_from(UNITS))
+def test_normalized_mutual_information_of_order_one_lies_between_zero_and_one(pair, by):
+    assert -1e-9 <= normalized_mutual_information(*map(t, pair), by=by) <= 1 + 1e-9
 
 
-def test_multivariate_information_gradients_are_exact_through_features():
-    Z = [t(matrices.features(8, 2, seed)).requires_grad_() for seed in (1, 2, 3)]
-    for function in (
-        conditional_mutual_information,
-        dual_total_correlation,
-        normalized_total_correlation,
-        normalized_dual_total_correlation,
-        lambda A, B, C: (
-            normalized_mutual_information(A, B, by="geometric") + normalized_mutual_information(B, C)
-        ),
-    ):
-        assert gradcheck(lambda *Z, f=function: f(*(Gram(z) for z in Z)), Z)
+@given(matrices.correlation_tuples(count=3))
+def test_normalized_total_correlations_of_order_one_lie_between_zero_and_one(triple):
+    for function in (normalized_total_correlation, normalized_dual_total_correlation):
+        assert -1e-9 <= function(*map(t, triple)) <= 1 + 1e-9
 
 
-@pytest.mark.parametrize(
-    "function", [dual_total_correlation, normalized_total_correlation, normalized_dual_total_correlation]
-)
+def test_joint_entropy_bounds_the_dual_total_correlation_at_every_order():
+    Ks = [t(matrices.random_correlation(6, seed)) for seed in range(3)]
+    for alpha in ALPHAS:
+        assert dual_total_correlation(*Ks, alpha=alpha) <= joint_entropy(*Ks, alpha=alpha) + 1e-12
+
+
+# --- gradients, errors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0])
+@pytest.mark.parametrize("function", [conditional_mutual_information, *SEVERAL])
+def test_derivatives_are_exact(function, alpha):
+    Zs = [t(matrices.features(4, 3, seed)).requires_grad_() for seed in range(3)]
+    of_features = lambda *Zs: function(*map(Gram, Zs), alpha=alpha)  # noqa: E731
+    assert gradcheck(of_features, Zs)
+    assert gradgradcheck(of_features, Zs)
+
+
+@pytest.mark.parametrize("by", UNITS)
+def test_normalized_mutual_information_derivative_is_exact(by):
+    Zs = [t(matrices.features(4, 3, seed)).requires_grad_() for seed in range(2)]
+    assert gradcheck(lambda A, B: normalized_mutual_information(Gram(A), Gram(B), by=by), Zs)
+
+
+@of_several
 def test_multivariate_information_needs_two_matrices(function):
     with pytest.raises(ValueError, match="at least two"):
         function(torch.eye(3))
 
 
-@pytest.mark.parametrize(
-    "function", [dual_total_correlation, normalized_total_correlation, normalized_dual_total_correlation]
-)
+@of_several
 def test_multivariate_information_rejects_batch_shapes_that_do_not_broadcast(function):
     with pytest.raises(ValueError, match=r"Expected batch shapes that broadcast"):
         function(torch.eye(3).expand(2, 3, 3), torch.eye(3).expand(5, 3, 3), torch.eye(3))
@@ -195,3 +223,9 @@ def test_multivariate_information_rejects_batch_shapes_that_do_not_broadcast(fun
 def test_normalized_mutual_information_lists_the_choices_of_its_unit():
     with pytest.raises(ValueError, match=r"by.*min.*joint"):
         normalized_mutual_information(torch.eye(3), torch.eye(3), by="median")
+
+
+@pytest.mark.parametrize("function", [conditional_mutual_information, *SEVERAL])
+def test_sizes_that_do_not_match_are_named(function):
+    with pytest.raises(ValueError, match=r"3.*4"):
+        function(torch.eye(3), torch.eye(3), torch.eye(4))
