@@ -1,4 +1,4 @@
-"""The pages that a newcomer reads: every Python example on them runs, every file that they link to exists."""
+"""The pages that a newcomer reads: every Python example on them runs, every link leads somewhere."""
 
 import doctest
 import re
@@ -81,10 +81,25 @@ def test_readme_and_conventions_have_examples():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_page_links_lead_to_files_that_exist(page):
-    text = page.read_text(encoding="utf-8")
-    targets = {target.split("#")[0] for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)\s]+)\)", text)}
-    assert [target for target in sorted(targets) if not (page.parent / target).exists()] == []
+def test_page_links_lead_to_files_and_headings_that_exist(page):
+    content = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", content)
+    targets += re.findall(r"\{download\}`[^<`]*<([^>]+)>`", content)
+    targets += re.findall(r"^```\{figure\} (\S+)$", content, re.MULTILINE)
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), target
+
+
+def anchors(file):
+    content = file.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", content, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    slugs |= {re.sub(r"\W+", "-", heading.lower()).strip("-") for heading in headings}  # of docutils
+    return slugs | set(re.findall(r"^\(([\w-]+)\)=$", content, re.MULTILINE))
 
 
 def test_readme_commands_name_scripts_that_exist():

@@ -1,8 +1,7 @@
-"""The theory section of the documentation: its examples run, its tables are those of the tests, nothing is left out."""
+"""The theory section of the documentation: its tables are those of the tests, and nothing is left out."""
 
 from __future__ import annotations
 
-import doctest
 import json
 import math
 import re
@@ -16,29 +15,10 @@ from test_statements import STATEMENTS
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "theory"
 PAGES = sorted(FOLDER.glob("*.md"))
-FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-OF_PEERS = ("conformance.md",)  # run by test_conformance.py where the peers are installed
 
 
 def text(name):
     return (FOLDER / name).read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in OF_PEERS], ids=lambda page: page.stem)
-def test_page_examples_print_what_the_page_says(page):
-    content = page.read_text(encoding="utf-8")
-    examples = []
-    for match in FENCE.finditer(content):
-        found = doctest.DocTestParser().get_examples(match[1], name=page.name)
-        assert found, f"{page.name}: a Python block without '>>>' is never run"
-        for example in found:
-            example.lineno += content.count("\n", 0, match.start(1))
-        examples += found
-    report: list[str] = []
-    test = doctest.DocTest(examples, {"__name__": "__main__"}, page.name, str(page), 0, docstring=None)
-    outcome = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
-    assert outcome.failed == 0, "".join(report)
 
 
 def test_every_statement_is_on_a_page():
@@ -55,27 +35,6 @@ def test_every_statement_file_is_linked_from_a_page():
         for name in re.findall(r"tests/theory/(\w+\.py)", page.read_text(encoding="utf-8"))
     }
     assert files <= linked
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_page_links_lead_to_files_and_headings_that_exist(page):
-    content = page.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", content)
-    targets += re.findall(r"\{download\}`[^<`]*<([^>]+)>`", content)
-    targets += re.findall(r"^```\{figure\} (\S+)$", content, re.MULTILINE)
-    for target in targets:
-        name, _, anchor = target.partition("#")
-        file = page.parent / name if name else page
-        assert file.exists(), target
-        if anchor and file.suffix == ".md":
-            assert anchor in anchors(file), target
-
-
-def anchors(file):
-    content = file.read_text(encoding="utf-8")
-    headings = re.findall(r"^#+ (.*)$", content, re.MULTILINE)
-    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
-    return set(slugs) | set(re.findall(r"^\(([\w-]+)\)=$", content, re.MULTILINE))
 
 
 def test_table_of_smallest_counterexamples_is_what_the_search_finds():
