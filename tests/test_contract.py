@@ -171,9 +171,9 @@ def test_function_is_differentiable_exactly_when_it_says_so(name):
 
 @matrix_functions
 @pytest.mark.parametrize(("n", "d"), [(5, 9), (5, 40)])
-def test_gram_is_accepted_wherever_a_matrix_is_and_is_equal_to_it(name, n, d):
+def test_gram_is_accepted_wherever_a_matrix_is_and_is_equal_to_it(name, n, d, device):
     case = MATRIX_CASES[name]
-    features = [torch.as_tensor(matrices.features(n, d, i)) for i in range(case.arguments)]
+    features = [torch.as_tensor(matrices.features(n, d, i), device=device) for i in range(case.arguments)]
     expected = case(*(Z @ Z.mT for Z in features))
     assert case(*map(Gram, features)).item() == approx(expected.item(), rel=1e-10, abs=1e-12)
     # One Gram among matrices.

@@ -276,17 +276,6 @@ def test_loss_and_gradient_are_finite_on_hard_features(name, dtype, device):
 # --- operands and what is not a plain function -----------------------------------------------------------------
 
 
-@matrix_functions
-@pytest.mark.parametrize(("n", "d"), [(5, 9), (5, 40)])
-def test_gram_is_equal_to_its_matrix(name, n, d, device):
-    case = MATRIX_CASES[name]
-    features = [torch.as_tensor(matrices.features(n, d, i), device=device) for i in range(case.arguments)]
-    expected = case(*(Z @ Z.mT for Z in features))
-    found = case(*map(Gram, features))
-    assert is_on(found, device)
-    assert found.item() == approx(expected.item(), rel=1e-10, abs=1e-12)
-
-
 def test_dime_loss_is_minus_dime(device):
     K, L = (torch.as_tensor(matrices.random_correlation(6, seed), device=device) for seed in range(2))
     assert seeded(dime_loss)(K, L) == -seeded(matinfo.dime)(K, L)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import matrices
 import numpy as np
 import oracles
 import pytest
@@ -12,8 +11,7 @@ import torch
 from helpers import t
 from tolerances import approx, close
 
-from matinfo import Gram, dime
-from matinfo.losses import club_loss, dime_loss, gaussian_nll, infonce_loss, mask_infonce_loss
+from matinfo.losses import club_loss, gaussian_nll, infonce_loss, mask_infonce_loss
 
 
 def gaussian(n=7, d=3, seed=0):
@@ -91,19 +89,6 @@ def test_gaussian_nll_agrees_with_that_of_torch():
     m, s, h = map(t, gaussian())
     theirs = torch.nn.functional.gaussian_nll_loss(m, h, s.exp(), full=True, reduction="sum")
     close(gaussian_nll(m, s, h), theirs / len(m), 1e-12)
-
-
-def test_dime_loss_is_minus_dime():
-    K1, K2 = (t(matrices.random_correlation(6, seed)) for seed in (0, 1))
-    values = [
-        f(K1, K2, alpha=2, permutations=3, generator=torch.Generator().manual_seed(4))
-        for f in (dime_loss, dime)
-    ]
-    assert values[0] == -values[1] != 0
-    grams = [Gram(matrices.features(6, 3, seed), normalize=True) for seed in (0, 1)]
-    assert isinstance(dime_loss(*grams), np.float64)
-    with pytest.raises(ValueError, match=r"K1 to be one matrix, got .*-matinfo.dime"):
-        dime_loss(Gram(t(masked_views(2))), Gram(t(masked_views(2, seed=1))))
 
 
 # --- closed forms and meaning --------------------------------------------------------------------------------
