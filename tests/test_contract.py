@@ -175,7 +175,9 @@ def test_gram_is_accepted_wherever_a_matrix_is_and_is_equal_to_it(name, n, d, de
     case = MATRIX_CASES[name]
     features = [torch.as_tensor(matrices.features(n, d, i), device=device) for i in range(case.arguments)]
     expected = case(*(Z @ Z.mT for Z in features))
-    assert case(*map(Gram, features)).item() == approx(expected.item(), rel=1e-10, abs=1e-12)
+    found = case(*map(Gram, features))
+    assert found.device == expected.device
+    assert found.item() == approx(expected.item(), rel=1e-10, abs=1e-12)
     # One Gram among matrices.
     mixed = [Gram(features[0]), *(Z @ Z.mT for Z in features[1:])]
     assert case(*mixed).item() == approx(expected.item(), rel=1e-10, abs=1e-12)

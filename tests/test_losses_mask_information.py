@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import matrices
 import numpy as np
 import oracles
 import pytest
@@ -11,7 +12,8 @@ import torch
 from helpers import t
 from tolerances import approx, close
 
-from matinfo.losses import club_loss, gaussian_nll, infonce_loss, mask_infonce_loss
+from matinfo import Gram
+from matinfo.losses import club_loss, dime_loss, gaussian_nll, infonce_loss, mask_infonce_loss
 
 
 def gaussian(n=7, d=3, seed=0):
@@ -89,6 +91,13 @@ def test_gaussian_nll_agrees_with_that_of_torch():
     m, s, h = map(t, gaussian())
     theirs = torch.nn.functional.gaussian_nll_loss(m, h, s.exp(), full=True, reduction="sum")
     close(gaussian_nll(m, s, h), theirs / len(m), 1e-12)
+
+
+def test_dime_loss_takes_grams_and_refuses_batches():
+    grams = [Gram(matrices.features(6, 3, seed), normalize=True) for seed in (0, 1)]
+    assert isinstance(dime_loss(*grams), np.float64)
+    with pytest.raises(ValueError, match=r"K1 to be one matrix, got .*-matinfo.dime"):
+        dime_loss(Gram(t(masked_views(2))), Gram(t(masked_views(2, seed=1))))
 
 
 # --- closed forms and meaning --------------------------------------------------------------------------------
