@@ -148,10 +148,10 @@ def legend_label(name: str) -> str | None:
     return f" {name}" if name.startswith("_") else name or None
 
 
-def new_axes(count: int = 1, *, columns: int = 3, size: tuple[float, float] = (5.6, 3.8)) -> list[Axes]:
+def new_axes(count: int = 1, *, size: tuple[float, float] = (5.6, 3.8)) -> list[Axes]:
     """Axes in a new pyplot figure, side by side, with a light grid and no box."""
     pyplot = matplotlib_module("pyplot")
-    columns = min(columns, count)
+    columns = min(3, count)
     rows = -(-count // columns)
     scale = 1.0 if columns == 1 else 0.8
     height = size[1] * rows * max(scale, 0.9)

@@ -15,9 +15,9 @@ from matinfo.spectral.autograd import SpectralOperation, kept
 from matinfo.spectral.eigensystem import derivatives_are_wanted, derivatives_may_follow
 
 
-def frobenius_squared(K: Tensor, *, side: str = "matrix") -> Tensor:
+def frobenius_squared(K: Tensor) -> Tensor:
     """``sum K_ij^2`` of ``(..., n, m)``, float64, differentiable to every order."""
-    record("frobenius", K, side=side)
+    record("frobenius", K)
     if torch.compiler.is_compiling():
         return _sum_of_squares(K)
     value: Tensor = _FrobeniusSquared.apply(K)
