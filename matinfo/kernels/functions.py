@@ -8,9 +8,9 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_features, check_positive
 from matinfo.kernels.bandwidth import bandwidth_of, sample_pair, squared_distances, unit_of
-from matinfo.operands import dtype_given, normalize_rows
+from matinfo.operands import normalize_rows
+from matinfo.operands.gram import prepared_rows
 from matinfo.spectral.normalize import widened
-from matinfo.spectral.precision import at_least_float32
 
 
 @quantity
@@ -237,11 +237,6 @@ def correlation(features: Tensor, *, center: bool = False) -> Tensor:
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    Z = widened(check_features(features, "features"))
-    if center:
-        size = Z.detach().abs().amax(-2, keepdim=True)
-        Z = Z - Z.mean(-2, keepdim=True)
-        roundoff = 4 * torch.finfo(at_least_float32(dtype_given(features))).eps * size
-        Z = torch.where(Z.detach().abs().amax(-2, keepdim=True) > roundoff, Z, 0.0 * Z)
-    columns = normalize_rows(Z.mT)
+    Z = prepared_rows(check_features(features, "features"), center, normalize=False)
+    columns = normalize_rows(widened(Z).mT)
     return _unit_diagonal(columns @ columns.mT)

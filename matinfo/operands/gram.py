@@ -27,7 +27,7 @@ from matinfo.operands.matrix import Matrix, as_tensor, dtype_given
 from matinfo.operands.side import Side, constant_trace, is_readable
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.khatri_rao import khatri_rao, khatri_rao_moment, moment
-from matinfo.spectral.normalize import half_exponent, normalize_rows, times_power_of_four
+from matinfo.spectral.normalize import half_exponent, normalize_rows, times_power_of_four, widened
 from matinfo.spectral.precision import at_least_float32, trace_is_safe, without_autocast, working_dtype
 
 DUAL_SHARE = 0.8
@@ -260,7 +260,7 @@ def prepared_rows(Z: Tensor, center: bool | str, normalize: bool) -> Tensor:
         Z = normalize_rows(Z)
     if not center:
         return Z
-    Z = Z.double()
+    Z = widened(Z)
     size = Z.detach().abs().amax(-2, keepdim=True)
     size = torch.where((size > 0) & size.isfinite(), size, 1.0)  # of each column, so that squares exist
     mean = (Z / size).mean(-2, keepdim=True) * size

@@ -180,7 +180,7 @@ class CovarianceAccumulator(Stream):
         change it. What needs more than its spectrum, such as a product with another matrix, is refused.
 
         Returns:
-            A :class:`~matinfo.Gram` of shape ``(n, n)`` and width d.
+            What stands for it, of shape ``(n, n)`` and width d; it says so where it cannot answer.
 
         Raises:
             ValueError: If no row has been added.

@@ -82,7 +82,7 @@ class JointAccumulator(PairAccumulator):
         """The Hadamard product of the two Gram matrices, for every function of its spectrum.
 
         Returns:
-            A :class:`~matinfo.Gram` of shape ``(n, n)`` and width d_1 d_2.
+            What stands for it, as :meth:`CovarianceAccumulator.gram`, of width d_1 d_2.
 
         Raises:
             ValueError: If no sample has been added.
@@ -97,7 +97,7 @@ class JointAccumulator(PairAccumulator):
         updates do not change them.
 
         Returns:
-            Two :class:`~matinfo.Gram` of shape ``(n, n)``.
+            Two, each as :meth:`CovarianceAccumulator.gram`.
 
         Raises:
             ValueError: If no sample has been added.

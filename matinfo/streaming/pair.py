@@ -123,7 +123,7 @@ class PairAccumulator(Stream):
         """The two Gram matrices of all rows, for functions of their single spectra.
 
         Returns:
-            Two :class:`~matinfo.Gram` of shape ``(n, n)``.
+            Two, each as :meth:`CovarianceAccumulator.gram`.
 
         Raises:
             ValueError: If no sample has been added.
