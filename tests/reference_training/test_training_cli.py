@@ -7,22 +7,34 @@ import errno
 from pathlib import Path
 
 import pretrain_mmae
+import pretrain_siamese
 import pytest
+from protocol_runs import refused, run_program
+from training_options import TINY
 from trainlib.cli import parse_seeds, read_config
 from trainlib.config import MaskedRunConfig, differences, flag_of, from_dict, resolve, sections, to_dict
+from trainlib.siamese.config import SiameseRunConfig
 
 
-def test_help_names_every_option_with_its_default(capsys):
-    with pytest.raises(SystemExit) as stop:
-        pretrain_mmae.main(["--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    for _, section in sections(MaskedRunConfig()):
-        for item in dataclasses.fields(section):
-            assert flag_of(item) in text
+@pytest.mark.parametrize(
+    ("program", "config", "sentences"),
+    [
+        (
+            pretrain_mmae,
+            MaskedRunConfig(),
+            ("weight of the regulariser", "8 (digits), 32 (cifar10/cifar100), 224 ("),
+        ),
+        (pretrain_siamese, SiameseRunConfig(), ("64 (digits), 128 (cifar10/cifar100)", "[the method's]")),
+    ],
+    ids=["masked", "siamese"],
+)
+def test_help_names_every_option_with_its_default(program, config, sentences):
+    code, text, _ = run_program(program.main, "--help")
+    assert code == 0
+    for _, section in sections(config):
+        assert [item.name for item in dataclasses.fields(section) if flag_of(item) not in text] == []
     plain = " ".join(text.split())
-    assert "weight of the regulariser" in plain
-    assert "8 (digits), 32 (cifar10/cifar100), 224 (imagefolder)" in plain
+    assert [sentence for sentence in sentences if sentence not in plain] == []
 
 
 def test_options_reach_the_configuration_and_the_recipe_fills_the_rest():
@@ -38,12 +50,8 @@ def test_options_reach_the_configuration_and_the_recipe_fills_the_rest():
 
 def test_defaults_are_mmae_on_digits_with_the_papers_weight():
     config = resolve(MaskedRunConfig())
-    assert (config.data.data, config.method.method, config.method.lambda_, config.method.mu) == (
-        "digits",
-        "mmae",
-        0.01,
-        1.0,
-    )
+    chosen = config.data.data, config.method.method, config.method.lambda_, config.method.mu
+    assert chosen == ("digits", "mmae", 0.01, 1.0)
     assert (config.method.tcr_scale, config.method.mask_ratio, config.method.norm_pix) == ("code", 0.75, True)
     assert not config.method.double_norm
     assert not config.method.centering
@@ -120,14 +128,11 @@ def test_parse_seeds_counts_or_lists():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_option_is_one_line_and_leaves_nothing(options, expected, run_script, tmp_path):
+def test_bad_option_is_one_line_and_leaves_nothing(options, expected, tmp_path):
     out = [] if "--resume" in options else ["--out", tmp_path / "run"]
-    code, stdout, stderr = run_script(*options, *out)
-    assert code == 2
-    assert stdout == ""
-    assert stderr.startswith("pretrain_mmae.py: error: ")
-    assert stderr.count("\n") == 1
-    assert expected in stderr
+    said = refused(pretrain_mmae.main, *TINY, *options, *out)
+    assert said.startswith("pretrain_mmae.py: error: ")
+    assert expected in said
     assert list(tmp_path.iterdir()) == []
 
 
