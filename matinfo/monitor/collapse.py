@@ -1,9 +1,11 @@
-"""When a layer counts as collapsed, and how that is said: once for each event."""
+"""When a layer counts as collapsed, or as not seen, and how that is said: once for each event."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from matinfo.monitor.hooks import MOST_CALLS
 
 if TYPE_CHECKING:
     from matinfo.monitor.measurement import Measured
@@ -105,11 +107,32 @@ class Alarm:
     """A batch with fewer rows than this share of the largest one is not judged: rows bound the rank."""
 
     def __init__(self, below: float | None, fall: float | None, *, default: bool = False) -> None:
+        if below is not None and not below > 0:
+            raise ValueError(f"Expected collapse_below > 0, a number of dimensions, got {below}.")
+        if fall is not None and not 0 < fall < 1:
+            raise ValueError(
+                f"Expected collapse_fall in (0, 1), got {fall}. 0.5 is the loss of half of the highest effective rank."
+            )
         self.below, self.fall, self.default = below, fall, default
         self.peak, self.peaks = 0.0, [0.0, 0.0]
         self.lost, self.lowest = 0, math.inf
         self.most_rows = 0
         self.on: set[str] = set()
+
+    def watch(self, layer: str, step: int, *, calls: int, missing: bool) -> list[MonitorWarning]:
+        """What is new about how often the layer was called, and whether it showed rows."""
+        messages = []
+        if self.switch("calls", calls > MOST_CALLS):
+            messages.append(
+                f"Layer {layer!r} was called {calls} times up to step {step}: only the rows of the first {MOST_CALLS} "
+                'calls are taken. Call Monitor.step() after every training step, or use calls="last".'
+            )
+        if self.switch("missing", missing):
+            messages.append(
+                f"Layer {layer!r} showed no rows at step {step}: it was not called between two calls of "
+                "Monitor.step(), or the mask kept none. Nothing is recorded of it."
+            )
+        return list(map(MonitorWarning, messages))
 
     def judge(self, m: Measured, layer: str, step: int, *, judged: bool) -> list[Event]:
         """New events; features that are not finite are one at any step, a collapse only if it is judged."""
@@ -117,13 +140,13 @@ class Alarm:
         where = f"Layer {layer!r}, step {step}:"
         record = {"step": step, "layer": layer, "value": m.rank}
         events = []
-        if self.switch("nonfinite", not finite, finite):
+        if self.switch("nonfinite", not finite):
             warning = NonFiniteWarning(f"{where} {m.problem}. Its quantities are recorded as NaN.")
             events.append(Event({**record, "reason": "nonfinite", "threshold": math.nan}, warning))
         if not finite or not judged:
             return events
         found = [] if zero else self._fallen(m)
-        if self.switch("zero", zero, not zero):
+        if self.switch("zero", zero):
             found.append(("zero", math.nan, "all features are zero or, after centring, constant"))
         for reason, threshold, what in found:
             collapse = CollapseWarning(
@@ -179,8 +202,8 @@ class Alarm:
         text = f"{kind} {value:.4g} after {peak:.4g}, for {self.PATIENCE} observations in a row"
         return [("collapse", limit, text)]
 
-    def switch(self, reason: str, bad: bool, good: bool) -> bool:
-        """Whether the event is new; between bad and good nothing changes."""
+    def switch(self, reason: str, bad: bool, good: bool = True) -> bool:
+        """Whether the event is new; where it is neither bad nor good nothing changes."""
         new = bad and reason not in self.on
         if bad:
             self.on.add(reason)

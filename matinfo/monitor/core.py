@@ -148,7 +148,6 @@ class Monitor:
         self.prepare = {"center": bool(center), "normalize": bool(normalize)}
         if not callable(pool):
             check_choice(pool, "pool", POOLS)
-        _check_thresholds(collapse_below, collapse_fall)
         plain = plain_module(model)
         found = chosen_modules(plain, layers)
         self.layers = list(found)
@@ -220,19 +219,9 @@ class Monitor:
 
     def __reduce__(self) -> tuple:
         """A copy, by ``copy`` or by ``pickle``, has everything that was recorded, and watches nothing."""
-        kept = (
-            "every",
-            "layers",
-            "prepare",
-            "history",
-            "events",
-            "_spectra",
-            "_alarms",
-            "_step",
-            "warmup",
-            "seed",
-        )
-        return _recording, ({name: getattr(self, name) for name in kept},)
+        settings, found = ("every", "layers", "prepare", "warmup", "seed"), ("history", "events", "_spectra")
+        kept = {name: getattr(self, name) for name in (*settings, *found, "_alarms", "_step")}
+        return _recording, (kept,)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -342,26 +331,12 @@ class Monitor:
         # The calls have drawn with the seeds before.
         seed = self._row_seed() + MOST_CALLS
         Z = joined_rows(parts, self._capture.counts[layer], self.max_rows, seed, layer) if parts else None
-        if self._alarms[layer].switch("calls", calls > MOST_CALLS, calls <= MOST_CALLS):
-            messages.append(
-                MonitorWarning(
-                    f"Layer {layer!r} was called {calls} times up to step {self._step}: only the rows of the first "
-                    f"{MOST_CALLS} calls are taken. Call Monitor.step() after every training step, or use "
-                    'calls="last".'
-                )
-            )
         missing = Z is None or Z.shape[0] == 0
         if self.reduce and world_size(self.group) > 1:
             flags: list[Any] = [None] * world_size(self.group)
             dist.all_gather_object(flags, missing, self.group)
             missing = any(flags)
-        if self._alarms[layer].switch("missing", missing, not missing):
-            messages.append(
-                MonitorWarning(
-                    f"Layer {layer!r} showed no rows at step {self._step}: it was not called between two calls of "
-                    "Monitor.step(), or the mask kept none. Nothing is recorded of it."
-                )
-            )
+        messages += self._alarms[layer].watch(layer, self._step, calls=calls, missing=missing)
         return None if missing else Z
 
     def _observe(self, layer: str, Z: Tensor, messages: list[MonitorWarning]) -> Record:
@@ -414,12 +389,3 @@ def _recording(kept: dict[str, Any]) -> Monitor:
 
 def _is_first_rank(group: Any) -> bool:
     return world_size(group) == 1 or dist.get_rank(group) == 0
-
-
-def _check_thresholds(below: float | None, fall: float | None) -> None:
-    if below is not None and not below > 0:
-        raise ValueError(f"Expected collapse_below > 0, a number of dimensions, got {below}.")
-    if fall is not None and not 0 < fall < 1:
-        raise ValueError(
-            f"Expected collapse_fall in (0, 1), got {fall}. 0.5 is the loss of half of the highest effective rank."
-        )
