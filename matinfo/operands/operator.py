@@ -7,7 +7,6 @@ of which there are most, from round-off of the largest. Matrices that may be asy
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from functools import reduce
 from typing import Any
@@ -330,7 +329,7 @@ def as_operator(
     K: Any, *, function: str = "estimate_entropy", total: float | None = None
 ) -> SymmetricOperator:
     """The operator of anything that stands for one symmetric matrix; the function is named in refusals."""
-    if _is_linear_operator(K):
+    if hasattr(K, "rmatmat"):  # SciPy's LinearOperator
         return checked_symmetric(LinearOperator(K, total, function))
     if total is not None:
         raise ValueError(f"Expected trace only with a LinearOperator, got it with {type(K).__name__}.")
@@ -348,9 +347,9 @@ def _tiled(K: Any, function: str = "the product") -> TiledOperator:
         return K
     if isinstance(K, Gram):
         return GramOperator(K.gathered())
-    if _is_sparse(K):
+    if hasattr(K, "tocsr"):  # SciPy's sparse matrix; its import would take as long as a small estimate
         return SparseOperator(K)
-    if _is_linear_operator(K):
+    if hasattr(K, "rmatmat"):
         raise TypeError(
             "Expected a matrix whose entries are known, got a LinearOperator, which has only its products with "
             "vectors. Use a KernelOperator or a sparse matrix in Hadamard products."
@@ -381,17 +380,6 @@ def hadamard_of(factors: list[TiledOperator]) -> TiledOperator:
         else:
             joined.append(factor)
     return joined[0] if len(joined) == 1 else HadamardOperator(joined)
-
-
-def _is_sparse(K: object) -> bool:
-    """SciPy takes as long to import as a small estimate: if nobody has, K is not from there."""
-    sparse = sys.modules.get("scipy.sparse")
-    return sparse is not None and sparse.issparse(K)
-
-
-def _is_linear_operator(K: object) -> bool:
-    linalg = sys.modules.get("scipy.sparse.linalg")
-    return linalg is not None and isinstance(K, linalg.LinearOperator)
 
 
 def _check_scipy(K: Any) -> None:
