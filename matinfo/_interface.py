@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -29,10 +29,11 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
     Autocast is switched off inside. The names of the steps recorded by ``explain`` are the function's.
     """
     keywords = inspect.signature(function).parameters.keys()
+    call = cast(Callable[..., Tensor], function)
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not torch.compiler.is_compiling() and kwargs and not kwargs.keys() <= keywords:
+        if kwargs and not torch.compiler.is_compiling() and not kwargs.keys() <= keywords:
             check_keywords(function, kwargs)
         data = [*args, *kwargs.values()]  # an array is one whether it is passed by position or by name
         operands: list[Any] = []
@@ -53,8 +54,8 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
             raise TypeError(
                 "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
             )
-        call = cast(Callable[..., Tensor], function)
-        values, named = cast("tuple[Sequence[object], dict[str, object]]", (args, kwargs))
+        values: Any = args
+        named: Any = kwargs
         if numpy:
             data = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in data]
             operands = [a for a in data if isinstance(a, Tensor) or hasattr(a, "given_dtype")]

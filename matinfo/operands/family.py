@@ -29,6 +29,8 @@ Factor: TypeAlias = AnyGram | Matrix
 
 def as_operand(K: object, name: str, function: str) -> Gram | Matrix:
     """Check an argument that stands for a matrix."""
+    if isinstance(K, Tensor):  # first, because it is what most calls have
+        return as_matrix(K, name, function)
     if isinstance(K, Deferred):
         return cast(Gram, K)  # formulas multiply it as they do a Gram
     return K if isinstance(K, Gram | Matrix) else as_matrix(K, name, function)

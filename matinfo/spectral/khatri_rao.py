@@ -28,7 +28,7 @@ def khatri_rao(factors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
 
 def moment(R: Tensor, working: torch.dtype) -> Tensor:
     """``R^T R`` in a working precision; the backward is one product, in the same (near collapse float32 fails)."""
-    if torch.compiler.is_compiling() or not derivatives_are_wanted(R):
+    if not derivatives_are_wanted(R) or torch.compiler.is_compiling():
         R = R.to(working)
         return R.mT @ R
     result: Tensor = _Moment.apply(R, working)
