@@ -191,7 +191,7 @@ def without_scales(Ks: tuple[Any, ...], function: str, estimator: str) -> list[t
         raise ValueError(f"Expected at least {least} samples, got {n}.")
     if by_tiles:  # of a known kernel, or of features that its blocks take as they are
         return [(K, torch.zeros((), dtype=torch.float64, device=K.device)) for K in operands]
-    plain = all([isinstance(K, Gram) and len(K.terms) == len(K.terms[0]) == 1 for K in operands])
+    plain = all([isinstance(K, Gram) and K.is_plain for K in operands])
     return [_without_scale(K, plain) for K in operands]
 
 

@@ -104,7 +104,7 @@ def _low_rank(K: Any) -> Gram:
 def criterion(first: Any, second: Any, *, normalized: bool) -> Callable[[Tensor], list[float]]:
     """HSIC, or CKA, as a function of the permutation of the second matrix."""
     n = first.shape[-1]
-    by_features = all([isinstance(K, Gram) and len(K.terms) == len(K.terms[0]) == 1 for K in (first, second)])
+    by_features = all([isinstance(K, Gram) and K.is_plain for K in (first, second)])
     by_features = by_features and first.width * second.width <= _FLOPS * n
     (first, e), (second, f) = without_scales((first, second), "independence_test", "biased")
     if not (by_features or isinstance(first, TiledOperator)):

@@ -191,6 +191,11 @@ class Gram(AnyGram):
             return moment(self.features(dtype), dtype)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is ``Z Z^T`` of features that are at hand: no product, no sum."""
+        return len(self.terms) == len(self.terms[0]) == 1
+
+    @property
     def prefers_dual(self) -> bool:
         """Whether the feature side is the cheaper one to factor."""
         return self.width <= DUAL_SHARE * self.shape[-1]
