@@ -197,12 +197,8 @@ def dual_total_correlation(
     return in_unit(_dual_total_correlation(operands, joint, order, precision), unit)
 
 
-def _minimum(first: Tensor, second: Tensor, _: Tensor) -> Tensor:
-    return torch.minimum(first, second)
-
-
 _UNITS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "min": _minimum,
+    "min": lambda first, second, _: torch.minimum(first, second),
     "max": lambda first, second, _: torch.maximum(first, second),
     "mean": lambda first, second, _: (first + second) / 2,
     "geometric": lambda first, second, _: _root(first * second),
