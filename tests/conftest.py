@@ -64,7 +64,13 @@ def _seeded_and_unchanged():
     _SEED(0)
     np.random.seed(0)
     dtype, flush, grad = torch.get_default_dtype(), torch.tensor([1e-40]) * 1.0, torch.is_grad_enabled()
+    threads = torch.get_num_threads()
     yield
+    left = torch.get_num_threads()
+    torch.set_num_threads(
+        threads
+    )  # before anything is said of it: the threads of later tests would fight for the cores
+    assert left == threads, "the number of threads was changed"
     assert torch.get_default_dtype() == dtype, "the default dtype was changed"
     assert torch.equal(torch.tensor([1e-40]) * 1.0, flush), "the flush-denormal switch was changed"
     assert torch.is_grad_enabled() == grad, "gradient mode was changed"

@@ -278,6 +278,7 @@ def peer_modules(prefix: str) -> dict:
 @pytest.mark.parametrize(("theirs", "ours", "verdict"), CALLS, ids=[row[0] for row in CALLS])
 def test_our_call_gives_the_number_of_their_package(theirs, ours, verdict, monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # dcor would compile for seconds what one small call needs
+    threads = torch.get_num_threads()
     prefix = theirs.strip("`").split(".")[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the packages' own
@@ -288,6 +289,7 @@ def test_our_call_gives_the_number_of_their_package(theirs, ours, verdict, monke
         expected = eval(
             theirs.strip("`"), {**namespace(v, torch_values=prefix not in ("vendi", "dcor")), **modules}
         )
+        torch.set_num_threads(threads)  # dcor has started threads of its own
     check(theirs, np.asarray(expected), value, verdict)
 
 
