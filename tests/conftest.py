@@ -67,9 +67,7 @@ def _seeded_and_unchanged():
     threads = torch.get_num_threads()
     yield
     left = torch.get_num_threads()
-    torch.set_num_threads(
-        threads
-    )  # before anything is said of it: the threads of later tests would fight for the cores
+    torch.set_num_threads(threads)  # first: more threads would fight for the cores in all tests that follow
     assert left == threads, "the number of threads was changed"
     assert torch.get_default_dtype() == dtype, "the default dtype was changed"
     assert torch.equal(torch.tensor([1e-40]) * 1.0, flush), "the flush-denormal switch was changed"
