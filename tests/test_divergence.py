@@ -264,24 +264,19 @@ def test_js_of_low_rank_features_equals_that_of_their_gram_matrices(function):
 
 # --- gradients -----------------------------------------------------------------------------------------------
 
-POINTS = {
-    "random": (matrices.named("random", 4, 1), matrices.named("random", 4, 2)),
-    "identity": (np.eye(4), np.eye(4)),
-    "equal": (matrices.named("random", 4, 1), matrices.named("random", 4, 1)),
+POINTS = {  # second derivatives see three eigenvalues at a time
+    "random": (matrices.named("random", 3, 1), matrices.named("random", 3, 2)),
+    "identity": (np.eye(3), np.eye(3)),
+    "equal": (matrices.named("random", 3, 1), matrices.named("random", 3, 1)),
     "repeated": (matrices.named("triple", 4, 1), matrices.named("two_level", 4, 2)),
-    "gap_1e-10": (matrices.named("gap_1e-10", 4, 1), matrices.named("gap_1e-10", 4, 2)),
+    "gap_1e-10": (matrices.named("gap_1e-10", 3, 1), matrices.named("gap_1e-10", 3, 2)),
 }
 
 
 @pytest.mark.parametrize("point", sorted(POINTS))
-def test_matrix_kl_gradient_is_exact_in_both_arguments(point):
+def test_matrix_kl_derivatives_are_exact_in_both_arguments(point):
     K, L = (t(M).requires_grad_() for M in POINTS[point])
     assert gradcheck(lambda A, B: matrix_kl(sym(A), sym(B)), (K, L), atol=1e-7)
-
-
-@pytest.mark.parametrize("point", sorted(POINTS))
-def test_matrix_kl_second_derivative_is_exact_in_both_arguments(point):
-    K, L = (t(M).requires_grad_() for M in POINTS[point])
     assert gradgradcheck(lambda A, B: matrix_kl(sym(A), sym(B)), (K, L), atol=1e-6)
 
 
