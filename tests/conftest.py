@@ -47,10 +47,15 @@ def device(request):
     return request.param
 
 
+# Modules and the fifteen thousand tests stay: the garbage collector need not walk over them again and again.
+gc.disable()
+
+
 def pytest_collection_finish():
-    """Modules and the fifteen thousand tests stay: the garbage collector need not walk over them again and again."""
+    """What has been collected is set aside."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish():
