@@ -51,20 +51,28 @@ def as_function_of(name, index, arguments, operand):
     return f
 
 
+FEW = ("backward twice", "forward over forward")
+OTHERS = ("forward over reverse", "reverse over forward")
+
+
 def cases():
+    """Every way for the first argument of the functions of matrices, two by default for the others."""
     for name, case in ALL_CASES.items():
         # The bandwidth is a constant of differentiation, so that differences of gradients are none of derivatives;
         # torch.cdist has no second derivative in forward mode.
         if not case.differentiable or name in ("rbf", "laplacian"):
             continue
+        operand = "matrix" if name in MATRIX_CASES else "features"
         for index in {0, case.arguments - 1}:
-            yield name, index, "matrix" if name in MATRIX_CASES else "features"
+            yield name, index, operand, tuple(WAYS) if operand == "matrix" and index == 0 else FEW
+            if operand == "features" or index:
+                yield pytest.param(name, index, operand, OTHERS, marks=pytest.mark.slow)
         if name in MATRIX_CASES:
-            yield name, 0, "gram"
+            yield name, 0, "gram", FEW
 
 
-@pytest.mark.parametrize(("name", "index", "operand"), list(cases()))
-def test_second_derivative_is_right_or_refused(name, index, operand):
+@pytest.mark.parametrize(("name", "index", "operand", "ways"), list(cases()))
+def test_second_derivative_is_right_or_refused(name, index, operand, ways):
     arguments = tensors(name, n=5)
     if operand == "gram":
         arguments = [torch.as_tensor(matrices.features(5, 7, i)) for i in range(len(arguments))]
@@ -72,7 +80,7 @@ def test_second_derivative_is_right_or_refused(name, index, operand):
     v = torch.as_tensor(matrices.features(*x.shape, 5))
     # The first derivative has its own tests: differences of it are the yardstick here.
     difference = (grad(f)(x + STEP * v) - grad(f)(x - STEP * v)) / (2 * STEP)
-    for way in ("backward twice", "forward over forward") if operand == "gram" else WAYS:
+    for way in ways:
         if name in REFUSED:
             with pytest.raises(NotImplementedError, match="first derivative only"):
                 WAYS[way](f, x, v)
