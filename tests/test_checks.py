@@ -197,6 +197,21 @@ def test_order_two_of_a_large_matrix_with_a_hole_is_nan_without_a_warning(n, wro
     assert renyi_entropy(K, 2).isnan()
 
 
+def test_order_two_of_what_nobody_looked_at_overflows_without_a_warning():
+    K = 1e25 * (torch.ones(600, 600) - torch.eye(600)) + 1e-3 * torch.eye(600)
+    with no_checks():
+        assert not renyi_entropy(K, 2).isfinite()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1024, 2048])
+def test_symmetric_matrix_is_not_taken_for_an_asymmetric_one_by_its_rounding(n, dtype):
+    X = torch.randn(n, 16, dtype=dtype)
+    K = matinfo.kernels.rbf(X, bandwidth=4.0)
+    operand = as_operand((K + K.mT) / 2, "K", "")
+    assert operand.image is not None  # the product with the probe was enough: no second copy, no second look
+
+
 def test_order_two_reads_a_large_matrix_whose_sign_torch_keeps_apart():
     K = torch.complex(torch.zeros(600, 600), -torch.eye(600)).conj().imag
     assert K.is_neg()

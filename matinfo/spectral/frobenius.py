@@ -62,7 +62,8 @@ def _squared_norm(K: Tensor) -> float:
         norm: float = _norm(K).item()
         return norm**2
     entries = (K if K.stride(-1) == 1 else K.mT).resolve_neg().numpy()  # columns are as good as rows
-    rows = np.matmul(entries[:, None, :], entries[:, :, None])  # one product a row, too small for threads
+    with np.errstate(all="ignore"):  # as torch, which says nothing of an overflow
+        rows = np.matmul(entries[:, None, :], entries[:, :, None])  # one product a row, too small for threads
     return torch.from_numpy(rows).sum(dtype=torch.float64).item()
 
 
