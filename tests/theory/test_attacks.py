@@ -15,7 +15,7 @@ import torch
 
 from matinfo import bounds, joint_entropy, matrix_js, matrix_tcr, mutual_information, renyi_entropy
 
-every_number_of_starts = pytest.mark.parametrize("starts", [5, pytest.param(50, marks=pytest.mark.slow)])
+every_number_of_starts = pytest.mark.parametrize("starts", [3, pytest.param(50, marks=pytest.mark.slow)])
 
 
 def ascend(violation, start, steps=12):

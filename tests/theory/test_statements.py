@@ -21,7 +21,7 @@ STATEMENTS = [*INFORMATION, *ENTROPY, *CODING_RATE, *DIVERGENCE, *LAWS, *RECONST
 
 @pytest.mark.parametrize("statement", STATEMENTS, ids=str)
 def test_statement_holds(statement):
-    @settings(max_examples=25)
+    @settings(max_examples=15)
     @given(statement.examples)
     def holds(example):
         assert not violates(statement.slack, example, statement.tolerance), statement.slack(*example)
