@@ -18,8 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import matinfo
 from matinfo import Gram, effective_rank, matrix_tcr, mutual_information, no_checks, renyi_entropy, tcr
 from matinfo.operands import as_operand, side
-from matinfo.spectral import definite
+from matinfo.operands import matrix as operands_matrix
+from matinfo.spectral import definite, frobenius
 from matinfo.spectral.definite import steps
+from matinfo.spectral.rows import row_products, rows_are_faster
 
 INF = math.inf
 ORDERS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, INF)
@@ -155,7 +157,7 @@ def test_order_two_sees_small_negative_eigenvalues_as_they_occur(family, n):
 
 
 class Calls(TorchDispatchMode):
-    """Names of the operations that were called."""
+    """Names of torch's operations that were called."""
 
     def __init__(self):
         super().__init__()
@@ -167,15 +169,39 @@ class Calls(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("n", [100, 600])
-def test_order_two_costs_the_same_few_products_however_large_the_matrix(n):
+def test_order_two_costs_the_same_few_products_however_large_the_matrix(n, monkeypatch):
     K = t(matrices.random_correlation(n, 0))
+    by_rows = []
+
+    def counted(A, B):
+        by_rows.append(B.ndim)
+        return row_products(A, B)
+
+    for module in (definite, frobenius, operands_matrix):
+        monkeypatch.setattr(module, "row_products", counted)
     with Calls() as calls:
         renyi_entropy(K, 2)
-    assert sum(name in ("mv", "addmv") for name in calls.names) == steps(n) + 1
+    assert by_rows.count(1) == (steps(n) if n >= 512 else 0)
+    assert by_rows.count(2) == (n >= 512)  # the norm
+    assert sum(name in ("mv", "addmv") for name in calls.names) + by_rows.count(1) == steps(n) + 1
     assert not {"mm", "bmm", "_linalg_eigh", "linalg_cholesky_ex"} & set(calls.names)
     with no_checks(), Calls() as calls:
+        by_rows.clear()
         renyi_entropy(K, 2)
     assert not {"mv", "addmv"} & set(calls.names)
+    assert 1 not in by_rows
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [512, 777])
+def test_products_by_rows_are_those_of_torch(n, dtype):
+    K = torch.randn(n, n, dtype=dtype)
+    v = torch.randn(n, dtype=dtype)
+    assert rows_are_faster(K)
+    assert not rows_are_faster(K.mT)
+    assert relative_error(row_products(K, v).double(), K.double() @ v.double()) < 200 * torch.finfo(dtype).eps
+    squares = K.double().square().sum(1)
+    assert relative_error(row_products(K, K).double(), squares) < 20 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("n", [300, 600])

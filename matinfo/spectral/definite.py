@@ -20,13 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo.spectral.rows import row_products, rows_are_faster
+
 
 def steps(n: int) -> int:
     """Number of products with a matrix of order n.
 
     Eight where it stays in the cache. Beyond, four: with the one by which symmetry is checked, and the norm, six passes
-    over K. Where nothing else runs, order 2 of a matrix of order 1024 then takes about a hundredth of the time of
-    ``eigvalsh`` (``python -m benchmarks --case small``), three quarters of it in those passes.
+    over K. Order 2 of a matrix of order 1024 then takes about a hundredth of the time of ``eigvalsh``
+    (``python -m benchmarks --case small``), three quarters of it in those passes.
     """
     return 8 if n <= 512 else 4
 
@@ -74,7 +76,7 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
     def dot(x: Tensor, y: Tensor) -> Any:
         return torch.dot(x, y).item() if single else torch.linalg.vecdot(x, y)[..., None]
 
-    last = steps(K.shape[-1]) - 1
+    last, by_rows = steps(K.shape[-1]) - 1, single and rows_are_faster(K)
     # A Lanczos vector is u / beta: divided where it is used, it costs no operation of its own.
     u, w, beta, square = (cached_probe if single else probe)(K.shape[-1], K.dtype, K.device), image, 1.0, 0.0
     if single:
@@ -93,7 +95,9 @@ def krylov_is_semidefinite(K: Tensor, image: Tensor, tolerance: float, *, single
         previous, before, u = u, beta, w
         square = dot(u, u)
         beta = square**0.5 + TINY
-        if single:
+        if by_rows:
+            w = row_products(K, u).mul_(1 / beta).sub_(previous, alpha=beta / before)
+        elif single:
             w = torch.addmv(previous, K, u, beta=-beta / before, alpha=1 / beta, out=previous)
         else:
             w = (K @ u[..., None])[..., 0] / beta - beta / before * previous

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from matinfo._record import record
 from matinfo._validation import values_are_readable
 from matinfo.spectral.autograd import SpectralOperation, kept
 from matinfo.spectral.eigensystem import derivatives_are_wanted, derivatives_may_follow
+from matinfo.spectral.rows import row_products, rows_are_faster
 
 
 def frobenius_squared(K: Tensor) -> Tensor:
@@ -57,21 +57,16 @@ def _sum_of_squares(K: Tensor) -> Tensor:
 
 
 def _squared_norm(K: Tensor) -> float:
-    """The same of one matrix on the CPU; of a large one by NumPy's BLAS, in half the time of torch's norm."""
-    if K.shape[-1] < _LARGE:
-        norm: float = _norm(K).item()
-        return norm**2
-    entries = (K if K.stride(-1) == 1 else K.mT).resolve_neg().numpy()  # columns are as good as rows
-    with np.errstate(all="ignore"):  # as torch, which says nothing of an overflow
-        rows = np.matmul(entries[:, None, :], entries[:, :, None])  # one product a row, too small for threads
-    return torch.from_numpy(rows).sum(dtype=torch.float64).item()
+    """The same of one matrix whose values may be read."""
+    rows = K if K.stride(-1) == 1 else K.mT  # columns are as good
+    if rows_are_faster(rows):
+        return row_products(rows, rows).sum(dtype=torch.float64).item()
+    norm: float = _norm(K).item()
+    return norm**2
 
 
 _SMALL = 64
 """Up to this order the conversion to float64 costs less than another operation."""
-
-_LARGE = 512
-"""Below this order torch's norm is as fast as NumPy with the way there."""
 
 
 def _robust_sum_of_squares(K: Tensor) -> Tensor:
