@@ -194,6 +194,7 @@ def _largest(value: Callable[[Tensor], Tensor], low: Tensor) -> Tensor:
     with torch.no_grad():
         for _ in range(80):  # 0.618^80 = 2e-17
             left, right = end - golden * (end - start), start + golden * (end - start)
-            rising = value(left) < value(right)
+            at_left, at_right = value(torch.stack([left, right]))
+            rising = at_left < at_right
             start, end = torch.where(rising, left, start), torch.where(rising, end, right)
     return value((start + end) / 2)
