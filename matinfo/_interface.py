@@ -38,18 +38,18 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
         data = [*args, *kwargs.values()]  # an array is one whether it is passed by position or by name
         operands: list[Any] = []
         numpy, tensors = False, False
-        for a in data:
+        for i, a in enumerate(data):
             if isinstance(a, Tensor):
                 tensors = True
-                operands.append(a)
             elif isinstance(a, np.ndarray):
-                numpy = True
-            elif isinstance(a, (float, int)):
+                numpy, a = True, as_tensor(a)
+                data[i] = a
+            elif isinstance(a, (float, int)) or not hasattr(a, "given_dtype"):
                 continue  # a number may be symbolic while compiling, and then has no attributes
-            elif hasattr(a, "given_dtype"):
-                operands.append(a)
+            else:
                 known = getattr(a, "is_numpy", False)
                 numpy, tensors = numpy or known, tensors or not known
+            operands.append(a)
         if numpy and tensors:
             raise TypeError(
                 "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
@@ -57,8 +57,6 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
         values: Any = args
         named: Any = kwargs
         if numpy:
-            data = [as_tensor(a) if isinstance(a, np.ndarray) else a for a in data]
-            operands = [a for a in data if isinstance(a, Tensor) or hasattr(a, "given_dtype")]
             values, named = data[: len(args)], dict(zip(kwargs, data[len(args) :], strict=True))
         with context(function.__name__, operands):
             result = call(*values, **named)
