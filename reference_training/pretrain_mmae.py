@@ -32,16 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = build_parser().parse_args(argv)
     from trainlib.cli import missing_package
-    from trainlib.config import MaskedRunConfig
 
     try:
-        from trainlib.driver import Program, run_command
-        from trainlib.mask_information import build_masked
-        from trainlib.validate import validate_masked
+        from trainlib.programs import run_program
     except ModuleNotFoundError as error:
         return missing_package(PROGRAM, error)
-    program = Program(PROGRAM, MaskedRunConfig, build_masked, validate_masked, ("mae", "umae", "mmae"))
-    return run_command(program, arguments)
+    return run_program(PROGRAM, arguments)
 
 
 if __name__ == "__main__":

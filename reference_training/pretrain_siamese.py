@@ -32,17 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = build_parser().parse_args(argv)
     from trainlib.cli import missing_package
-    from trainlib.siamese.config import COMPARED, SiameseRunConfig
 
     try:
-        from trainlib.driver import Program, run_command
-        from trainlib.siamese.instrument import batch_information
-        from trainlib.siamese.registry import build_method
-        from trainlib.siamese.validate import validate_siamese
+        from trainlib.programs import run_program
     except ModuleNotFoundError as error:
         return missing_package(PROGRAM, error)
-    program = Program(PROGRAM, SiameseRunConfig, build_method, validate_siamese, COMPARED, batch_information)
-    return run_command(program, arguments)
+    return run_program(PROGRAM, arguments)
 
 
 if __name__ == "__main__":

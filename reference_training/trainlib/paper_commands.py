@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-import importlib
 import io
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainlib import deadline
-from trainlib.cli import protocol_parser, read_config
-from trainlib.config import MaskedRunConfig, resolve
+from trainlib.cli import read_config
+from trainlib.config import resolve
 from trainlib.errors import DIVERGED_EXIT_CODE
 from trainlib.files import read_table
-from trainlib.finetuning import PROTOCOL as FINETUNING
-from trainlib.paper import FINETUNE, MASKED, PROBE, SIAMESE, Training, What
-from trainlib.probing import PROTOCOL as PROBING
+from trainlib.paper import FINETUNE, PROBE, Training, What
+from trainlib.programs import PRETRAINING, PROTOCOLS, parser, run_program
 from trainlib.run import CONFIG, SUMMARY, check_same, configuration, read_run_config
-from trainlib.siamese.config import SiameseRunConfig
-from trainlib.siamese.validate import validate_siamese
-from trainlib.validate import validate_masked
 
-PRETRAINING: dict[str, tuple[type, Callable[[Any], None]]] = {
-    MASKED: (MaskedRunConfig, validate_masked),
-    SIAMESE: (SiameseRunConfig, validate_siamese),
-}
-PROTOCOLS = {PROBE: PROBING, FINETUNE: FINETUNING}
 RESULTS = {PROBE: "linear_probe", FINETUNE: "finetune"}
 SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -59,7 +47,8 @@ class Command(NamedTuple):
     title: str
     seed: int
     folder: Path  # of the pre-training run
-    options: tuple[str, ...]
+    options: tuple[str, ...]  # as a shell has them
+    parsed: argparse.Namespace
     config: Any
 
     @property
@@ -86,24 +75,23 @@ class Command(NamedTuple):
         check_same(self.config, configuration(result, type(self.config), protocol), result)
         return "finished"
 
-    def arguments(self, state: str) -> list[str]:
-        """The command line after the program's name."""
-        if self.pretrains:
-            return [*self.options, "--out" if state == "new" else "--resume", str(self.folder)]
-        return [str(self.folder), *self.options, *([] if state == "new" else ["--resume"])]
-
     def text(self, state: str) -> str:
         """The whole command, for a shell."""
-        script = os.path.relpath(SCRIPTS / self.program)
-        return shlex.join(["python", script, *self.arguments(state)])
+        new, place = state == "new", str(self.folder)
+        if self.pretrains:
+            arguments = [*self.options, "--out" if new else "--resume", place]
+        else:
+            arguments = [place, *self.options, *([] if new else ["--resume"])]
+        return shlex.join(["python", os.path.relpath(SCRIPTS / self.program), *arguments])
 
-
-@functools.cache
-def parser(program: str) -> argparse.ArgumentParser:
-    """The program's own reader of its options."""
-    if program in PRETRAINING:
-        return importlib.import_module(program.removesuffix(".py")).build_parser()
-    return protocol_parser(program, "", PROTOCOLS[program].config_class())
+    def run(self, state: str) -> int:
+        """The same, here; an exit code."""
+        new = state == "new"
+        if self.pretrains:
+            place = {"out": self.folder} if new else {"resume": self.folder}
+        else:
+            place = {"resume": not new}
+        return run_program(self.program, argparse.Namespace(**vars(self.parsed) | place))
 
 
 def commands(what: What, chosen: Chosen) -> list[Command]:
@@ -123,18 +111,19 @@ def run_folder(training: Training, seed: int, chosen: Chosen) -> Path:
 
 def _of_training(training: Training, seed: int, chosen: Chosen) -> list[Command]:
     folder = run_folder(training, seed, chosen)
-    config_class, validate = PRETRAINING[training.program]
+    pretraining = PRETRAINING[training.program]
     options = ("--data", chosen.data, *training.options, "--seed", str(seed), *chosen.common())
-    config = resolve(read_config(parser(training.program).parse_args(options), config_class()))
-    validate(config)
-    found = [Command(training.program, training.title, seed, folder, options, config)]
+    parsed = parser(training.program).parse_args(options)
+    config = resolve(read_config(parsed, pretraining.config_class()))
+    pretraining.validate(config)
+    found = [Command(training.program, training.title, seed, folder, options, parsed, config)]
     for program, own in training.evaluations:
         protocol = PROTOCOLS[program]
         following = (*own, *chosen.common())
-        asked = read_config(parser(program).parse_args([str(folder), *following]), protocol.config_class())
-        asked = resolve(asked.with_source(config))
+        parsed = parser(program).parse_args([str(folder), *following])
+        asked = resolve(read_config(parsed, protocol.config_class()).with_source(config))
         protocol.validate(asked)
-        found.append(Command(program, training.title, seed, folder, following, asked))
+        found.append(Command(program, training.title, seed, folder, following, parsed, asked))
     return found
 
 
@@ -152,9 +141,8 @@ def carry_out(todo: list[Command]) -> tuple[int, list[Command]]:
         if deadline.passed():
             raise deadline.PausedError
         print(f"[{number}/{len(todo)}] {command.text(state)}", file=sys.stderr, flush=True)
-        main = importlib.import_module(command.program.removesuffix(".py")).main
         with contextlib.redirect_stdout(io.StringIO()):  # the tables of single runs
-            code = main(command.arguments(state))
+            code = command.run(state)
         if code == DIVERGED_EXIT_CODE:
             diverged.append(command)
         elif code:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 import shlex
 import statistics
+from argparse import Namespace
 from pathlib import Path
 
 import plot_figures
@@ -21,7 +21,8 @@ from trainlib import checkpoint, deadline, paper
 from trainlib.cli import read_config
 from trainlib.config import MaskedRunConfig, resolve, to_dict
 from trainlib.files import write_json
-from trainlib.paper_commands import PROTOCOLS, RESULTS, Chosen, commands, parser
+from trainlib.paper_commands import RESULTS, Chosen, commands
+from trainlib.programs import PROTOCOLS, parser
 from trainlib.run import create_run_dir, read_run_config
 from trainlib.siamese.config import SiameseRunConfig
 
@@ -303,49 +304,39 @@ def test_figures_refuse_what_cannot_be_compared(tmp_path):
 @pytest.fixture
 def programs(monkeypatch):
     """Programs that leave what real ones leave, without training; gives the command lines that they got."""
-    calls: list[tuple[str, list[str]]] = []
+    calls: list[tuple[str, Namespace]] = []
     codes: dict[str, int] = {}
 
-    def pretrain(name, config_class):
-        def main(argv):
-            calls.append((name, argv))
-            given = parser(name).parse_args(argv)
-            folder = given.out or given.resume
-            config = resolve(read_config(given, config_class()))
-            if given.out:
-                make_log(folder, config, {0: 1.0}, ("effective_rank",))
-            code = codes.get(config.method.method, 0)
-            if code == 0:
-                feature = {"effective_rank": 3.0 + config.run.seed, "knn_accuracy": 50.0}
-                write_json(
-                    folder / "summary.json",
-                    {"label": config.label(), "epochs": 1, "seed": config.run.seed, "seconds": 1.0, "cpu_seconds": 2.0,
-                     "features": {"cls": feature, "pooled": feature}},
-                )  # fmt: skip
-            return code
-
-        return main
-
-    def protocol(name):
-        def main(argv):
-            calls.append((name, argv))
-            given = parser(name).parse_args(argv)
-            source = read_run_config(given.runs[0], MaskedRunConfig)
-            config = resolve(read_config(given, PROTOCOLS[name].config_class()).with_source(source))
-            values = {"top1": 60.0, "max_top1": 61.0, "top5": 90.0}
+    def pretrain(given):
+        folder = given.out or given.resume
+        config = resolve(read_config(given, MaskedRunConfig()))
+        if given.out:
+            make_log(folder, config, {0: 1.0}, ("effective_rank",))
+        code = codes.get(config.method.method, 0)
+        if code == 0:
+            feature = {"effective_rank": 3.0 + config.run.seed, "knn_accuracy": 50.0}
             write_json(
-                given.runs[0] / f"{RESULTS[name]}.json",
-                {"protocol": to_dict(config), "heads": [{"features": {"cls": values}}]},
-            )
-            return 0
+                folder / "summary.json",
+                {"label": config.label(), "epochs": 1, "seed": config.run.seed, "seconds": 1.0, "cpu_seconds": 2.0,
+                 "features": {"cls": feature, "pooled": feature}},
+            )  # fmt: skip
+        return code
 
-        return main
+    def protocol(name, given):
+        source = read_run_config(given.runs[0], MaskedRunConfig)
+        config = resolve(read_config(given, PROTOCOLS[name].config_class()).with_source(source))
+        values = {"top1": 60.0, "max_top1": 61.0, "top5": 90.0}
+        write_json(
+            given.runs[0] / f"{RESULTS[name]}.json",
+            {"protocol": to_dict(config), "heads": [{"features": {"cls": values}}]},
+        )
+        return 0
 
-    monkeypatch.setattr(
-        importlib.import_module("pretrain_mmae"), "main", pretrain(paper.MASKED, MaskedRunConfig)
-    )
-    for name in (paper.PROBE, paper.FINETUNE):
-        monkeypatch.setattr(importlib.import_module(name.removesuffix(".py")), "main", protocol(name))
+    def run(name, given):
+        calls.append((name, given))
+        return protocol(name, given) if name in PROTOCOLS else pretrain(given)
+
+    monkeypatch.setattr("trainlib.paper_commands.run_program", run)
     return calls, codes
 
 
@@ -394,7 +385,7 @@ def test_a_stopped_run_is_resumed_and_a_changed_one_refused(programs, tmp_path):
     dry = run_program(run_paper.main, *command, "--dry-run")[1]
     assert [f"--resume {folder}" in line for line in dry.splitlines()[1:4]] == [False, True, False]
     assert run_program(run_paper.main, *command)[0] == 0
-    assert [argv[-2:] for _, argv in calls] == [["--resume", str(folder)]]
+    assert [given.resume for _, given in calls] == [folder]
     values = json.loads((folder / "config.json").read_text())
     values["optim"]["lr"] = 1.0
     (folder / "config.json").write_text(json.dumps(values))

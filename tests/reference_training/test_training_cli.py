@@ -187,7 +187,7 @@ def test_unwritable_folder_is_one_line(run_script, tmp_path, monkeypatch):
 
 
 def test_missing_package_is_one_line(run_script, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "trainlib.driver", None)
+    monkeypatch.setitem(__import__("sys").modules, "trainlib.programs", None)
     code, _, stderr = run_script()
     assert code == 2
     assert stderr.count("\n") == 1
