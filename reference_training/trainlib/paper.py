@@ -53,6 +53,7 @@ class Scale(NamedTuple):
     small_batch: int = 64  # for er
     seeds: int = 1
     shape: tuple[int, int] = (1024, 768)  # batch and width of the masked runs
+    most: int | None = None  # epochs that minutes may be filled with
 
 
 OF_SCALE = {
@@ -75,6 +76,7 @@ OF_SCALE = {
     "cifar-long": Scale(
         ("--precision", "bf16"), ("--precision", "bf16"), ("--feature", "all", "--cached"), ("--epochs", "20"),
         {"masked": 100, "table2": 50, "mimae": 50, "siamese": 100, "er": 50}, seeds=5, shape=(512, 128),
+        most=100,
     ),
     "cifar-full": Scale(
         ("--model", "vit_base", "--patch", "4", "--batch", "1024", "--lr", "1.5e-4", "--precision", "bf16",

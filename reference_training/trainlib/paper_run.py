@@ -62,8 +62,7 @@ def run_paper(arguments: argparse.Namespace) -> int:
 def _together(arguments: argparse.Namespace, what: str) -> tuple[paper.What, list[Command]]:
     """Train the masked runs of a figure or table in one process; all commands of it, of which those are finished.
 
-    Without ``--epochs`` they train for as many epochs as fit into the minutes, the scale's own number at most at
-    ``cifar-long``.
+    Without ``--epochs`` they train for as many epochs as fit into the minutes, up to the most of the scale.
     """
     chosen = _chosen(arguments, what)
     plan = paper.plan(what, arguments.scale, arguments.epochs)
@@ -76,9 +75,7 @@ def _together(arguments: argparse.Namespace, what: str) -> tuple[paper.What, lis
     fleet = Fleet(configs, dataset, arguments.lanes)
     fitted, record = arguments.epochs is None and arguments.minutes is not None, None
     if fitted:
-        epochs, record = fitted_epochs(fleet, arguments.minutes)
-        if arguments.scale == "cifar-long":
-            epochs = min(epochs, paper.OF_SCALE[arguments.scale].epochs["masked"])
+        epochs, record = fitted_epochs(fleet, arguments.minutes, paper.OF_SCALE[arguments.scale].most)
         plan = paper.plan(what, arguments.scale, epochs)
         todo = commands(plan, chosen)
     with deadline.stop_after(None if fitted else arguments.minutes):

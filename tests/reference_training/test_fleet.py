@@ -114,4 +114,5 @@ def test_fitted_epochs_use_the_minutes_up_and_no_more(configs):
     few, record = fitted_epochs(fleet, 0.5)
     assert record["lanes"] == len(fleet.lanes)
     more, _ = fitted_epochs(fleet, 5.0)
+    assert fitted_epochs(fleet, 5.0, most=1)[0] == 1
     assert more > few >= 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import plot_figures
 import pretrain_mmae
+import pretrain_siamese
 import pytest
 import run_paper
 import torch
@@ -45,11 +46,12 @@ def test_dry_run_prints_commands_that_the_programs_accept(scale):
     assert code == 0, stderr
     lines = [line for line in stdout.splitlines() if line and not line.startswith("#")]
     places = []
+    own = {paper.MASKED: pretrain_mmae.build_parser(), paper.SIAMESE: pretrain_siamese.build_parser()}
     for line in lines:
         interpreter, script, *options = shlex.split(line)
         assert interpreter == "python"
         program = Path(script).name
-        given = parser(program).parse_args(options)
+        given = (own.get(program) or parser(program)).parse_args(options)
         if program in (paper.MASKED, paper.SIAMESE):
             places.append(given.out)
         else:

@@ -181,8 +181,8 @@ def _second_moments(features: Tensor) -> dict[str, Tensor]:
     }
 
 
-def fitted_epochs(fleet: Fleet, minutes: float) -> tuple[int, dict[str, Any]]:
-    """How many epochs fit into the minutes since the fleet began, and the measurements that say so.
+def fitted_epochs(fleet: Fleet, minutes: float, most: int | None = None) -> tuple[int, dict[str, Any]]:
+    """How many epochs, ``most`` at most, fit into the minutes since the fleet began, and the measurements that say so.
 
     The number of lanes becomes the one that was fastest. The evaluations are timed as they will be made; what is left
     is training, less a share for what no one foresaw.
@@ -204,6 +204,7 @@ def fitted_epochs(fleet: Fleet, minutes: float) -> tuple[int, dict[str, Any]]:
     left = 60 * minutes - (time.monotonic() - fleet.began)
     training = RESERVE * (left - runs * ((MEASUREMENTS - 1) * seconds[False] + seconds[True]))
     epochs = max(1, int(training / (runs * rates[best] * _evenly(runs, best))))
+    epochs = epochs if most is None else min(epochs, most)
     images = fleet.lanes[0].steps * fleet.lanes[0].batch
     return epochs, {
         "images_per_second_by_lanes": {str(k): images / v for k, v in rates.items()},
