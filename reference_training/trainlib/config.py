@@ -11,7 +11,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
+DATASETS = ("digits", "cifar10", "cifar100", "imagenette", "imagefolder")
+DOWNLOADABLE = ("cifar10", "cifar100", "imagenette")
 PRECISIONS = ("32", "bf16", "16")
 
 
@@ -38,9 +39,9 @@ class DataConfig:
     )
     data_dir: str | None = option(
         None,
-        "folder with the data: cifar10/cifar100 in torchvision's layout, imagefolder with train/ and val/",
+        "folder with the data: cifar10/cifar100/imagenette in torchvision's layout, imagefolder with train/ and val/",
     )
-    download: bool = option(False, "let torchvision download CIFAR into --data-dir")
+    download: bool = option(False, "let torchvision download CIFAR or Imagenette into --data-dir")
     image_size: int | None = option(None, "side of the square training images in pixels")
     crop_min: float | None = option(None, "smallest area of the random resized crop, as a share of the image")
     flip: bool | None = option(None, "mirror training images at random")
@@ -244,6 +245,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
+    "imagenette": _CIFAR | {"image_size": 96, "patch": 12, "epochs": 60, "warmup_epochs": 6.0},
     "imagefolder": {
         "image_size": 224, "patch": 16, "model": "vit_base", "epochs": 200, "batch": 1024, "lr": 1.5e-4,
         "warmup_epochs": 40.0, "crop_min": 0.2, "flip": True, "log_every": 20, "eval_every": 1, "threads": 0,

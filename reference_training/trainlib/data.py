@@ -1,4 +1,4 @@
-"""Data sets held in memory as one uint8 tensor: scikit-learn's digits, CIFAR-10 and CIFAR-100.
+"""Data sets held in memory as one uint8 tensor: scikit-learn's digits, CIFAR-10, CIFAR-100 and Imagenette.
 
 A data set gives two things to the training loop: ``train_batches`` (augmented, in an order that depends only
 on seed and epoch) and ``evaluation_batches`` (plain images of a split). ``folder.py`` has the same interface
@@ -86,15 +86,13 @@ def load_dataset(config):
     name = config.data.data
     if name == "digits":
         dataset = _digits(config)
-    elif name in ("cifar10", "cifar100"):
-        from trainlib.cifar import load_cifar
-
-        train, test, classes = load_cifar(name, config.data.data_dir, download=config.data.download)
-        dataset = TensorDataset(name, Split(*train), Split(*test), classes, config)
-    else:
+    elif name == "imagefolder":
         from trainlib.folder import ImageFolderDataset
 
         dataset = ImageFolderDataset(config)
+    else:
+        train, test, classes = _downloadable(name, config.data)
+        dataset = TensorDataset(name, Split(*train), Split(*test), classes, config)
     if config.optim.batch > dataset.size("train"):
         raise UsageError(
             "--batch",
@@ -102,6 +100,17 @@ def load_dataset(config):
             f"choose at most {dataset.size('train')}",
         )
     return dataset
+
+
+def _downloadable(name, data):
+    """Images and labels of the two splits, and the number of classes."""
+    if name == "imagenette":
+        from trainlib.imagenette import load_imagenette
+
+        return load_imagenette(data.data_dir, download=data.download)
+    from trainlib.cifar import load_cifar
+
+    return load_cifar(name, data.data_dir, download=data.download)
 
 
 def _digits(config) -> TensorDataset:

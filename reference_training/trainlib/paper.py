@@ -2,7 +2,8 @@
 
 ``digits`` and ``cifar-small`` are for a CPU, with fewer epochs and smaller networks than the paper's; ``cifar-medium``
 is for ten minutes on a card, where the masked runs of a figure or table are trained together (``fleet/``), and
-``cifar-long`` likewise, with the network of ``cifar-small`` and a hundred epochs.
+``cifar-long`` likewise, with the network of ``cifar-small`` and a hundred epochs. ``imagenette`` is the same network on
+photographs of 48 x 48 pixels, in as many patches, for two hours of a CPU core.
 ``cifar-full`` and ``imagenet`` are the paper's recipes, or what is known of them, for a GPU.
 """
 
@@ -12,8 +13,8 @@ from typing import NamedTuple
 
 MASKED, SIAMESE = "pretrain_mmae.py", "pretrain_siamese.py"
 PROBE, FINETUNE = "linear_probe.py", "finetune.py"
-SCALES = ("digits", "cifar-small", "cifar-medium", "cifar-long", "cifar-full", "imagenet")
-TOGETHER = ("cifar-medium", "cifar-long")  # scales whose masked runs are trained in one process
+SCALES = ("digits", "cifar-small", "cifar-medium", "cifar-long", "imagenette", "cifar-full", "imagenet")
+TOGETHER = ("cifar-medium", "cifar-long", "imagenette")  # scales whose masked runs are trained in one process
 MUS = (0.1, 0.5, 0.75, 1.0, 1.25, 1.5, 3.0)  # Table 2
 TEMPERATURES = (0.3, 0.5, 0.7)  # Figure 3
 LAMBDA = ("--lambda", "0.01")
@@ -78,6 +79,11 @@ OF_SCALE = {
         {"masked": 100, "table2": 50, "mimae": 50, "siamese": 100, "er": 50}, seeds=5, shape=(512, 128),
         most=100,
     ),
+    "imagenette": Scale(
+        ("--image-size", "48", "--patch", "12"), (), ("--feature", "all", "--cached"), ("--epochs", "20"),
+        {"masked": 60, "table2": 30, "mimae": 30, "siamese": 60, "er": 30}, seeds=5, shape=(512, 128),
+        most=200,
+    ),
     "cifar-full": Scale(
         ("--model", "vit_base", "--patch", "4", "--batch", "1024", "--lr", "1.5e-4", "--precision", "bf16",
          "--eval-every", "10", "--checkpoint-every", "10"),
@@ -101,6 +107,7 @@ PUBLISHED_OPTIONS = {  # of single methods, at cifar-full; the programs' own def
 WARMUP_SHARE = {
     "cifar-medium": {"masked": 0.1},
     "cifar-long": {"masked": 0.1},
+    "imagenette": {"masked": 0.1},
     "cifar-full": {"masked": 0.1, "siamese": 0.01},
 }  # of the epochs, where the recipe has another
 
@@ -116,6 +123,8 @@ def data_of(what: str, scale: str) -> str:
     """The data set of a figure or table where none is named."""
     if scale == "digits":
         return "digits"
+    if scale == "imagenette":
+        return "imagenette"
     if scale == "imagenet":
         return "imagefolder"
     return "cifar100" if what in ON_CIFAR100 else "cifar10"

@@ -9,7 +9,7 @@ from trainlib.models import model_sizes
 from trainlib.paper import FINETUNE, MASKED, PROBE, SIAMESE
 from trainlib.paper_commands import Command
 
-IMAGES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "imagefolder": 1_281_167}
+IMAGES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "imagenette": 9469, "imagefolder": 1_281_167}
 # Images of an epoch per second, measured on a shared virtual CPU of two cores; the recipes of the small scales.
 CPU_RATES = {
     ("digits", MASKED): 3900, ("digits", SIAMESE): 4800, ("digits", PROBE): 6200, ("digits", FINETUNE): 1800,

@@ -120,6 +120,7 @@ ProbeRunConfig.recipes = {
     },
     "cifar10": _PROBE_CIFAR,
     "cifar100": _PROBE_CIFAR,
+    "imagenette": _PROBE_CIFAR,
     "imagefolder": {
         "epochs": 90, "batch": 1024, "lr": 0.1, "trust": 0.001, "warmup_epochs": 10.0, "crop_min": 0.08,
         "flip": True, "log_every": 50, "threads": 0,
@@ -199,6 +200,7 @@ FinetuneRunConfig.recipes = {
     },
     "cifar10": _FINETUNE_CIFAR,
     "cifar100": _FINETUNE_CIFAR,
+    "imagenette": _FINETUNE_CIFAR,
     "imagefolder": {
         "epochs": 100, "batch": 1024, "lr": 5e-4, "warmup_epochs": 5.0, "crop_min": 0.08, "flip": True,
         "randaugment": "full", "erase": 0.25, "log_every": 50, "threads": 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from trainlib.config import DOWNLOADABLE
 from trainlib.errors import UsageError
 
 
@@ -86,7 +87,7 @@ def validate_source(data: Any) -> None:
             "name their folder",
         )
     require(
-        not data.download or data.data in ("cifar10", "cifar100"), "--download",
+        not data.download or data.data in DOWNLOADABLE, "--download",
         f"--data {data.data} cannot be downloaded", "leave it out",
     )  # fmt: skip
 

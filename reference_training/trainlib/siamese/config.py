@@ -134,6 +134,10 @@ _CIFAR = {
     "projector_width": 128, "optimizer": "adamw", "epochs": 16, "batch": 256, "warmup_epochs": 1.0,
     "log_every": 10, "eval_every": 1, "threads": 0,
 }  # fmt: skip
+_PHOTOGRAPHS = _CIFAR | {
+    "image_size": 96, "backbone": "resnet18", "projector_hidden": 2048, "projector_width": 256, "epochs": 100,
+    "warmup_epochs": 5.0,
+}  # fmt: skip
 SiameseRunConfig.recipes = {
     "digits": {
         "image_size": 8, "flip": False, "crop_min": 0.4, "backbone": "convnet", "width": 16, "projector_hidden": 256,
@@ -142,8 +146,6 @@ SiameseRunConfig.recipes = {
     },
     "cifar10": _CIFAR,
     "cifar100": _CIFAR,
-    "imagefolder": _CIFAR | {
-        "image_size": 96, "backbone": "resnet18", "projector_hidden": 2048, "projector_width": 256, "epochs": 100,
-        "warmup_epochs": 5.0,
-    },
+    "imagenette": _PHOTOGRAPHS,
+    "imagefolder": _PHOTOGRAPHS,
 }  # fmt: skip
