@@ -70,7 +70,7 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
 def context(name: str, operands: list[Any]) -> contextlib.AbstractContextManager:
     """Autocast off and the name on record, where there is anything to switch off or to record."""
     autocast = without_autocast(operands[0].device if operands else torch.device("cpu"))
-    if torch.compiler.is_compiling() or not is_recording():
+    if not is_recording():
         return autocast
     stack = contextlib.ExitStack()
     stack.enter_context(autocast)

@@ -79,7 +79,7 @@ def explain() -> Iterator[Explanation]:
 
 def is_recording() -> bool:
     """Whether an ``explain`` block is active."""
-    return _active.get() is not None
+    return not torch.compiler.is_compiling() and _active.get() is not None
 
 
 @contextlib.contextmanager

@@ -200,13 +200,13 @@ def check_trace(trace: Tensor | float, name: str = "K") -> None:
 
 def check_positive_semidefinite(eigenvalues: Tensor, tolerance: float) -> None:
     """Refuse eigenvalues below ``-tolerance`` times the largest; NaN passes."""
-    smallest, largest = eigenvalues.select(-1, 0), eigenvalues.select(-1, -1)
-    if eigenvalues.ndim == 1:  # the common case, without a kernel launch for each comparison
-        bad = smallest.item() < -tolerance * abs(largest.item())
+    if eigenvalues.ndim == 1:  # the common case, without an operation for each comparison
+        numbers = eigenvalues.tolist()
+        bad = numbers[0] < -tolerance * abs(numbers[-1])
     else:
-        bad = bool((smallest < -tolerance * largest.abs()).any())
+        bad = bool((eigenvalues[..., 0] < -tolerance * eigenvalues[..., -1].abs()).any())
     if bad:
-        largest = eigenvalues.abs().amax(-1)
+        smallest, largest = eigenvalues[..., 0], eigenvalues.abs().amax(-1)
         worst = (smallest / largest).nan_to_num(0.0).argmin()
         value, top = smallest.reshape(-1)[worst].item(), largest.reshape(-1)[worst].item()
         raise ValueError(

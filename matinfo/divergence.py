@@ -25,7 +25,7 @@ def _unit_trace(K: Gram | Matrix) -> Gram | Matrix:
         entries = K.entries.double()
         entries = entries / trace(entries)[..., None, None]
         # No power of two is taken out again, as Matrix.trusted would for a batch with a NaN: the entries are averaged.
-        return replace(K, entries=entries, total=constant_trace(entries), exponent=None, image=None)
+        return replace(K, entries=entries, total=constant_trace(entries.detach()), exponent=None, image=None)
     K = K.without_scale()[0]
     total = K.trace()
     check_trace(total.detach())

@@ -25,6 +25,7 @@ from matinfo.operands import (
     Gram,
     Matrix,
     Operand,
+    as_matrix,
     as_operand,
     as_tensor,
     is_readable,
@@ -284,6 +285,8 @@ def _representable(values: Tensor, scaled: Tensor) -> Tensor:
 
 def as_spectral(K: Operand | Spectrum, name: str, function: str) -> Factor | Spectrum:
     """Check an argument of which the eigenvalues are all that matters."""
+    if isinstance(K, Tensor):  # first, because it is what most calls have
+        return as_matrix(K, name, function)
     return K if isinstance(K, Spectrum | AnyGram) else as_operand(K, name, function)
 
 

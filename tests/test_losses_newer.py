@@ -32,7 +32,7 @@ from matinfo.losses import (
     wmse_loss,
 )
 from matinfo.losses.normality import _mean_over_slices
-from matinfo.spectral.whitening import whitened
+from matinfo.spectral.whitening import whitened_features
 
 
 def features(n=12, d=4, seed=0):
@@ -221,7 +221,7 @@ def test_corinfomax_loss_equals_its_definition():
 
 @pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
 def test_whitened_features_have_the_covariance_of_white_ones(scale):
-    W = whitened(scale * features() @ t(matrices.features(4, 4, 5)) + scale, 0.0)
+    W = whitened_features(scale * features() @ t(matrices.features(4, 4, 5)) + scale, 0.0)
     assert W.mean(0).abs().max() < 1e-14
     assert (W.T @ W / 11 - torch.eye(4)).abs().max() < 1e-12
 

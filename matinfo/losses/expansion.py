@@ -16,7 +16,7 @@ from matinfo.operands.gram import prepared_rows
 from matinfo.spectral.logdet import logdet_shifted
 from matinfo.spectral.normalize import widened
 from matinfo.spectral.singular import singular_values
-from matinfo.spectral.whitening import whitened
+from matinfo.spectral.whitening import whitened_features
 
 
 @quantity
@@ -319,4 +319,4 @@ def wmse_loss(
 
 def _white(Z: Tensor, shrinkage: float) -> Tensor:
     """Whitened rows; what rounding leaves of a constant column is no direction to blow up."""
-    return whitened(prepared_rows(Z, True, False), shrinkage)
+    return whitened_features(prepared_rows(Z, True, False), shrinkage)

@@ -8,7 +8,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_positive, check_trace, check_views
 from matinfo.rank import rank_of_shares
-from matinfo.spectral.whiten import whitened
+from matinfo.spectral.whitening import whitened_matrix
 from matinfo.spectrum import spectrum
 
 
@@ -59,7 +59,7 @@ def lidar_of(between: Tensor, within: Tensor, delta: float, offset: float) -> Te
     ridge = check_positive(delta, "delta") * torch.eye(
         within.shape[-1], dtype=within.dtype, device=within.device
     )
-    S = spectrum(whitened(between, within + ridge))
+    S = spectrum(whitened_matrix(between, within + ridge))
     x = S.eigenvalues
     check_trace(x.detach().sum(-1), "the covariance of the means of the samples")
     return rank_of_shares(torch.where(x.detach() > S.noise.cut(x.detach().flip(-1)), x, 0.0 * x), offset)

@@ -230,12 +230,12 @@ class Gram(AnyGram):
         certain = dtype == torch.float64 != self.given_dtype and all([len(term) == 1 for term in self.terms])
         if readable or certain:  # fourth powers of float32 numbers and their inverses exist in float64
             matrix = getattr(self, form)(dtype)
-            total = constant_trace(matrix)
+            total = constant_trace(matrix.detach())
             if not readable or trace_is_safe(total, dtype):
                 return matrix, total, None
         gram, exponent = self.without_scale()
         matrix = getattr(gram, form)(dtype)
-        return matrix, constant_trace(matrix), exponent
+        return matrix, constant_trace(matrix.detach()), exponent
 
     def without_scale(self) -> tuple[Gram, Tensor]:
         """``2^-e`` times the matrix, with features of size 1 or so, and e: ``(...)``, a constant of differentiation."""

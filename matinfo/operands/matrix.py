@@ -85,10 +85,10 @@ class Matrix:
     @classmethod
     def trusted(cls, entries: Tensor, given_dtype: torch.dtype, rounding: float) -> Matrix:
         """A matrix that was made here, symmetric by construction."""
-        total, exponent = constant_trace(entries), None
+        total, exponent = constant_trace(entries.detach()), None
         if is_readable(entries) and not trace_is_safe(total, entries.dtype):
             entries, exponent = without_scale(entries, torch.float64)
-            total = constant_trace(entries)
+            total = constant_trace(entries.detach())
         spread = _spread(entries, total) if rounding > HALF else None
         return cls(entries, given_dtype, rounding, total, exponent, None, spread)
 
@@ -149,16 +149,18 @@ def as_matrix(K: object, name: str, function: str) -> Matrix:
     rounding = torch.finfo(coarse).eps
     if K.dtype.itemsize == 2:
         K = K.float()
-    total = constant_trace(K)
+    x = K.detach()
+    total = constant_trace(x)
     readable = isinstance(total, float) or is_readable(K)
     if not (readable and trace_is_safe(total, K.dtype)):
         # In float64 where nothing but a rare case has to wait for it: no gradient overflows on the way to K.
         K, exponent = without_scale(K, torch.float64 if readable else K.dtype)
-        total = constant_trace(K)
+        x = K.detach()
+        total = constant_trace(x)
     if not readable:
         K = _symmetric_or_nan(K, coarse)
     elif checks_are_on():
-        K, image = _symmetric(K, name, coarse, total)
+        K, image = _symmetric(K, x, name, coarse, total)
     spread = _spread(K, total) if rounding > HALF else None
     return Matrix(K, given, rounding, total, exponent, image, spread)
 
@@ -186,9 +188,9 @@ def _symmetry_tolerance(given: torch.dtype) -> float:
 
 
 def _symmetric(
-    K: Tensor, name: str, given: torch.dtype, total: Tensor | float
+    K: Tensor, x: Tensor, name: str, given: torch.dtype, total: Tensor | float
 ) -> tuple[Tensor, Tensor | None]:
-    """K, symmetric beyond doubt.
+    """K, symmetric beyond doubt; x is K without a graph.
 
     Beyond small orders ``K s`` is compared with ``K^T s`` for one vector s without a pattern: an asymmetric pair of
     entries shows in two rows, unless it is hidden by others of just the opposite sum.
@@ -199,7 +201,7 @@ def _symmetric(
     Raises:
         ValueError: If K is not symmetric.
     """
-    x, n = K.detach(), K.shape[-1]
+    n = x.shape[-1]
     if n > SMALL:
         s = cached_probe(n, x.dtype, x.device)  # of entries of size 1/sqrt(n)
         image = row_products(x, s) if rows_are_faster(x) else x @ s

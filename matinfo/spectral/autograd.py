@@ -17,20 +17,11 @@ from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 from matinfo.spectral.precision import without_autocast
 
 
-class EagerOperation(torch.autograd.Function):
-    """An autograd function for use outside ``torch.func``, with a ``forward`` that takes the context."""
-
-    @classmethod
-    def apply(cls, *args: Any) -> Any:
-        """The function of ``args``."""
-        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
-
-
 class SpectralOperation(torch.autograd.Function):
     """An autograd function that keeps its arguments; outside ``torch.func`` an eager twin takes its place."""
 
     generate_vmap_rule = True
-    _eager: type[EagerOperation]
+    _apply_eagerly: Callable[..., Any]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -50,7 +41,8 @@ class SpectralOperation(torch.autograd.Function):
 
         methods = {"forward": forward, "backward": backward, "jvp": cls.jvp}
         statics = {name: staticmethod(method) for name, method in methods.items()}
-        cls._eager = type(cls.__name__, (EagerOperation,), statics)
+        eager: Any = type(cls.__name__, (torch.autograd.Function,), statics)
+        cls._apply_eagerly = super(torch.autograd.Function, eager).apply  # type: ignore[misc]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -60,15 +52,19 @@ class SpectralOperation(torch.autograd.Function):
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """The function of ``args``."""
-        return (
-            super().apply(*args) if torch._C._are_functorch_transforms_active() else cls._eager.apply(*args)
-        )
+        transformed = torch._C._are_functorch_transforms_active()
+        return super().apply(*args) if transformed else cls._apply_eagerly(*args)
 
 
 def keep(ctx: Any, *values: Any) -> None:
     """Save tensors and numbers for the rules, which get them back from :func:`kept`."""
-    tensors = [x for x in values if isinstance(x, Tensor)]
-    ctx.numbers = [None if isinstance(x, Tensor) else x for x in values]
+    tensors, numbers = [], []
+    for x in values:
+        is_tensor = isinstance(x, Tensor)
+        numbers.append(None if is_tensor else x)
+        if is_tensor:
+            tensors.append(x)
+    ctx.numbers = numbers
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from matinfo._record import record
+from matinfo._record import is_recording, record
 from matinfo._validation import values_are_readable
 from matinfo.spectral import cusolver
 from matinfo.spectral.precision import norms_are_safe
@@ -59,7 +59,8 @@ def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "") -> tuple[Tensor
         ValueError: If the order exceeds what the solver can index.
         RuntimeError: If every fallback fails; the message describes the matrix.
     """
-    K = K.detach()
+    if K.requires_grad or torch.autograd.forward_ad._current_level >= 0:
+        K = K.detach()  # else it would be an operation for nothing, and those are what a small matrix costs
     if K.device.type == "cpu" and K.shape[-1] > _LARGEST_ORDER_ON_CPU:
         raise ValueError(_too_large(K, f"LAPACK's 32-bit workspace ends at {_LARGEST_ORDER_ON_CPU}"))
     if not values_are_readable(K):
@@ -67,7 +68,7 @@ def eigh_psd(K: Tensor, *, vectors: bool = True, side: str = "") -> tuple[Tensor
     if not norms_are_safe(torch.linalg.vector_norm(K, dim=(-2, -1))):
         return _normalize_and_solve(K, vectors, side)
     eigenvalues, Q, note = _solve_with_fallbacks(K, vectors)
-    if side:
+    if side and is_recording():
         if not note and _takes_batched_driver(K):
             note = "cuSOLVER batched"
         record("eigh" if vectors else "eigvalsh", K, side=side, note=note)

@@ -95,18 +95,14 @@ def eigensystem(K: Tensor, noise: Noise, *, vectors: bool, side: str) -> tuple[T
     if torch.compiler.is_compiling():
         return compiled.eigh_psd(K, vectors=vectors)
     if is_transformed(K):
-        eigenvalues, Q = _Eigensystem.apply(K, noise.indefinite, vectors, side)
+        eigenvalues, Q = _Eigensystem.apply(K, noise._replace(entries=0.0), vectors, side)
         return eigenvalues, Q
-    return _solve_and_check(K, noise.indefinite, vectors, side)
-
-
-def _solve_and_check(K: Tensor, tolerance: float, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
     eigenvalues, Q = eigh_psd(K, vectors=vectors, side=side)
     if not values_are_readable(K):
-        negative = eigenvalues[..., :1] < -tolerance * eigenvalues[..., -1:].abs()
+        negative = eigenvalues[..., :1] < -noise.indefinite * eigenvalues[..., -1:].abs()
         eigenvalues = torch.where(negative, torch.nan, eigenvalues)
     elif checks_are_on():
-        check_positive_semidefinite(eigenvalues, tolerance)
+        check_positive_semidefinite(eigenvalues, noise.indefinite)
     return eigenvalues, Q
 
 
@@ -114,8 +110,8 @@ class _Eigensystem(torch.autograd.Function):
     """For ``torch.func``: gets the plain tensors out of the transforms."""
 
     @staticmethod
-    def forward(K: Tensor, tolerance: float, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
-        return _solve_and_check(K, tolerance, vectors, side)
+    def forward(K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple[Tensor, Tensor]:
+        return eigensystem(K, noise, vectors=vectors, side=side)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -130,5 +126,5 @@ class _Eigensystem(torch.autograd.Function):
         return None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, K: Tensor, tolerance: float, vectors: bool, side: str) -> tuple:
-        return _Eigensystem.apply(K.movedim(in_dims[0], 0), tolerance, vectors, side), (0, 0)
+    def vmap(info: Any, in_dims: tuple, K: Tensor, noise: Noise, vectors: bool, side: str) -> tuple:
+        return _Eigensystem.apply(K.movedim(in_dims[0], 0), noise, vectors, side), (0, 0)

@@ -69,7 +69,7 @@ def entropy_function(
     wanted = derivatives_are_wanted(K)
     eigenvalues, Q = eigensystem(K.detach().to(working), noise, vectors=wanted, side=side)
     p = eigenvalues.double().clamp_min(0.0) / column(total)
-    top = p[-1].item() if isinstance(total, float) else p[..., -1:]
+    top = p.tolist()[-1] if isinstance(total, float) else p[..., -1:]
     cut = noise.solver * top + noise.of_entries(1 / p.shape[-1])
     if alpha < 1:
         p = torch.where(p <= cut, 0.0, p)
@@ -142,7 +142,7 @@ def _weights(
         return (1 - ties / (ties.sum(-1, keepdim=True) * top)) * scale
     e = alpha - 1
     projects = Power(alpha).projects_null_space
-    deviation = (p.clamp_min(cut) if projects else p).log() + value.unsqueeze(-1)
+    deviation = (p.clamp_min(cut) if projects else p).log() + (column(value) if value.ndim else value)
     h = deviation * -scale if e == 0 else torch.expm1(e * deviation) * (-alpha / e * scale)
     return h * (p > cut) if projects else h
 
@@ -158,7 +158,8 @@ def _first_derivative(
 ) -> Tensor:
     readable = isinstance(total, float) and values_are_readable(grad)
     h = _weights(grad.item() / total if readable else column(grad / total), value, p, cut, alpha)
-    return (Q * h.to(Q.dtype).unsqueeze(-2)) @ Q.mT
+    h = h.to(Q.dtype)
+    return (Q * (h.unsqueeze(-2) if h.ndim > 1 else h)) @ Q.mT
 
 
 def _differentiable_derivative(

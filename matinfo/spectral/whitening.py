@@ -1,14 +1,15 @@
-"""Whitening by the Cholesky factor of the covariance."""
+"""Whitening by Cholesky factors: of features by their covariance, of one matrix by another."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from matinfo._record import record
 from matinfo._validation import values_are_readable
 
 
-def whitened(Z: Tensor, shrinkage: float) -> Tensor:
+def whitened_features(Z: Tensor, shrinkage: float) -> Tensor:
     """``(Z - mean) L^{-T}`` with ``L L^T = (1 - shrinkage) Cov + shrinkage I``, for float64 ``(n, d)``, n >= 2.
 
     Raises:
@@ -32,3 +33,17 @@ def whitened(Z: Tensor, shrinkage: float) -> Tensor:
         )
     white = torch.linalg.solve_triangular(L, U.mT, upper=False).mT
     return torch.where(singular, torch.nan, white)
+
+
+def whitened_matrix(B: Tensor, W: Tensor) -> Tensor:
+    """``L^{-1} B L^{-T}`` with ``W = L L^T``: B in coordinates in which W is the identity.
+
+    Its eigenvalues are those of ``W^{-1/2} B W^{-1/2}``, without a root of W. Symmetric ``(..., n, n)``, W positive
+    definite (NaN where it is not); differentiable to every order.
+    """
+    record("cholesky", W, side="features")
+    L, info = torch.linalg.cholesky_ex(W)
+    L = torch.where((info == 0)[..., None, None], L, torch.nan)
+    half = torch.linalg.solve_triangular(L, B, upper=False)
+    full = torch.linalg.solve_triangular(L, half.mT, upper=False)
+    return (full + full.mT) / 2
