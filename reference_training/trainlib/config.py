@@ -1,4 +1,4 @@
-"""The typed configuration of a run: every option once, with its type, default, help text and section.
+"""The typed configuration of a run: every option once, with its type, domain, default, help text and section.
 
 The command line (``cli.py``) is generated from these dataclasses, and the resolved configuration is saved
 with each run. A default of ``None`` means "taken from the recipe of the data set" (``RECIPES``).
@@ -7,9 +7,11 @@ with each run. A default of ``None`` means "taken from the recipe of the data se
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagenette", "imagefolder")
 DOWNLOADABLE = ("cifar10", "cifar100", "imagenette")
@@ -17,17 +19,33 @@ PRECISIONS = ("32", "bf16", "16")
 
 
 def option(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] | None = None,
-    flag: str | None = None,
-    shown: str | None = None,
-    metavar: str | None = None,
-) -> Any:
+    default: Any, help: str, *, choices: tuple[str, ...] | None = None, flag: str | None = None,
+    shown: str | None = None, metavar: str | None = None, domain: Domain | None = None,
+) -> Any:  # fmt: skip
     """A dataclass field that is also a command-line option; ``shown`` stands for its default in the help."""
     metadata = {"help": help, "choices": choices, "flag": flag, "shown": shown, "metavar": metavar}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata | {"domain": domain})
+
+
+class Domain(NamedTuple):
+    """The values that an option may have, and what to do about another one."""
+
+    expected: str
+    holds: Callable[[Any], bool]  # false for NaN, with which every comparison fails
+    remedy: str = "raise it"
+
+    def option(self, default: Any, help: str, **others: Any) -> Any:
+        """An option whose values lie in this domain."""
+        return option(default, help, domain=self, **others)
+
+
+COUNT = Domain("a whole number of at least 1", lambda value: value >= 1)
+NATURAL = Domain("a whole number of at least 0", lambda value: value >= 0)
+WEIGHT = Domain("a finite number of at least 0", lambda value: 0 <= value < math.inf)
+POSITIVE = Domain("a finite number above 0", lambda value: 0 < value < math.inf)
+BELOW_ONE = Domain("a number in [0, 1)", lambda value: 0 <= value < 1, "use e.g. 0.9, or 0 for none")
+ABOVE_ZERO = Domain("a share in (0, 1]", lambda value: 0 < value <= 1, "use e.g. 0.5, or 1 for all")
+SHARE = Domain("a share in [0, 1]", lambda value: 0 <= value <= 1, "choose one between them")
 
 
 @dataclass(frozen=True)
@@ -42,10 +60,12 @@ class DataConfig:
         "folder with the data: cifar10/cifar100/imagenette in torchvision's layout, imagefolder with train/ and val/",
     )
     download: bool = option(False, "let torchvision download CIFAR or Imagenette into --data-dir")
-    image_size: int | None = option(None, "side of the square training images in pixels")
-    crop_min: float | None = option(None, "smallest area of the random resized crop, as a share of the image")
+    image_size: int | None = COUNT.option(None, "side of the square training images in pixels")
+    crop_min: float | None = ABOVE_ZERO.option(
+        None, "smallest area of the random resized crop, as a share of the image"
+    )
     flip: bool | None = option(None, "mirror training images at random")
-    workers: int = option(2, "processes that read and crop image files (imagefolder only)")
+    workers: int = NATURAL.option(2, "processes that read and crop image files (imagefolder only)")
 
 
 @dataclass(frozen=True)
@@ -59,33 +79,40 @@ class ModelConfig:
         "the last three + 512/8/16",
         choices=("mini", "tiny", "small", "vit_small", "vit_base", "vit_large"),
     )
-    patch: int | None = option(None, "side of a patch in pixels")
-    width: int | None = option(None, "encoder width, in place of the size's")
-    depth: int | None = option(None, "encoder blocks, in place of the size's")
-    heads: int | None = option(None, "encoder attention heads, in place of the size's")
-    decoder_width: int | None = option(None, "decoder width, in place of the size's")
-    decoder_depth: int | None = option(None, "decoder blocks, in place of the size's")
-    decoder_heads: int | None = option(None, "decoder attention heads, in place of the size's")
+    patch: int | None = COUNT.option(None, "side of a patch in pixels")
+    width: int | None = COUNT.option(None, "encoder width, in place of the size's")
+    depth: int | None = COUNT.option(None, "encoder blocks, in place of the size's")
+    heads: int | None = COUNT.option(None, "encoder attention heads, in place of the size's")
+    decoder_width: int | None = COUNT.option(None, "decoder width, in place of the size's")
+    decoder_depth: int | None = COUNT.option(None, "decoder blocks, in place of the size's")
+    decoder_heads: int | None = COUNT.option(None, "decoder attention heads, in place of the size's")
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class ScheduleConfig:
     """optimisation"""
 
-    epochs: int | None = option(None, "passes over the training images")
-    batch: int | None = option(None, "images per step; the batch regularisers see all of them")
-    lr: float | None = option(None, "base learning rate, multiplied by batch/256")
-    warmup_epochs: float | None = option(None, "epochs of linear warm-up before the per-step cosine")
-    weight_decay: float = option(0.05, "AdamW weight decay; none on biases and norms")
-    beta1: float = option(0.9, "AdamW first moment")
-    beta2: float = option(0.95, "AdamW second moment")
+    epochs: int | None = COUNT.option(None, "passes over the training images")
+    batch: int | None = COUNT.option(None, "images per step")
+    lr: float | None = WEIGHT.option(None, "base learning rate, multiplied by batch/256")
+    warmup_epochs: float | None = WEIGHT.option(None, "epochs of linear warm-up before the per-step cosine")
+
+
+@dataclass(frozen=True)
+class OptimConfig(ScheduleConfig):
+    """optimisation"""
+
+    batch: int | None = COUNT.option(None, "images per step; the batch regularisers see all of them")
+    weight_decay: float = WEIGHT.option(0.05, "AdamW weight decay; none on biases and norms")
+    beta1: float = BELOW_ONE.option(0.9, "AdamW first moment")
+    beta2: float = BELOW_ONE.option(0.95, "AdamW second moment")
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """run"""
 
-    seed: int = option(0, "seed of the weights, the order of the images, the crops and the masks")
+    seed: int = NATURAL.option(0, "seed of the weights, the order of the images, the crops and the masks")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda", "mps"))
     precision: str | None = option(
         None,
@@ -101,15 +128,15 @@ class RunConfig:
     tf32: bool = option(
         True, "let CUDA multiply float32 matrices of the networks with TF32's 10-bit mantissa"
     )
-    threads: int | None = option(
+    threads: int | None = NATURAL.option(
         None, "CPU threads, 0 for PyTorch's own choice; a seed gives equal bits for equal numbers of threads"
     )
-    log_every: int | None = option(None, "steps between two lines of the training log")
-    eval_every: int | None = option(
+    log_every: int | None = COUNT.option(None, "steps between two lines of the training log")
+    eval_every: int | None = COUNT.option(
         None, "epochs between two measurements of the effective rank on held-out images"
     )
-    rank_images: int = option(2048, "held-out images on which the effective ranks are measured")
-    checkpoint_every: int = option(1, "epochs between two checkpoints")
+    rank_images: int = COUNT.option(2048, "held-out images on which the effective ranks are measured")
+    checkpoint_every: int = COUNT.option(1, "epochs between two checkpoints")
     tensorboard: bool = option(True, "write TensorBoard logs besides metrics.jsonl")
 
 
@@ -129,13 +156,13 @@ class MaskedConfig:
         "--data imagefolder",
         choices=("paper_vit_b", "paper_vit_l"),
     )
-    lambda_: float = option(
+    lambda_: float = WEIGHT.option(
         0.01,
         "weight of the regulariser (U-MAE, M-MAE, entmae). The released code's gather divides its gradient by the "
         "number of processes: for its effective weight on N devices give lambda/N, or --gather local on N processes",
         flag="lambda",
     )
-    mu: float | None = option(
+    mu: float | None = WEIGHT.option(
         None, "mu of the total coding rate (M-MAE); the paper uses 1 for ViT-B and 3 for ViT-L", shown="1.0"
     )
     tcr_scale: str = option(
@@ -157,14 +184,16 @@ class MaskedConfig:
         choices=("exact", "local"),
     )
     masks: int = option(4, "disjoint masks of each image, which together show it once (mimae, mae4)")
-    infonce_weight: float = option(
+    infonce_weight: float = WEIGHT.option(
         0.1, "weight of the InfoNCE loss between masks (mimae); the paper's weights are not known to us"
     )
-    club_weight: float = option(
+    club_weight: float = WEIGHT.option(
         1e-3, "weight of the CLUB bound on the information between latent and visible input (mimae)"
     )
-    nll_weight: float = option(1.0, "weight of the likelihood that trains CLUB's conditional alone (mimae)")
-    temperature: float = option(0.1, "temperature of the InfoNCE loss (mimae)")
+    nll_weight: float = WEIGHT.option(
+        1.0, "weight of the likelihood that trains CLUB's conditional alone (mimae)"
+    )
+    temperature: float = POSITIVE.option(0.1, "temperature of the InfoNCE loss (mimae)")
 
 
 NAMES = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -31,7 +30,7 @@ from trainlib.rng import seeded
 from trainlib.run import SUMMARY
 from trainlib.step import StepOutput
 from trainlib.supervised import Prepared, accuracies
-from trainlib.validate import require, validate_schedule, validate_source
+from trainlib.validate import require, validate_options
 
 HEAD_STD = 2e-5
 NAMES = {"finetune": "fine-tuned", "scratch": "from scratch"}
@@ -144,25 +143,7 @@ def parts_off(config, backbone: Backbone) -> list[str]:
 def validate(config) -> None:
     """Check the options of a fine-tuning. ``config`` must be resolved."""
     parts, optim = config.finetune, config.optim
-    validate_schedule(config.data, optim, config.run)
-    validate_source(config.data)
-    for value, option in ((optim.beta1, "--beta1"), (optim.beta2, "--beta2"), (parts.drop_path, "--drop-path"),
-                          (parts.smoothing, "--smoothing")):  # fmt: skip
-        require(0 <= value < 1, option, f"expected a number in [0, 1), got {value}", "use e.g. 0.1")
-    require(
-        0 <= parts.erase <= 1, "--erase", f"expected a share in [0, 1], got {parts.erase}", "use e.g. 0.25"
-    )
-    require(
-        0 < optim.layer_decay <= 1, "--layer-decay", f"expected a factor in (0, 1], got {optim.layer_decay}",
-        "use e.g. 0.65, or 1 for none",
-    )  # fmt: skip
-    for value, option in ((parts.mixup, "--mixup"), (parts.cutmix, "--cutmix"), (optim.min_lr, "--min-lr")):
-        require(
-            0 <= value < math.inf,
-            option,
-            f"expected a finite number of at least 0, got {value}",
-            "use 0 for none",
-        )
+    validate_options(config)
     require(
         optim.min_lr <= peak_lr(optim), "--min-lr",
         f"{optim.min_lr} is above the highest learning rate {peak_lr(optim):g}", "lower it or raise --lr",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from typing import Any
 
 from trainlib import ranks
@@ -19,7 +18,7 @@ from trainlib.protocol import Datasets, check_comparable, identity, result_place
 from trainlib.protocol_config import KnnRunConfig
 from trainlib.run import prepare_device
 from trainlib.tables import aligned, spread
-from trainlib.validate import require, validate_source
+from trainlib.validate import require, validate_options
 
 PROGRAM = "knn.py"
 NAME = "knn"
@@ -36,7 +35,9 @@ def _carry_out(arguments: argparse.Namespace) -> None:
     for run_dir, _ in places:
         backbone = load_backbone(run_dir)
         config = read_config(arguments, KnnRunConfig()).with_source(backbone.origin.config)
-        _validate(config, arguments.k)
+        validate_options(config)
+        for k in arguments.k:
+            require(k >= 1, "--k", f"expected whole numbers of at least 1, got {k}", "use e.g. 20")
         _features(config, backbone)
         configs.append(config)
         origins.append(backbone.origin)
@@ -59,20 +60,6 @@ def _carry_out(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         write_atomic(arguments.out / f"{NAME}.md", (table + "\n").encode())
     print("results:", ", ".join(str(place / f"{NAME}.json") for _, place in places))
-
-
-def _validate(config: KnnRunConfig, neighbours: list[int]) -> None:
-    validate_source(config.data)
-    temperature = config.knn.temperature
-    require(
-        0 < temperature < math.inf, "--temperature", f"expected a finite number above 0, got {temperature}",
-        "use e.g. 0.07",
-    )  # fmt: skip
-    require(
-        config.run.threads is None or config.run.threads >= 0, "--threads", "expected at least 0", "raise it"
-    )
-    for k in neighbours:
-        require(k >= 1, "--k", f"expected whole numbers of at least 1, got {k}", "use e.g. 20")
 
 
 def _features(config: KnnRunConfig, backbone: Backbone) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -20,7 +19,7 @@ from trainlib.protocol_config import ProbeRunConfig
 from trainlib.rng import generator
 from trainlib.step import StepOutput
 from trainlib.supervised import Prepared, accuracies
-from trainlib.validate import require, validate_schedule, validate_source
+from trainlib.validate import validate_options
 
 HEAD_STD = 0.01
 NORM_EPS = 1e-6
@@ -126,26 +125,6 @@ def _head(width: int, classes: int) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm1d(width, eps=NORM_EPS, affine=False), linear)
 
 
-def validate(config) -> None:
-    """Check the options of a linear probe. ``config`` must be resolved."""
-    optim = config.optim
-    validate_schedule(config.data, optim, config.run)
-    validate_source(config.data)
-    require(optim.batch >= 2, "--batch", "batch norm needs more than one image", "use at least 2")
-    require(
-        0 <= optim.momentum < 1,
-        "--momentum",
-        f"expected a number in [0, 1), got {optim.momentum}",
-        "use e.g. 0.9",
-    )
-    require(
-        0 < optim.trust < math.inf,
-        "--trust",
-        f"expected a finite number above 0, got {optim.trust}",
-        "use e.g. 0.001",
-    )
-
-
 def chosen_features(config, backbone: Backbone) -> list[str]:
     """The features that ``--feature`` names."""
     return list(backbone.widths) if config.probe.feature == "all" else [backbone.chosen(config.probe.feature)]
@@ -163,7 +142,7 @@ PROTOCOL = Protocol(
     program="linear_probe.py",
     config_class=ProbeRunConfig,
     name=lambda config: "linear_probe",
-    validate=validate,
+    validate=lambda config: validate_options(config, 2, "batch norm needs more than one image"),
     check=chosen_features,
     prepare=prepare,
 )

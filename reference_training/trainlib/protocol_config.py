@@ -9,7 +9,20 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from trainlib.config import DATASETS, PRECISIONS, BaseRunConfig, option
+from trainlib.config import (
+    ABOVE_ZERO,
+    BELOW_ONE,
+    COUNT,
+    DATASETS,
+    NATURAL,
+    POSITIVE,
+    PRECISIONS,
+    SHARE,
+    WEIGHT,
+    BaseRunConfig,
+    ScheduleConfig,
+    option,
+)
 
 THE_RUNS = "the run's"
 
@@ -21,14 +34,16 @@ class SourceConfig:
     data: str | None = option(None, "data set to evaluate on", choices=DATASETS, shown=THE_RUNS)
     data_dir: str | None = option(None, "folder with the data", shown=THE_RUNS)
     download: bool = option(False, "let torchvision download CIFAR into --data-dir")
-    workers: int = option(2, "processes that read and crop image files (imagefolder only)")
+    workers: int = NATURAL.option(2, "processes that read and crop image files (imagefolder only)")
 
 
 @dataclass(frozen=True)
 class ProtocolDataConfig(SourceConfig):
     """data"""
 
-    crop_min: float | None = option(None, "smallest area of the random resized crop, as a share of the image")
+    crop_min: float | None = ABOVE_ZERO.option(
+        None, "smallest area of the random resized crop, as a share of the image"
+    )
     flip: bool | None = option(None, "mirror training images at random")
 
 
@@ -40,17 +55,17 @@ class DeviceConfig:
     precision: str = option(
         "32", "32, or mixed precision with bf16 or 16 (fp16); heads of a probe stay in 32", choices=PRECISIONS
     )
-    threads: int | None = option(None, "CPU threads, 0 for PyTorch's own choice")
+    threads: int | None = NATURAL.option(None, "CPU threads, 0 for PyTorch's own choice")
 
 
 @dataclass(frozen=True)
 class ProtocolRunConfig(DeviceConfig):
     """run"""
 
-    seed: int = option(0, "seed of the head, the order of the images and their augmentation")
-    log_every: int | None = option(None, "steps between two lines of the log")
-    eval_every: int = option(1, "epochs between two measurements on the held-out images")
-    checkpoint_every: int = option(1, "epochs between two checkpoints")
+    seed: int = NATURAL.option(0, "seed of the head, the order of the images and their augmentation")
+    log_every: int | None = COUNT.option(None, "steps between two lines of the log")
+    eval_every: int = COUNT.option(1, "epochs between two measurements on the held-out images")
+    checkpoint_every: int = COUNT.option(1, "epochs between two checkpoints")
     tensorboard: bool = option(False, "write TensorBoard logs besides metrics.jsonl")
 
 
@@ -68,16 +83,12 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True)
-class ProbeOptimConfig:
+class ProbeOptimConfig(ScheduleConfig):
     """optimisation"""
 
-    epochs: int | None = option(None, "passes over the training images")
-    batch: int | None = option(None, "images per step")
-    lr: float | None = option(None, "base learning rate, multiplied by batch/256")
-    warmup_epochs: float | None = option(None, "epochs of linear warm-up before the per-step cosine")
-    momentum: float = option(0.9, "momentum of LARS")
-    weight_decay: float = option(0.0, "weight decay of the weights, not of the biases")
-    trust: float | None = option(
+    momentum: float = BELOW_ONE.option(0.9, "momentum of LARS")
+    weight_decay: float = WEIGHT.option(0.0, "weight decay of the weights, not of the biases")
+    trust: float | None = POSITIVE.option(
         None, "trust coefficient of LARS: a step changes the weights by this share of their norm times the rate; "
         "0.001 in the published runs, which have many more steps"
     )  # fmt: skip
@@ -138,32 +149,31 @@ class FinetuneConfig:
     scratch: bool = option(
         False, "the control: the same network from fresh weights (layer decay is then off unless given)"
     )
-    drop_path: float = option(0.1, "share of the residual branches that is dropped in the last block")
+    drop_path: float = BELOW_ONE.option(
+        0.1, "share of the residual branches that is dropped in the last block"
+    )
     randaugment: str | None = option(
         None, "RandAugment m9-mstd0.5-inc1; geometric: only its rotations, shears and shifts",
         choices=("full", "geometric", "none"),
     )  # fmt: skip
-    mixup: float = option(0.8, "alpha of mixup")
-    cutmix: float = option(1.0, "alpha of cutmix; used for every other batch if mixup is on too")
-    erase: float | None = option(None, "share of the images of which a rectangle is replaced by noise")
-    smoothing: float = option(0.1, "label smoothing")
+    mixup: float = WEIGHT.option(0.8, "alpha of mixup")
+    cutmix: float = WEIGHT.option(1.0, "alpha of cutmix; used for every other batch if mixup is on too")
+    erase: float | None = SHARE.option(None, "share of the images of which a rectangle is replaced by noise")
+    smoothing: float = BELOW_ONE.option(0.1, "label smoothing")
 
 
 @dataclass(frozen=True)
-class FinetuneOptimConfig:
+class FinetuneOptimConfig(ScheduleConfig):
     """optimisation"""
 
-    epochs: int | None = option(None, "passes over the training images")
-    batch: int | None = option(None, "images per step")
-    lr: float | None = option(
+    lr: float | None = WEIGHT.option(
         None, "base learning rate, multiplied by batch/256; on digits with --scratch 0.004 unless given"
     )
-    min_lr: float = option(1e-6, "learning rate at the end of the cosine")
-    warmup_epochs: float | None = option(None, "epochs of linear warm-up before the per-step cosine")
-    weight_decay: float = option(0.05, "AdamW weight decay; none on biases, norms and the CLS token")
-    beta1: float = option(0.9, "AdamW first moment")
-    beta2: float = option(0.999, "AdamW second moment")
-    layer_decay: float | None = option(
+    min_lr: float = WEIGHT.option(1e-6, "learning rate at the end of the cosine")
+    weight_decay: float = WEIGHT.option(0.05, "AdamW weight decay; none on biases, norms and the CLS token")
+    beta1: float = BELOW_ONE.option(0.9, "AdamW first moment")
+    beta2: float = BELOW_ONE.option(0.999, "AdamW second moment")
+    layer_decay: float | None = ABOVE_ZERO.option(
         None,
         "factor of the learning rate from each layer to the one below it",
         shown="0.65; 1 with --scratch",
@@ -215,7 +225,7 @@ class KnnConfig:
     feature: str | None = option(
         None, "feature to compare, such as cls or pooled", shown="all", metavar="NAME"
     )
-    temperature: float = option(0.07, "a neighbour's vote weighs exp(cosine / temperature)")
+    temperature: float = POSITIVE.option(0.07, "a neighbour's vote weighs exp(cosine / temperature)")
 
 
 @dataclass(frozen=True)

@@ -310,7 +310,7 @@ def test_divergence_stops_with_one_line(run_dir):
         (["--drop-path", "1"], "--drop-path: expected a number in [0, 1), got 1.0"),
         (["--smoothing", "-0.1"], "--smoothing: expected a number in [0, 1)"),
         (["--mixup", "-1"], "--mixup: expected a finite number of at least 0"),
-        (["--layer-decay", "0"], "--layer-decay: expected a factor in (0, 1], got 0.0"),
+        (["--layer-decay", "0"], "--layer-decay: expected a share in (0, 1], got 0.0"),
         (["--lr", "1e-7"], "--min-lr: 1e-06 is above the highest learning rate"),
         (
             ["--randaugment", "full"],

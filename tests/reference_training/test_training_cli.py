@@ -22,7 +22,7 @@ from trainlib.siamese.config import SiameseRunConfig
         (
             pretrain_mmae,
             MaskedRunConfig(),
-            ("weight of the regulariser", "8 (digits), 32 (cifar10/cifar100), 224 ("),
+            ("weight of the regulariser", "8 (digits), 32 (cifar10/cifar100), 96 (imagenette), 224 ("),
         ),
         (pretrain_siamese, SiameseRunConfig(), ("64 (digits), 128 (cifar10/cifar100)", "[the method's]")),
     ],

@@ -284,7 +284,7 @@ def test_labels_tell_settings_apart(make_config):
         (["--infonce-weight", "-1"], "--infonce-weight: expected a finite number of at least 0"),
         (["--club-weight", "nan"], "--club-weight: expected a finite number of at least 0"),
         (["--nll-weight", "inf"], "--nll-weight: expected a finite number of at least 0"),
-        (["--temperature", "0"], "--temperature: expected a positive number, got 0"),
+        (["--temperature", "0"], "--temperature: expected a finite number above 0, got 0"),
     ],
 )
 def test_impossible_options_are_one_line(options, message, run_script, tmp_path):

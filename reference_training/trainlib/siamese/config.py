@@ -6,7 +6,19 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from trainlib.config import BaseRunConfig, DataConfig, OptimConfig, RunConfig, option
+from trainlib.config import (
+    BELOW_ONE,
+    COUNT,
+    NATURAL,
+    POSITIVE,
+    SHARE,
+    WEIGHT,
+    BaseRunConfig,
+    DataConfig,
+    OptimConfig,
+    RunConfig,
+    option,
+)
 
 METHODS = (
     "simclr", "spectral", "barlow_twins", "vicreg", "matrix_ssl", "byol", "simsiam", "dino", "swav", "deepcluster",
@@ -25,29 +37,33 @@ class SiameseConfig:
 
     method: str = option("simclr", "what is minimised", choices=METHODS)
     augmentation: str | None = option(None, "how the two views are made", choices=AUGMENTATIONS, shown=OWN)
-    temperature: float | None = option(
+    temperature: float | None = POSITIVE.option(
         None,
         "temperature of the similarities (simclr, swav, deepcluster) or of the student (dino)",
         shown=OWN,
     )
-    lambda_: float | None = option(
+    lambda_: float | None = POSITIVE.option(
         None, "weight of the off-diagonal terms (spectral, barlow_twins)", flag="lambda", shown=OWN
     )
-    ema: float | None = option(
+    ema: float | None = SHARE.option(
         None,
         "share of the target network that each step keeps, rising to 1 (byol, dino, matrix_ssl)",
         shown=OWN,
     )
-    kappa: float | None = option(
+    kappa: float | None = POSITIVE.option(
         None, "concentration of the von Mises-Fisher kernel (simclr_er, byol_er)", shown=OWN
     )
-    gamma: float | None = option(None, "weight of the alignment of covariances (matrix_ssl)", shown=OWN)
-    prototypes: int | None = option(None, "prototypes or classes (swav, deepcluster, dino)", shown=OWN)
-    queue: int | None = option(None, "earlier projections that join the assignment (swav)", shown=OWN)
+    gamma: float | None = POSITIVE.option(
+        None, "weight of the alignment of covariances (matrix_ssl)", shown=OWN
+    )
+    prototypes: int | None = COUNT.option(None, "prototypes or classes (swav, deepcluster, dino)", shown=OWN)
+    queue: int | None = NATURAL.option(None, "earlier projections that join the assignment (swav)", shown=OWN)
     instrument: bool = option(
         True, "measure the information of the batch's projections for each line of the training log"
     )
-    knn_images: int = option(10_000, "training images among which neighbours are sought during training")
+    knn_images: int = COUNT.option(
+        10_000, "training images among which neighbours are sought during training"
+    )
 
 
 @dataclass(frozen=True)
@@ -57,11 +73,11 @@ class SiameseModelConfig:
     backbone: str | None = option(
         None, "ConvNet of four stages, or ResNet-18 with a CIFAR stem", choices=BACKBONES
     )
-    width: int | None = option(
+    width: int | None = COUNT.option(
         None, "channels of the ConvNet's first stage; its features are 8 times as wide"
     )
-    projector_hidden: int | None = option(None, "width of the hidden layers of projector and predictor")
-    projector_width: int | None = option(
+    projector_hidden: int | None = COUNT.option(None, "width of the hidden layers of projector and predictor")
+    projector_width: int | None = COUNT.option(
         None, "width of the projections, equal for all methods: their information is at most its logarithm"
     )
 
@@ -70,11 +86,11 @@ class SiameseModelConfig:
 class SiameseOptimConfig(OptimConfig):
     """optimisation"""
 
-    lr: float | None = option(None, "base learning rate, multiplied by batch/256", shown=OWN)
-    weight_decay: float | None = option(None, "weight decay; none on biases and norms", shown=OWN)
-    beta2: float = option(0.999, "AdamW second moment")
+    lr: float | None = WEIGHT.option(None, "base learning rate, multiplied by batch/256", shown=OWN)
+    weight_decay: float | None = WEIGHT.option(None, "weight decay; none on biases and norms", shown=OWN)
+    beta2: float = BELOW_ONE.option(0.999, "AdamW second moment")
     optimizer: str | None = option(None, "optimiser; lr and weight decay follow it", choices=OPTIMIZERS)
-    momentum: float = option(0.9, "momentum of SGD and LARS")
+    momentum: float = BELOW_ONE.option(0.9, "momentum of SGD and LARS")
 
 
 @dataclass(frozen=True)
