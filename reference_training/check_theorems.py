@@ -48,42 +48,26 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from trainlib.cli import fail, missing_package
-    from trainlib.errors import (
-        DIVERGED_EXIT_CODE,
-        USAGE_EXIT_CODE,
-        DivergedError,
-        UsageError,
-        describe_os_error,
-    )
+    from trainlib.cli import fail, guarded
 
     arguments = build_parser().parse_args(argv)
-    try:
+
+    def work() -> int:
         from trainlib import ranks
         from trainlib.theorems.report import report
 
         ranks.expect_one()
         folders, out = _folders(arguments)
         text, violated = report(folders, out)
-    except UsageError as error:
-        return fail(PROGRAM, str(error), USAGE_EXIT_CODE)
-    except DivergedError as error:
-        return fail(PROGRAM, str(error), DIVERGED_EXIT_CODE)
-    except OSError as error:
-        return fail(PROGRAM, describe_os_error(error, str(arguments.out or "runs")), USAGE_EXIT_CODE)
-    except ModuleNotFoundError as error:
-        return missing_package(PROGRAM, error)
-    except KeyboardInterrupt:
-        return fail(PROGRAM, "interrupted; what was trained is in its folder", 130)
-    print(text)
-    print(f"results: {out}")
-    for record in violated:
-        fail(
-            PROGRAM,
-            f"violated: {record['number']}, {record['claim']}, in {record['folder']}",
-            VIOLATED_EXIT_CODE,
-        )
-    return VIOLATED_EXIT_CODE if violated else 0
+        print(text)
+        print(f"results: {out}")
+        for record in violated:
+            told = f"violated: {record['number']}, {record['claim']}, in {record['folder']}"
+            fail(PROGRAM, told, VIOLATED_EXIT_CODE)
+        return VIOLATED_EXIT_CODE if violated else 0
+
+    kept = "interrupted; what was trained is in its folder"
+    return guarded(PROGRAM, str(arguments.out or "runs"), work, interrupted=kept)
 
 
 def _folders(arguments: argparse.Namespace) -> tuple[list[Path], Path]:

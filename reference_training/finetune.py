@@ -14,16 +14,9 @@ PROGRAM = "finetune.py"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from trainlib.cli import missing_package, protocol_parser
-    from trainlib.protocol_config import FinetuneRunConfig
+    from trainlib.programs import parser, run_program
 
-    arguments = protocol_parser(PROGRAM, __doc__, FinetuneRunConfig()).parse_args(argv)
-    try:
-        from trainlib.finetuning import PROTOCOL
-        from trainlib.protocol import run_protocol
-    except ModuleNotFoundError as error:
-        return missing_package(PROGRAM, error)
-    return run_protocol(PROTOCOL, arguments)
+    return run_program(PROGRAM, parser(PROGRAM, __doc__).parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -45,14 +45,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = build_parser().parse_args(argv)
-    from trainlib.cli import missing_package
+    from trainlib.cli import guarded
 
-    try:
-        from trainlib.driver import guarded
+    def work() -> None:
         from trainlib.judgement import judge
-    except ModuleNotFoundError as error:
-        return missing_package(PROGRAM, error)
-    return guarded(PROGRAM, str(arguments.json or arguments.picture or "."), lambda: print(judge(arguments)))
+
+        print(judge(arguments))
+
+    return guarded(PROGRAM, str(arguments.json or arguments.picture or "."), work)
 
 
 if __name__ == "__main__":

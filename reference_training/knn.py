@@ -12,19 +12,9 @@ PROGRAM = "knn.py"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from trainlib.cli import missing_package, protocol_parser
-    from trainlib.protocol_config import KnnRunConfig
+    from trainlib.programs import parser, run_program
 
-    parser = protocol_parser(PROGRAM, __doc__, KnnRunConfig(), trains=False)
-    parser.add_argument(
-        "--k", metavar="N", type=int, nargs="+", default=[20], help="numbers of neighbours [20]"
-    )
-    arguments = parser.parse_args(argv)
-    try:
-        from trainlib.neighbours import run_neighbours
-    except ModuleNotFoundError as error:
-        return missing_package(PROGRAM, error)
-    return run_neighbours(arguments)
+    return run_program(PROGRAM, parser(PROGRAM, __doc__).parse_args(argv))
 
 
 if __name__ == "__main__":

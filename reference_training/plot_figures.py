@@ -36,12 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = build_parser().parse_args(argv)
-    from trainlib.cli import missing_package
+    from trainlib.cli import guarded
 
-    try:
-        from trainlib.driver import guarded
-    except ModuleNotFoundError as error:
-        return missing_package(PROGRAM, error)
     return guarded(PROGRAM, str(arguments.out), lambda: _carry_out(arguments))
 
 

@@ -61,16 +61,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = build_parser().parse_args(argv)
-    from trainlib.cli import missing_package
+    from trainlib.cli import guarded
 
-    try:
-        from trainlib.driver import guarded
+    def work() -> int:
         from trainlib.paper_run import run_paper
-    except ModuleNotFoundError as error:
-        return missing_package(PROGRAM, error)
-    codes: list[int] = []
-    code = guarded(PROGRAM, str(arguments.out or "runs"), lambda: codes.append(run_paper(arguments)))
-    return code or codes[0]
+
+        return run_paper(arguments)
+
+    return guarded(PROGRAM, str(arguments.out or "runs"), work)
 
 
 if __name__ == "__main__":

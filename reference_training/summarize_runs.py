@@ -7,7 +7,6 @@ A comparison's folder stands for all runs in it. Runs are grouped by method and 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 PROGRAM = "summarize_runs.py"
@@ -15,30 +14,23 @@ PROGRAM = "summarize_runs.py"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from trainlib.cli import OneLineParser, fail, missing_package
-    from trainlib.errors import USAGE_EXIT_CODE, UsageError, describe_os_error
+    from trainlib.cli import guarded, program_parser
 
-    parser = OneLineParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program_parser(PROGRAM, __doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs or comparisons")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="folder for table.md, summary.json, picture"
     )
     arguments = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         from trainlib.study import collect, report
-    except ModuleNotFoundError as error:
-        return missing_package(PROGRAM, error)
-    try:
+
         summaries, folders = collect(arguments.folders)
         arguments.out.mkdir(parents=True, exist_ok=True)
         print(report(summaries, folders, arguments.out))
-    except UsageError as error:
-        return fail(PROGRAM, str(error), USAGE_EXIT_CODE)
-    except OSError as error:
-        return fail(PROGRAM, describe_os_error(error, str(arguments.out)), USAGE_EXIT_CODE)
-    return 0
+
+    return guarded(PROGRAM, str(arguments.out), work)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,9 @@ PROGRAM = "time_regulariser.py"
 
 
 def _parser() -> argparse.ArgumentParser:
-    from trainlib.cli import OneLineParser
+    from trainlib.cli import program_parser
 
-    parser = OneLineParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program_parser(PROGRAM, __doc__)
     parser.add_argument("--batch", type=int, default=256, metavar="N", help="images per step [256]")
     parser.add_argument("--model", default="small", help="model size of pretrain_mmae.py [small: width 192]")
     parser.add_argument(

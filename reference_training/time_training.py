@@ -23,11 +23,9 @@ PROGRAM = "time_training.py"
 
 
 def _parser() -> argparse.ArgumentParser:
-    from trainlib.cli import OneLineParser
+    from trainlib.cli import program_parser
 
-    parser = OneLineParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program_parser(PROGRAM, __doc__)
     parser.add_argument("--data-dir", metavar="PATH", required=True, help="CIFAR-10 in torchvision's layout")
     parser.add_argument(
         "--method", choices=["simclr", "mmae"], default="simclr", help="what is trained [simclr]"
@@ -44,18 +42,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    from trainlib.cli import missing_package
-    from trainlib.driver import guarded
+    from trainlib.cli import guarded
 
     arguments = _parser().parse_args(argv)
-    try:
-        import lightly  # noqa: F401
-    except ModuleNotFoundError as error:
-        return missing_package(PROGRAM, error)
     return guarded(PROGRAM, arguments.data_dir, lambda: print(json.dumps(_compare(arguments), indent=2)))
 
 
 def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
+    import lightly  # noqa: F401 (one line where it is not installed, before the data are read)
     import torch
     from trainlib.data import load_dataset
 
@@ -98,20 +92,11 @@ def _config(arguments: argparse.Namespace) -> Any:
     return resolve(MaskedRunConfig(data=data, optim=optim, method=method))
 
 
-def _build(config: Any, dataset: Any) -> Any:
-    from trainlib.masked import MaskedMethod
-    from trainlib.siamese.registry import build_method
-
-    if config.method.method == "mmae":
-        return MaskedMethod(config, dataset.channels, dataset.classes).train()
-    return build_method(config, dataset.channels, dataset.classes).train()
-
-
 def _ours(config: Any, dataset: Any) -> Iterator[None]:
     """One step of our loop at a time."""
     import torch
 
-    method = _build(config, dataset)
+    method = config.build(dataset.channels, dataset.classes).train()
     optimizer = method.make_optimizer(config)
     source = torch.Generator().manual_seed(0)
     epoch = 0
@@ -159,7 +144,7 @@ def _lightly_simclr(config: Any, dataset: Any) -> tuple[Any, Any, Any]:
     from lightly.loss import NTXentLoss
     from lightly.transforms import SimCLRTransform
 
-    method = _build(config, dataset)
+    method = config.build(dataset.channels, dataset.classes).train()
     criterion = NTXentLoss(temperature=config.method.temperature)
 
     def loss(first: Any, second: Any) -> Any:

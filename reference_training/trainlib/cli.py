@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 import sys
 import typing
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from trainlib.config import flag_of, sections
-from trainlib.errors import USAGE_EXIT_CODE
+from trainlib.errors import DIVERGED_EXIT_CODE, USAGE_EXIT_CODE, DivergedError, UsageError, describe_os_error
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -69,22 +69,6 @@ def add_config_options(parser: argparse.ArgumentParser, default: Any) -> None:
                 )
 
 
-def add_work_options(parser: argparse.ArgumentParser, compared: str) -> None:
-    """What a training script does: a fresh run, a resumed one, or several; ``compared`` names --compare's methods."""
-    work = parser.add_argument_group("what to do")
-    work.add_argument(
-        "--out", metavar="PATH", type=Path, help="new folder for the results [runs/METHOD-DATA, numbered]"
-    )
-    work.add_argument(
-        "--resume", metavar="PATH", type=Path, help="continue the run, or the comparison, in this folder"
-    )
-    work.add_argument(
-        "--compare", action="store_true", help=f"train {compared} from the same seed and compare"
-    )
-    work.add_argument("--seeds", metavar="N|LIST", type=parse_seeds,
-                      help="repeat with N seeds counted from --seed, or with a list such as 0,1,2")  # fmt: skip
-
-
 def read_config(arguments: argparse.Namespace, base: Any) -> Any:
     """``base`` with the options given on the command line put in their places."""
     changed: dict[str, dict[str, Any]] = {}
@@ -111,22 +95,11 @@ def parse_seeds(text: str) -> list[int] | int:
     return values if "," in text else values[0]
 
 
-def protocol_parser(program: str, text: str, default: Any, *, trains: bool = True) -> OneLineParser:
-    """The command line of an evaluation protocol: runs, where the results go, and the options of ``default``."""
-    parser = program_parser(program, text, usage=f"{program} RUN [RUN ...] [options]")
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="folder of a pre-training run, or of a comparison"
-    )
-    work = parser.add_argument_group("what to do")
-    work.add_argument("--out", metavar="PATH", type=Path, help="folder for the results [each run's own]")
-    if trains:
-        work.add_argument(
-            "--resume", action="store_true", help="continue what was stopped; finished parts are kept"
-        )
-        work.add_argument("--seeds", metavar="N|LIST", type=parse_seeds,
-                          help="repeat with N seeds counted from --seed, or with a list such as 0,1,2")  # fmt: skip
-    add_config_options(parser, default)
-    return parser
+def seed_list(given: list[int] | int | None, first: int) -> list[int]:
+    """The seeds that ``--seeds`` names, or the first one alone."""
+    if given is None:
+        return [first]
+    return given if isinstance(given, list) else list(range(first, first + given))
 
 
 def fail(program: str, message: str, code: int) -> int:
@@ -135,7 +108,20 @@ def fail(program: str, message: str, code: int) -> int:
     return code
 
 
-def missing_package(program: str, error: ModuleNotFoundError) -> int:
-    """One line for a package that is not installed, and the exit code."""
-    remedy = "install this project with its training parts, as the README shows: pip install '.[train]'"
-    return fail(program, f"the package {error.name} is not installed; {remedy}", USAGE_EXIT_CODE)
+def guarded(
+    program: str, out: str, work: Callable[[], int | None], *, interrupted: str = "interrupted"
+) -> int:
+    """Do the work of a program and give its exit code; every foreseeable error becomes one line."""
+    try:
+        return work() or 0
+    except UsageError as error:
+        return fail(program, str(error), USAGE_EXIT_CODE)
+    except DivergedError as error:
+        return fail(program, str(error), DIVERGED_EXIT_CODE)
+    except OSError as error:
+        return fail(program, describe_os_error(error, out), USAGE_EXIT_CODE)
+    except ModuleNotFoundError as error:
+        remedy = "install this project with its training parts, as the README shows: pip install '.[train]'"
+        return fail(program, f"the package {error.name} is not installed; {remedy}", USAGE_EXIT_CODE)
+    except KeyboardInterrupt:
+        return fail(program, interrupted, 130)

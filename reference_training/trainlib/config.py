@@ -195,6 +195,11 @@ class MaskedConfig:
     )
     temperature: float = POSITIVE.option(0.1, "temperature of the InfoNCE loss (mimae)")
 
+    @property
+    def several(self) -> bool:
+        """Whether each image is seen under several masks."""
+        return self.method in ("mimae", "mae4")
+
 
 NAMES = {
     "mae": "MAE",
@@ -229,6 +234,7 @@ class BaseRunConfig:
     """What the programs need to know of a run's configuration besides its sections."""
 
     recipes: ClassVar[dict[str, dict[str, Any]]]  # by data set, the options that are None by default
+    compared: ClassVar[tuple[str, ...]]  # the methods of --compare
 
     def recipe(self) -> dict[str, Any]:
         """The values of the options that were not given."""
@@ -236,6 +242,16 @@ class BaseRunConfig:
 
     def label(self) -> str:
         """The name of the method with the settings that distinguish it."""
+        raise NotImplementedError
+
+    def validate(self) -> None:
+        """Check everything that can be checked before the data are read; to be called on a resolved configuration."""
+        from trainlib.validate import validate_options
+
+        validate_options(self)
+
+    def build(self, channels: int, classes: int) -> Any:
+        """The method that is named here, with fresh weights."""
         raise NotImplementedError
 
     def with_method(self, method: str) -> Any:
@@ -253,6 +269,8 @@ class MaskedRunConfig(BaseRunConfig):
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
 
+    compared: ClassVar[tuple[str, ...]] = ("mae", "umae", "mmae")
+
     def recipe(self) -> dict[str, Any]:
         """The data set's recipe, and in its place what ``--recipe`` says."""
         named = {} if self.method.recipe is None else PAPER_RECIPES[self.method.recipe]
@@ -261,6 +279,19 @@ class MaskedRunConfig(BaseRunConfig):
     def label(self) -> str:
         """The name in tables, such as ``M-MAE 0.01``."""
         return method_label(to_dict(self)["method"])
+
+    def validate(self) -> None:
+        """Check the options, alone and against the model."""
+        from trainlib.validate import validate_masked
+
+        validate_masked(self)
+
+    def build(self, channels: int, classes: int) -> Any:
+        """The masked autoencoder with the regulariser, or the several masks, that the method needs."""
+        from trainlib.mask_information import MaskInformationMethod
+        from trainlib.masked import MaskedMethod
+
+        return (MaskInformationMethod if self.method.several else MaskedMethod)(self, channels, classes)
 
 
 _CIFAR = {

@@ -3,62 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainlib import ranks, study
-from trainlib.cli import fail, read_config
+from trainlib.cli import read_config, seed_list
 from trainlib.config import resolve
 from trainlib.data import load_dataset
-from trainlib.errors import DIVERGED_EXIT_CODE, USAGE_EXIT_CODE, DivergedError, UsageError, describe_os_error
+from trainlib.errors import UsageError
 from trainlib.files import read_names, write_json
-from trainlib.loop import Instrument
-from trainlib.method import Method
 from trainlib.run import check_same, check_shares, create_run_dir, prepare_device, read_run_config, train_run
 
 STUDY = "study.json"
 
 
-@dataclass(frozen=True)
-class Program:
-    """What distinguishes one training script from another."""
-
-    name: str
-    config_class: type
-    build_method: Callable[[Any, int, int], Method]  # configuration, channels, classes
-    validate: Callable[[Any], None]
-    methods: tuple[str, ...]  # what --compare trains
-    instrument: Instrument | None = None  # further numbers for every line of the training log
-
-
-def run_command(program: Program, arguments: argparse.Namespace) -> int:
-    """Carry out the command line of a pre-training script and return the exit code."""
-    out = arguments.resume or arguments.out or "runs"
-    return guarded(program.name, str(out), lambda: _carry_out(program, arguments))
-
-
-def guarded(program: str, out: str, work: Callable[[], None]) -> int:
-    """Do the work of a program; every foreseeable error becomes one line and an exit code."""
-    try:
-        work()
-    except UsageError as error:
-        return fail(program, str(error), USAGE_EXIT_CODE)
-    except DivergedError as error:
-        return fail(program, str(error), DIVERGED_EXIT_CODE)
-    except OSError as error:
-        return fail(program, describe_os_error(error, out), USAGE_EXIT_CODE)
-    except KeyboardInterrupt:
-        return fail(program, "interrupted; continue with --resume", 130)
-    return 0
-
-
-def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
+def pretrain(config_class: type, arguments: argparse.Namespace) -> None:
+    """Carry out the command line of a pre-training script."""
     plan = _planned if arguments.resume is None else _resumed
-    out, runs = plan(program, arguments)
+    out, runs = plan(config_class, arguments)
     for config in runs.values():
-        program.validate(config)
+        config.validate()
     first = next(iter(runs.values()))  # the runs of a comparison differ in method and seed only
     prepare_device(first)
     check_shares(first)
@@ -70,8 +34,7 @@ def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
     ranks.agree(None)  # the folders are there
     folders = [out / name if name else out for name in runs]
     summaries = [
-        train_run(config, program.build_method, dataset, folder, program.instrument)
-        for config, folder in zip(runs.values(), folders, strict=True)
+        train_run(config, dataset, folder) for config, folder in zip(runs.values(), folders, strict=True)
     ]
     ranks.disconnect()
     if not ranks.is_first():
@@ -81,23 +44,16 @@ def _carry_out(program: Program, arguments: argparse.Namespace) -> None:
     print(f"results: {out}, picture: {out / study.FIGURE}" if compared else f"results: {out}")
 
 
-def _planned(program: Program, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+def _planned(config_class: type, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Folder and configurations of a fresh command; a single run has the name ''."""
-    config = read_config(arguments, program.config_class())
+    config = read_config(arguments, config_class())
     seeds = seed_list(arguments.seeds, config.run.seed)
-    chosen = list(program.methods) if arguments.compare else [config.method.method]
+    chosen = list(config.compared) if arguments.compare else [config.method.method]
     name = "compare" if arguments.compare else config.method.method
     out = arguments.out or free_folder(Path("runs") / f"{name}-{config.data.data}")
     single = len(chosen) * len(seeds) == 1
     runs = {"": config} if single else study.plan(config, chosen, seeds)
     return out, {name: resolve(run) for name, run in runs.items()}
-
-
-def seed_list(given: list[int] | int | None, first: int) -> list[int]:
-    """The seeds that ``--seeds`` names, or the first one alone."""
-    if given is None:
-        return [first]
-    return given if isinstance(given, list) else list(range(first, first + given))
 
 
 def free_folder(wanted: Path) -> Path:
@@ -123,7 +79,7 @@ def _create(out: Path, runs: dict[str, Any]) -> None:
         create_run_dir(out / name, config)
 
 
-def _resumed(program: Program, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+def _resumed(config_class: type, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Folder and saved configurations of an earlier command; options given anew must agree with them."""
     out = arguments.resume
     if arguments.out is not None:
@@ -142,7 +98,7 @@ def _resumed(program: Program, arguments: argparse.Namespace) -> tuple[Path, dic
             )
     runs = {}
     for name in names:
-        saved = read_run_config(out / name, program.config_class)
+        saved = read_run_config(out / name, config_class)
         asked = read_config(arguments, saved)
         if name:  # a comparison sets method and seed of its runs itself
             asked = study.with_identity(asked, saved)

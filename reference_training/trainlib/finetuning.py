@@ -30,7 +30,7 @@ from trainlib.rng import seeded
 from trainlib.run import SUMMARY
 from trainlib.step import StepOutput
 from trainlib.supervised import Prepared, accuracies
-from trainlib.validate import require, validate_options
+from trainlib.validate import require
 
 HEAD_STD = 2e-5
 NAMES = {"finetune": "fine-tuned", "scratch": "from scratch"}
@@ -140,20 +140,6 @@ def parts_off(config, backbone: Backbone) -> list[str]:
     return lines
 
 
-def validate(config) -> None:
-    """Check the options of a fine-tuning. ``config`` must be resolved."""
-    parts, optim = config.finetune, config.optim
-    validate_options(config)
-    require(
-        optim.min_lr <= peak_lr(optim), "--min-lr",
-        f"{optim.min_lr} is above the highest learning rate {peak_lr(optim):g}", "lower it or raise --lr",
-    )  # fmt: skip
-    require(
-        optim.batch % 2 == 0 or not (parts.mixup or parts.cutmix), "--batch",
-        f"mixing pairs the images of a batch, {optim.batch} is odd", "use an even number, or --mixup 0 --cutmix 0",
-    )  # fmt: skip
-
-
 def check(config, backbone: Backbone) -> None:
     """Check the options against the encoder."""
     backbone.chosen(config.finetune.feature)
@@ -183,10 +169,8 @@ def finish(place: Path, label: str) -> None:
 
 
 PROTOCOL = Protocol(
-    program="finetune.py",
     config_class=FinetuneRunConfig,
     name=lambda config: "scratch" if config.finetune.scratch else "finetune",
-    validate=validate,
     check=check,
     prepare=prepare,
     finish=finish,

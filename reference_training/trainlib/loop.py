@@ -148,7 +148,8 @@ class TrainingLoop:
         label: str,
         instrument: Instrument | None = None,
     ) -> None:
-        self.fabric, self.config, self.method, self.instrument = fabric, config, method, instrument
+        self.fabric, self.config, self.method = fabric, config, method
+        self.instrument = instrument or method.instrument
         self.dataset, self.run_dir, self.label = dataset, run_dir, label
         if ranks.started() > 1 and fabric.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
@@ -282,8 +283,7 @@ class TrainingLoop:
         values = {name: float(value) for name, value in output.logs.items()}
         began = time.monotonic()
         measured = {f"batch_{k}": v for k, v in spectrum(output.features).items()}
-        if self.instrument is not None:
-            measured |= self.instrument(self.config, output)
+        measured |= self.instrument(self.config, output)
         self._measure_seconds += time.monotonic() - began
         self.log.write(
             "train", step=step, epoch=epoch, lr=rate, images_per_second=speed, **values, **measured

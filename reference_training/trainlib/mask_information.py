@@ -19,14 +19,6 @@ from trainlib.masked import MaskedMethod
 from trainlib.models import Masking
 from trainlib.step import StepOutput
 
-SEVERAL_MASKS = ("mimae", "mae4")
-
-
-def build_masked(config, channels: int, classes: int) -> MaskedMethod:
-    """The method that a masked configuration names."""
-    several = config.method.method in SEVERAL_MASKS
-    return (MaskInformationMethod if several else MaskedMethod)(config, channels, classes)
-
 
 def disjoint_masking(noise: Tensor, masks: int) -> Masking:
     """Masks 1 to N of all images, one after the other: ``(N B, ...)``. Each patch is visible under exactly one.

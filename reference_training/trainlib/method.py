@@ -57,6 +57,10 @@ class Method(nn.Module):
     def after_step(self, epoch: float) -> None:
         """Called after every step of the optimiser; ``epoch`` counts with its fraction."""
 
+    def instrument(self, config, output: StepOutput) -> dict[str, float]:
+        """Further numbers of a step for the training log; the output is that of the whole batch."""
+        return {}
+
     def encode(self, images: Tensor) -> dict[str, Tensor]:
         """Features ``{name: (N, d)}`` of images as they are."""
         raise NotImplementedError

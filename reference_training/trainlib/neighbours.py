@@ -9,7 +9,6 @@ from trainlib import ranks
 from trainlib.backbone import Backbone, load_backbone
 from trainlib.cli import read_config
 from trainlib.config import to_dict
-from trainlib.driver import guarded
 from trainlib.errors import UsageError
 from trainlib.evaluate import extract, knn_accuracy
 from trainlib.files import write_atomic, write_json
@@ -18,24 +17,19 @@ from trainlib.protocol import Datasets, check_comparable, identity, result_place
 from trainlib.protocol_config import KnnRunConfig
 from trainlib.run import prepare_device
 from trainlib.tables import aligned, spread
-from trainlib.validate import require, validate_options
+from trainlib.validate import require
 
-PROGRAM = "knn.py"
 NAME = "knn"
 
 
-def run_neighbours(arguments: argparse.Namespace) -> int:
-    """Carry out the command line and return the exit code."""
-    return guarded(PROGRAM, str(arguments.out or arguments.runs[0]), lambda: _carry_out(arguments))
-
-
-def _carry_out(arguments: argparse.Namespace) -> None:
+def measure(arguments: argparse.Namespace) -> None:
+    """Carry out the command line of ``knn.py``."""
     places = result_places(arguments)
     datasets, configs, origins = Datasets(), [], []
     for run_dir, _ in places:
         backbone = load_backbone(run_dir)
         config = read_config(arguments, KnnRunConfig()).with_source(backbone.origin.config)
-        validate_options(config)
+        config.validate()
         for k in arguments.k:
             require(k >= 1, "--k", f"expected whole numbers of at least 1, got {k}", "use e.g. 20")
         _features(config, backbone)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MASKED, SIAMESE = "pretrain_mmae.py", "pretrain_siamese.py"
-PROBE, FINETUNE = "linear_probe.py", "finetune.py"
+PROBE, FINETUNE, KNN = "linear_probe.py", "finetune.py", "knn.py"
 SCALES = ("digits", "cifar-small", "cifar-medium", "cifar-long", "imagenette", "cifar-full", "imagenet")
 TOGETHER = ("cifar-medium", "cifar-long", "imagenette")  # scales whose masked runs are trained in one process
 MUS = (0.1, 0.5, 0.75, 1.0, 1.25, 1.5, 3.0)  # Table 2

@@ -17,7 +17,7 @@ from trainlib.config import resolve
 from trainlib.errors import DIVERGED_EXIT_CODE
 from trainlib.files import read_table
 from trainlib.paper import FINETUNE, PROBE, Training, What
-from trainlib.programs import PRETRAINING, PROTOCOLS, parser, run_program
+from trainlib.programs import COMPARED, CONFIGS, parser, run_program
 from trainlib.run import CONFIG, SUMMARY, check_same, configuration, read_run_config
 
 RESULTS = {PROBE: "linear_probe", FINETUNE: "finetune"}
@@ -54,7 +54,7 @@ class Command(NamedTuple):
     @property
     def pretrains(self) -> bool:
         """Whether the command makes the run, or evaluates it."""
-        return self.program in PRETRAINING
+        return self.program in COMPARED
 
     def state(self) -> str:
         """``new``, ``begun`` or ``finished``.
@@ -111,18 +111,16 @@ def run_folder(training: Training, seed: int, chosen: Chosen) -> Path:
 
 def _of_training(training: Training, seed: int, chosen: Chosen) -> list[Command]:
     folder = run_folder(training, seed, chosen)
-    pretraining = PRETRAINING[training.program]
     options = ("--data", chosen.data, *training.options, "--seed", str(seed), *chosen.common())
     parsed = parser(training.program).parse_args(options)
-    config = resolve(read_config(parsed, pretraining.config_class()))
-    pretraining.validate(config)
+    config = resolve(read_config(parsed, CONFIGS[training.program]()))
+    config.validate()
     found = [Command(training.program, training.title, seed, folder, options, parsed, config)]
     for program, own in training.evaluations:
-        protocol = PROTOCOLS[program]
         following = (*own, *chosen.common())
         parsed = parser(program).parse_args([str(folder), *following])
-        asked = resolve(read_config(parsed, protocol.config_class()).with_source(config))
-        protocol.validate(asked)
+        asked = resolve(read_config(parsed, CONFIGS[program]()).with_source(config))
+        asked.validate()
         found.append(Command(program, training.title, seed, folder, following, parsed, asked))
     return found
 

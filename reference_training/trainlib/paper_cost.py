@@ -40,8 +40,7 @@ def _images(command: Command) -> float:
 
 def _views(config: Any) -> float:
     """How many times the usual work an image is: several masks share the loading only."""
-    method = getattr(config, "method", None)
-    return 3.5 if getattr(method, "method", "") in ("mimae", "mae4") else 1.0
+    return 3.5 if getattr(getattr(config, "method", None), "several", False) else 1.0
 
 
 def _operations(command: Command, run: Any) -> float:
@@ -56,6 +55,6 @@ def _operations(command: Command, run: Any) -> float:
     encoder, decoder = 12 * sizes.depth * sizes.width**2, 12 * sizes.decoder_depth * sizes.decoder_width**2
     if not command.pretrains:
         return 2 * encoder * length * images * (3 if command.program == FINETUNE else 1)
-    masks = config.method.masks if config.method.method in ("mimae", "mae4") else 1
+    masks = config.method.masks if config.method.several else 1
     visible = length * (1 - config.method.mask_ratio)
     return 6 * masks * (encoder * visible + decoder * length) * images

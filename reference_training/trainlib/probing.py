@@ -19,7 +19,6 @@ from trainlib.protocol_config import ProbeRunConfig
 from trainlib.rng import generator
 from trainlib.step import StepOutput
 from trainlib.supervised import Prepared, accuracies
-from trainlib.validate import validate_options
 
 HEAD_STD = 0.01
 NORM_EPS = 1e-6
@@ -139,10 +138,8 @@ def prepare(config, backbone: Backbone, dataset, fabric) -> Prepared:
 
 
 PROTOCOL = Protocol(
-    program="linear_probe.py",
     config_class=ProbeRunConfig,
     name=lambda config: "linear_probe",
-    validate=lambda config: validate_options(config, 2, "batch norm needs more than one image"),
     check=chosen_features,
     prepare=prepare,
 )

@@ -1,44 +1,72 @@
-"""The programs that train, by the name of their scripts, and what carries out a command line of theirs."""
+"""The programs that train or evaluate runs, by the names of their scripts: command lines, and what carries them out.
+
+Nothing heavy is imported before a command line has been read, so that ``--help`` is quick.
+"""
 
 from __future__ import annotations
 
 import argparse
 import functools
+from pathlib import Path
 
-from trainlib.cli import add_config_options, add_work_options, program_parser, protocol_parser
+from trainlib.cli import add_config_options, guarded, parse_seeds, program_parser
 from trainlib.config import MaskedRunConfig
-from trainlib.driver import Program, run_command
-from trainlib.finetuning import PROTOCOL as FINETUNING
-from trainlib.mask_information import build_masked
-from trainlib.paper import FINETUNE, MASKED, PROBE, SIAMESE
-from trainlib.probing import PROTOCOL as PROBING
-from trainlib.protocol import run_protocol
-from trainlib.siamese.config import COMPARED, SiameseRunConfig
-from trainlib.siamese.instrument import batch_information
-from trainlib.siamese.registry import build_method
-from trainlib.siamese.validate import validate_siamese
-from trainlib.validate import validate_masked
+from trainlib.paper import FINETUNE, KNN, MASKED, PROBE, SIAMESE
+from trainlib.protocol_config import FinetuneRunConfig, KnnRunConfig, ProbeRunConfig
+from trainlib.siamese.config import SiameseRunConfig
 
-PRETRAINING = {
-    MASKED: Program(MASKED, MaskedRunConfig, build_masked, validate_masked, ("mae", "umae", "mmae")),
-    SIAMESE: Program(SIAMESE, SiameseRunConfig, build_method, validate_siamese, COMPARED, batch_information),
-}
-PROTOCOLS = {PROBE: PROBING, FINETUNE: FINETUNING}
+CONFIGS = {
+    MASKED: MaskedRunConfig, SIAMESE: SiameseRunConfig,
+    PROBE: ProbeRunConfig, FINETUNE: FinetuneRunConfig, KNN: KnnRunConfig,
+}  # fmt: skip
+COMPARED = {MASKED: "MAE, U-MAE and M-MAE", SIAMESE: "SimCLR, Barlow Twins and BYOL"}
 
 
 @functools.cache
-def parser(program: str) -> argparse.ArgumentParser:
-    """A reader of the program's options, for those who call it from here."""
-    if program in PROTOCOLS:
-        return protocol_parser(program, "", PROTOCOLS[program].config_class())
-    reader = program_parser(program, "")
-    add_work_options(reader, "")
-    add_config_options(reader, PRETRAINING[program].config_class())
+def parser(program: str, text: str = "") -> argparse.ArgumentParser:
+    """The command line of a program, generated from its configuration; ``text`` is its help."""
+    pretrains = program in COMPARED
+    usage = f"{program} [options]" if pretrains else f"{program} RUN [RUN ...] [options]"
+    reader = program_parser(program, text, usage=usage)
+    if not pretrains:
+        reader.add_argument("runs", nargs="+", type=Path, metavar="RUN",
+                            help="folder of a pre-training run, or of a comparison")  # fmt: skip
+    add = reader.add_argument_group("what to do").add_argument
+    folder = "new folder for the results [runs/METHOD-DATA, numbered]" if pretrains else (
+        "folder for the results [each run's own]")  # fmt: skip
+    add("--out", metavar="PATH", type=Path, help=folder)
+    if pretrains:
+        add("--resume", metavar="PATH", type=Path, help="continue the run, or the comparison, in this folder")
+        text = f"train {COMPARED[program]} from the same seed and compare"
+        add("--compare", action="store_true", help=text)
+    elif program != KNN:
+        add("--resume", action="store_true", help="continue what was stopped; finished parts are kept")
+    if program == KNN:
+        add("--k", metavar="N", type=int, nargs="+", default=[20], help="numbers of neighbours [20]")
+    else:
+        add("--seeds", metavar="N|LIST", type=parse_seeds,
+            help="repeat with N seeds counted from --seed, or with a list such as 0,1,2")  # fmt: skip
+    add_config_options(reader, CONFIGS[program]())
     return reader
 
 
 def run_program(program: str, arguments: argparse.Namespace) -> int:
-    """Carry out a parsed command line of the program; its exit code."""
-    if program in PROTOCOLS:
-        return run_protocol(PROTOCOLS[program], arguments)
-    return run_command(PRETRAINING[program], arguments)
+    """Carry out a command line of the program that was read; its exit code."""
+
+    def work() -> None:
+        if program in COMPARED:
+            from trainlib.driver import pretrain
+
+            pretrain(CONFIGS[program], arguments)
+        elif program == KNN:
+            from trainlib.neighbours import measure
+
+            measure(arguments)
+        else:
+            from trainlib import finetuning, probing
+            from trainlib.protocol import evaluate
+
+            evaluate(probing.PROTOCOL if program == PROBE else finetuning.PROTOCOL, arguments)
+
+    place = arguments.out or (arguments.resume or "runs" if program in COMPARED else arguments.runs[0])
+    return guarded(program, str(place), work, interrupted="interrupted; continue with --resume")

@@ -16,10 +16,9 @@ from lightning.fabric import Fabric
 
 from trainlib import ranks, study
 from trainlib.backbone import OPTION, Backbone, Origin, load_backbone
-from trainlib.cli import read_config
+from trainlib.cli import read_config, seed_list
 from trainlib.config import DataConfig, differences, resolve, to_dict
 from trainlib.data import load_dataset
-from trainlib.driver import guarded, seed_list
 from trainlib.errors import UsageError
 from trainlib.files import read_table, write_atomic, write_json
 from trainlib.loop import make_fabric
@@ -44,10 +43,8 @@ ACCURACIES = (
 class Protocol:
     """What distinguishes one protocol from another."""
 
-    program: str
     config_class: type
     name: Callable[[Any], str]  # from the configuration: the name of the results
-    validate: Callable[[Any], None]
     check: Callable[[Any, Backbone], object]  # configuration against encoder; raises what does not fit
     prepare: Callable[[Any, Backbone, Any, Fabric], Prepared]
     finish: Callable[[Path, str], None] = lambda place, label: None  # pictures
@@ -74,14 +71,8 @@ class Job:
         return self.folder / f"seed{seed}"
 
 
-def run_protocol(protocol: Protocol, arguments: argparse.Namespace) -> int:
-    """Carry out the command line of a protocol and return the exit code."""
-    return guarded(
-        protocol.program, str(arguments.out or arguments.runs[0]), lambda: _carry_out(protocol, arguments)
-    )
-
-
-def _carry_out(protocol: Protocol, arguments: argparse.Namespace) -> None:
+def evaluate(protocol: Protocol, arguments: argparse.Namespace) -> None:
+    """Carry out the command line of a protocol."""
     jobs = [_job(protocol, arguments, run_dir, place) for run_dir, place in result_places(arguments)]
     check_comparable([job.origin for job in jobs])
     prepare_device(jobs[0].config)
@@ -135,7 +126,7 @@ def _job(protocol: Protocol, arguments: argparse.Namespace, run_dir: Path, place
                 "continue them with --resume, or choose another --out",
             )  # fmt: skip
         job = _resumed(protocol, arguments, job)
-    protocol.validate(job.config)
+    job.config.validate()
     protocol.check(job.config, backbone)
     return job
 

@@ -119,6 +119,12 @@ class ProbeRunConfig(ProtocolConfig):
 
     recipes: ClassVar[dict[str, dict[str, Any]]]
 
+    def validate(self) -> None:
+        """Check the options of a linear probe."""
+        from trainlib.validate import validate_options
+
+        validate_options(self, 2, "batch norm needs more than one image")
+
 
 _PROBE_CIFAR = {
     "epochs": 30, "batch": 256, "lr": 0.1, "trust": 0.05, "warmup_epochs": 3.0, "crop_min": 0.2, "flip": True,
@@ -197,6 +203,22 @@ class FinetuneRunConfig(ProtocolConfig):
             return super().recipe() | {"layer_decay": 0.65}
         own = {"lr": 4e-3} if self.data.data == "digits" else {}
         return super().recipe() | {"layer_decay": 1.0} | own
+
+    def validate(self) -> None:
+        """Check the options of a fine-tuning."""
+        from trainlib.optim import peak_lr
+        from trainlib.validate import require
+
+        super().validate()
+        optim, peak = self.optim, peak_lr(self.optim)
+        require(
+            optim.min_lr <= peak, "--min-lr",
+            f"{optim.min_lr} is above the highest learning rate {peak:g}", "lower it or raise --lr",
+        )  # fmt: skip
+        require(
+            optim.batch % 2 == 0 or not (self.finetune.mixup or self.finetune.cutmix), "--batch",
+            f"mixing pairs the images of a batch, {optim.batch} is odd", "use an even number, or --mixup 0 --cutmix 0",
+        )  # fmt: skip
 
 
 _FINETUNE_CIFAR = {

@@ -94,9 +94,7 @@ def check_same(config, saved, run_dir: Path) -> None:
         )
 
 
-def train_run(
-    config, build_method, dataset, run_dir: Path, instrument: Instrument | None = None
-) -> dict[str, Any]:
+def train_run(config, dataset, run_dir: Path, instrument: Instrument | None = None) -> dict[str, Any]:
     """Train (or continue), evaluate, draw, and return the summary that is also saved as ``summary.json``."""
     if (run_dir / SUMMARY).exists():
         return read_summary(run_dir)
@@ -115,7 +113,7 @@ def train_run(
         write_json(run_dir / ENVIRONMENT, environment())
     label = config.label()
     torch.manual_seed(config.run.seed)
-    method = build_method(config, dataset.channels, dataset.classes)
+    method = config.build(dataset.channels, dataset.classes)
     fabric = make_fabric(config, skips_parameters=method.skips_parameters)
     dataset.to(fabric.device)
     loop = TrainingLoop(

@@ -65,7 +65,7 @@ def validate_masked(config: Any) -> None:
         f"a ratio of {method.mask_ratio} leaves {keep} of {patches} patches visible",
         "choose it so that at least one patch is visible and one is masked, such as 0.75",
     )  # fmt: skip
-    if method.method in ("mimae", "mae4"):
+    if method.several:
         require(method.masks >= 2, "--masks", f"expected at least 2, got {method.masks}", "use 4")
         require(
             patches % method.masks == 0, "--masks",

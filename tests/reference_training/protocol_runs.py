@@ -10,16 +10,13 @@ from pathlib import Path
 import torch
 from trainlib import checkpoint
 from trainlib.checkpoint import Progress
-from trainlib.mask_information import build_masked
 from trainlib.run import create_run_dir
 
 
-def make_run(
-    folder: Path, config, *, channels: int = 1, build: Callable = build_masked, epoch: int | None = None
-):
+def make_run(folder: Path, config, *, channels: int = 1, epoch: int | None = None):
     """A run folder with configuration and checkpoint, and the method whose weights it holds."""
     torch.manual_seed(config.run.seed)
-    method = build(config, channels, 10)
+    method = config.build(channels, 10)
     for parameter in method.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     create_run_dir(folder, config)

@@ -7,7 +7,6 @@ import dataclasses
 import torch
 from trainlib.config import DataConfig, RunConfig, resolve
 from trainlib.siamese.config import SiameseConfig, SiameseModelConfig, SiameseOptimConfig, SiameseRunConfig
-from trainlib.siamese.registry import build_method
 from trainlib.views import Views
 
 TINY_SIAMESE = [
@@ -40,7 +39,7 @@ def siamese_config(method: str = "simclr", **changes) -> SiameseRunConfig:
 def siamese_method(method: str = "simclr", *, seed: int = 0, channels: int = 1, **changes):
     """A method with weights from ``seed``."""
     torch.manual_seed(seed)
-    return build_method(siamese_config(method, **changes), channels, 10)
+    return siamese_config(method, **changes).build(channels, 10)
 
 
 def random_views(

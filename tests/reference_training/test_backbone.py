@@ -15,7 +15,6 @@ from trainlib.checkpoint import Progress
 from trainlib.config import RunConfig, resolve
 from trainlib.errors import UsageError
 from trainlib.siamese.config import SiameseModelConfig, SiameseOptimConfig, SiameseRunConfig
-from trainlib.siamese.registry import build_method
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_features_equal_those_of_the_masked_program_bit_for_bit(tmp_path, make_c
 def test_features_equal_those_of_the_siamese_program_bit_for_bit(tmp_path, siamese_config, backbone_name):
     model = dataclasses.replace(siamese_config.model, backbone=backbone_name)
     config = dataclasses.replace(siamese_config, model=model)
-    method = make_run(tmp_path / "run", config, channels=3, build=build_method)
+    method = make_run(tmp_path / "run", config, channels=3)
     images = torch.randn(4, 3, 8, 8)
     backbone = load_backbone(tmp_path / "run")
     with torch.no_grad():

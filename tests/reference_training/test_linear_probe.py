@@ -22,7 +22,6 @@ from trainlib.logs import read_metrics
 from trainlib.probing import FrozenFeatures, LinearProbe
 from trainlib.protocol_config import ProbeRunConfig
 from trainlib.siamese.config import SiameseModelConfig, SiameseOptimConfig, SiameseRunConfig
-from trainlib.siamese.registry import build_method
 from trainlib.supervised import SupervisedLoop, accuracies, best_and_last
 
 SHORT = ["--epochs", "3", "--device", "cpu"]
@@ -123,7 +122,7 @@ def test_running_statistics_of_a_convolutional_encoder_stay_bit_equal(tmp_path):
         model=SiameseModelConfig(width=4, projector_hidden=16, projector_width=8),
         optim=SiameseOptimConfig(epochs=2, batch=64), run=RunConfig(device="cpu", threads=1),
     )  # fmt: skip
-    make_run(tmp_path / "run", resolve(config), build=build_method)
+    make_run(tmp_path / "run", resolve(config))
     backbone = load_backbone(tmp_path / "run")
     before = {k: v.clone() for k, v in backbone.encoder.state_dict().items()}
     assert any(k.endswith("running_mean") for k in before)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import plot_figures
 import pretrain_mmae
-import pretrain_siamese
 import pytest
 import run_paper
 import torch
@@ -23,7 +22,7 @@ from trainlib.cli import read_config
 from trainlib.config import MaskedRunConfig, resolve, to_dict
 from trainlib.files import write_json
 from trainlib.paper_commands import RESULTS, Chosen, commands
-from trainlib.programs import PROTOCOLS, parser
+from trainlib.programs import COMPARED, CONFIGS, parser
 from trainlib.run import create_run_dir, read_run_config
 from trainlib.siamese.config import SiameseRunConfig
 
@@ -46,12 +45,11 @@ def test_dry_run_prints_commands_that_the_programs_accept(scale):
     assert code == 0, stderr
     lines = [line for line in stdout.splitlines() if line and not line.startswith("#")]
     places = []
-    own = {paper.MASKED: pretrain_mmae.build_parser(), paper.SIAMESE: pretrain_siamese.build_parser()}
     for line in lines:
         interpreter, script, *options = shlex.split(line)
         assert interpreter == "python"
         program = Path(script).name
-        given = (own.get(program) or parser(program)).parse_args(options)
+        given = parser(program).parse_args(options)
         if program in (paper.MASKED, paper.SIAMESE):
             places.append(given.out)
         else:
@@ -326,7 +324,7 @@ def programs(monkeypatch):
 
     def protocol(name, given):
         source = read_run_config(given.runs[0], MaskedRunConfig)
-        config = resolve(read_config(given, PROTOCOLS[name].config_class()).with_source(source))
+        config = resolve(read_config(given, CONFIGS[name]()).with_source(source))
         values = {"top1": 60.0, "max_top1": 61.0, "top5": 90.0}
         write_json(
             given.runs[0] / f"{RESULTS[name]}.json",
@@ -336,7 +334,7 @@ def programs(monkeypatch):
 
     def run(name, given):
         calls.append((name, given))
-        return protocol(name, given) if name in PROTOCOLS else pretrain(given)
+        return pretrain(given) if name in COMPARED else protocol(name, given)
 
     monkeypatch.setattr("trainlib.paper_commands.run_program", run)
     return calls, codes

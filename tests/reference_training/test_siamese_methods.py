@@ -10,7 +10,7 @@ from siamese_options import random_views, siamese_config, siamese_method
 from torch.nn.functional import normalize
 from trainlib.data import load_dataset
 from trainlib.optim import peak_lr, set_learning_rates
-from trainlib.siamese.config import COMPARED, METHOD_OPTIONS, METHODS
+from trainlib.siamese.config import METHOD_OPTIONS, METHODS, SiameseRunConfig
 from trainlib.siamese.networks import Branch, calibrate, mlp
 from trainlib.siamese.prototypes import spherical_kmeans
 from trainlib.siamese.registry import METHOD_CLASSES
@@ -32,7 +32,7 @@ def first_weight(branch: Branch) -> torch.Tensor:
 
 def test_registry_and_command_line_know_the_same_methods_and_options():
     assert tuple(METHOD_CLASSES) == METHODS
-    assert set(COMPARED) <= set(METHODS)
+    assert set(SiameseRunConfig.compared) <= set(METHODS)
     used = {option for c in METHOD_CLASSES.values() for option in c.settings.defaults(8)}
     assert used == METHOD_OPTIONS
     assert len({c.settings.label for c in METHOD_CLASSES.values()}) == len(METHODS)

@@ -19,7 +19,7 @@ from trainlib.data import load_dataset
 from trainlib.logs import read_metrics
 from trainlib.siamese.base import measured_views
 from trainlib.siamese.config import SiameseRunConfig
-from trainlib.siamese.instrument import batch_information, correlations, divergences, shared_information
+from trainlib.siamese.instrument import correlations, divergences, shared_information
 from trainlib.siamese.registry import METHOD_CLASSES
 from trainlib.step import StepOutput
 
@@ -64,13 +64,13 @@ def test_shared_information_equals_its_definition_on_column_normalised_features(
 
 
 def test_training_line_measures_the_projections_of_the_batch(pair):
-    output = StepOutput(torch.zeros(()), {}, pair[0], pair)
+    output, method = StepOutput(torch.zeros(()), {}, pair[0], pair), siamese_method()
     K1, K2 = (matinfo.correlation(z) for z in pair)
-    assert batch_information(siamese_config(), output) == {
+    assert method.instrument(siamese_config(), output) == {
         "batch_mutual_information": float(matinfo.mutual_information(K1, K2)),
         "batch_joint_entropy": float(matinfo.joint_entropy(K1, K2)),
     }
-    assert batch_information(siamese_config(instrument=False), output) == {}
+    assert method.instrument(siamese_config(instrument=False), output) == {}
 
 
 @pytest.mark.parametrize("name", ["simclr", "byol"])

@@ -13,6 +13,7 @@ from protocol_runs import refused, run_program
 from training_options import TINY
 from trainlib.cli import parse_seeds, read_config
 from trainlib.config import MaskedRunConfig, differences, flag_of, from_dict, resolve, sections, to_dict
+from trainlib.programs import parser
 from trainlib.siamese.config import SiameseRunConfig
 
 
@@ -38,8 +39,7 @@ def test_help_names_every_option_with_its_default(program, config, sentences):
 
 
 def test_options_reach_the_configuration_and_the_recipe_fills_the_rest():
-    parser = pretrain_mmae.build_parser()
-    given = parser.parse_args(
+    given = parser("pretrain_mmae.py").parse_args(
         ["--data", "cifar10", "--lambda", "0.1", "--no-flip", "--tcr-scale", "paper", "--epochs", "24"]
     )
     config = resolve(read_config(given, MaskedRunConfig()))
@@ -187,7 +187,7 @@ def test_unwritable_folder_is_one_line(run_script, tmp_path, monkeypatch):
 
 
 def test_missing_package_is_one_line(run_script, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "trainlib.programs", None)
+    monkeypatch.setitem(__import__("sys").modules, "trainlib.driver", None)
     code, _, stderr = run_script()
     assert code == 2
     assert stderr.count("\n") == 1

@@ -9,10 +9,9 @@ import torch
 from trainlib import checkpoint, mask_information
 from trainlib.config import DataConfig, MaskedConfig, MaskedRunConfig, OptimConfig, method_label, resolve
 from trainlib.logs import read_metrics
-from trainlib.mask_information import Conditional, MaskInformationMethod, build_masked, disjoint_masking
+from trainlib.mask_information import Conditional, MaskInformationMethod, disjoint_masking
 from trainlib.masked import MaskedMethod
 from trainlib.models import patchify, random_masking
-from trainlib.validate import validate_masked
 
 from matinfo import Gram, von_neumann_entropy
 from matinfo.losses import club_loss, gaussian_nll, mask_infonce_loss
@@ -27,7 +26,7 @@ def batch():
 
 def build(config, seed: int = 0):
     torch.manual_seed(seed)
-    method = build_masked(config, channels=1, classes=10)
+    method = config.build(channels=1, classes=10)
     for parameter in method.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     return method
@@ -296,7 +295,7 @@ def test_impossible_options_are_one_line(options, message, run_script, tmp_path)
 
 
 def test_number_of_masks_does_not_matter_to_the_other_methods(make_config):
-    validate_masked(make_config(method="mmae", masks=3))
+    make_config(method="mmae", masks=3).validate()
 
 
 def paper(name: str, method=None, optim=None):

@@ -122,6 +122,13 @@ class SiameseMethod(Method):
             return z1.detach(), z2.detach()
         return self.target(images.first)[1], self.target(images.second)[1]
 
+    def instrument(self, config, output: StepOutput) -> dict[str, float]:
+        """The information of the two projections that entered the loss."""
+        if not config.method.instrument:
+            return {}
+        found = shared_information(*correlations(*output.views))
+        return {f"batch_{name}": value for name, value in found.items()}
+
     @torch.no_grad()
     def after_step(self, epoch: float) -> None:
         """Move the target network; the share that it keeps rises to 1 by half a cosine."""

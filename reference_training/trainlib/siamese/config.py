@@ -24,7 +24,6 @@ METHODS = (
     "simclr", "spectral", "barlow_twins", "vicreg", "matrix_ssl", "byol", "simsiam", "dino", "swav", "deepcluster",
     "simclr_er", "byol_er", "dino_er",
 )  # fmt: skip
-COMPARED = ("simclr", "barlow_twins", "byol")
 AUGMENTATIONS = ("symmetric", "asymmetric", "weak", "vicreg")
 OPTIMIZERS = ("adamw", "sgd", "lars")
 BACKBONES = ("convnet", "resnet18")
@@ -104,6 +103,7 @@ class SiameseRunConfig(BaseRunConfig):
     run: RunConfig = field(default_factory=RunConfig)
 
     recipes: ClassVar[dict[str, dict[str, Any]]]
+    compared: ClassVar[tuple[str, ...]] = ("simclr", "barlow_twins", "byol")
 
     def recipe(self) -> dict[str, Any]:
         """What the data set sets, then what the method sets (its options, and the rates of its optimiser)."""
@@ -132,6 +132,25 @@ class SiameseRunConfig(BaseRunConfig):
             if (value := getattr(self.method, name)) != standard
         ]
         return " ".join([method.label, *changed])
+
+    def validate(self) -> None:
+        """Check the options, of which a method has only its own."""
+        from trainlib.siamese.registry import METHOD_CLASSES
+        from trainlib.validate import require, validate_options
+
+        validate_options(self, 2, "a batch of 1 has nothing to be compared with")
+        method = self.method.method
+        own = METHOD_CLASSES[method].settings
+        for item in sorted(name for name in METHOD_OPTIONS if not own.has(name)):
+            having = ", ".join(sorted(n for n, c in METHOD_CLASSES.items() if c.settings.has(item)))
+            given = getattr(self.method, item) is not None
+            require(not given, "--" + item.rstrip("_"), f"{method} has no such option", f"it is for {having}")
+
+    def build(self, channels: int, classes: int) -> Any:
+        """The method, of its own class."""
+        from trainlib.siamese.registry import METHOD_CLASSES
+
+        return METHOD_CLASSES[self.method.method](self, channels, classes)
 
     def with_method(self, method: str) -> Any:
         """This configuration for another method of a comparison, without the options that it does not have."""

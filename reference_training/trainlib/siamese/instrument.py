@@ -37,12 +37,3 @@ def reconstruction_bound(features1: Tensor, features2: Tensor) -> dict[str, floa
         "sphere_entropy": float(sphere_entropy(features2)),
         "sphere_reconstruction": float(sphere_reconstruction(features1, features2)),
     }
-
-
-def batch_information(config, output) -> dict[str, float]:
-    """What each line of the training log says of the two projections that entered the loss."""
-    if not config.method.instrument:
-        return {}
-    return {
-        f"batch_{name}": value for name, value in shared_information(*correlations(*output.views)).items()
-    }

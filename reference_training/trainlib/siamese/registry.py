@@ -30,8 +30,3 @@ METHOD_CLASSES: dict[str, type[SiameseMethod]] = {
     "byol_er": BYOLER,
     "dino_er": DINOER,
 }
-
-
-def build_method(config, channels: int, classes: int) -> SiameseMethod:
-    """The method that the configuration names, with fresh weights."""
-    return METHOD_CLASSES[config.method.method](config, channels, classes)

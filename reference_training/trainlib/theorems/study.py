@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from trainlib.cli import read_config
 from trainlib.config import MaskedRunConfig, resolve
 from trainlib.data import load_dataset
 from trainlib.errors import UsageError
-from trainlib.masked import MaskedMethod
 from trainlib.run import create_run_dir, prepare_device, train_run
 from trainlib.siamese.config import SiameseRunConfig
-from trainlib.siamese.registry import build_method
-from trainlib.siamese.validate import validate_siamese
 from trainlib.theorems.instrument import MASKED, instrument
-from trainlib.validate import validate_masked
 
 MASKED_EPOCHS = {
     "digits": 60,
@@ -26,32 +21,20 @@ MASKED_EPOCHS = {
 }  # short: the regularisers act from the first steps on
 
 
-class Kind(NamedTuple):
-    """What builds and checks a run of a family of methods."""
-
-    config_class: type
-    build_method: Callable[..., Any]
-    validate: Callable[[Any], None]
-
-
-SIAMESE = Kind(SiameseRunConfig, build_method, validate_siamese)
-AUTOENCODER = Kind(MaskedRunConfig, MaskedMethod, validate_masked)
-
-
 def configurations(arguments: argparse.Namespace, methods: list[str]) -> dict[str, Any]:
     """The resolved and checked configuration of each method, from the options that were given."""
     found = {}
     for name in methods:
-        kind = AUTOENCODER if name in MASKED else SIAMESE
+        config_class = MaskedRunConfig if name in MASKED else SiameseRunConfig
         given = dict(vars(arguments))
         if name in MASKED:
             for of_two_views in ("model.projector_width", "method.lambda_"):
                 given.pop(of_two_views, None)
             data = given.get("data.data", "digits")
             given.setdefault("optim.epochs", MASKED_EPOCHS.get(data))
-        config = read_config(argparse.Namespace(**{"run.tensorboard": False, **given}), kind.config_class())
+        config = read_config(argparse.Namespace(**{"run.tensorboard": False, **given}), config_class())
         config = resolve(config.with_method(name))
-        kind.validate(config)
+        config.validate()
         found[name] = config
     return found
 
@@ -63,8 +46,7 @@ def train(configs: dict[str, Any], out: Path) -> list[Path]:
     for config in configs.values():
         prepare_device(config)
     for name, config in configs.items():
-        kind = AUTOENCODER if name in MASKED else SIAMESE
         dataset = load_dataset(config)  # what is wrong with the data is said before a folder is made
         create_run_dir(out / name, config)
-        train_run(config, kind.build_method, dataset, out / name, instrument)
+        train_run(config, dataset, out / name, instrument)
     return [out / name for name in configs]
