@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = program_parser(PROGRAM, __doc__)
     add = parser.add_argument
     add("what", choices=(*WHATS, "all"), metavar="WHAT", help=", ".join((*WHATS, "all")))
-    add("--scale", choices=SCALES, required=True, help="digits, cifar-small: for two CPU cores; "
+    add("--scale", choices=SCALES, required=True, help="digits, cifar-small, imagenette: for CPU cores; "
         "cifar-medium, cifar-long: for ten minutes on a GPU; cifar-full, imagenet: "
         "the paper's recipes, for a GPU")  # fmt: skip
     add(
