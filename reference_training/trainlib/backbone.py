@@ -1,6 +1,6 @@
 """From the folder of a pre-training run to its encoder: a module that gives named features of images.
 
-A new kind of run plugs in by one entry of ``KINDS``.
+A new kind of run plugs in by one entry of ``KINDS``, at its class of configurations.
 """
 
 from __future__ import annotations
@@ -9,70 +9,53 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from trainlib import checkpoint
-from trainlib.config import from_dict
+from trainlib.config import MaskedRunConfig
 from trainlib.errors import UsageError
-from trainlib.files import read_json
-from trainlib.run import CONFIG
+from trainlib.files import CONFIG
+from trainlib.masked import token_features
+from trainlib.models import Encoder, model_sizes
+from trainlib.run import read_pretraining_config
+from trainlib.siamese.config import SiameseRunConfig
+from trainlib.siamese.networks import Branch
+from trainlib.siamese.registry import METHOD_CLASSES
 
 OPTION = "RUN"  # how the programs' command lines call the folder
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """What distinguishes the encoders of one kind of run from those of another."""
 
-    config_class: type
     build: Callable[[Any, int], nn.Module]  # from configuration and channels: the encoder with fresh weights
-    read: Callable[
-        [Any], dict[str, Tensor]
-    ]  # from the encoder's output: its features, the standard one first
+    read: Callable[[Any], dict[str, Tensor]]  # from its output: its features, the standard one first
     prefix: str  # of the encoder's weights in the checkpoint
-    layers: dict[
-        str, str
-    ]  # regular expressions (of those) from the lowest layers up, as timm's group_matcher
+    layers: dict[str, str]  # regular expressions (of those) from the lowest up, as timm's group_matcher
     no_weight_decay: tuple[str, ...] = ()
 
 
-def _masked() -> Kind:
-    from trainlib.config import MaskedRunConfig
-    from trainlib.masked import token_features
-    from trainlib.models import Encoder, model_sizes
-
-    return Kind(
-        MaskedRunConfig,
-        lambda config, channels: Encoder(
-            config.data.image_size, config.model.patch, channels, model_sizes(config.model)
-        ),
-        token_features,
-        prefix="autoencoder.encoder.",
-        layers={"stem": "cls_token|patch_embed", "blocks": r"blocks\.(\d+)"},
-        no_weight_decay=("cls_token",),
-    )
+def _encoder(config: Any, channels: int) -> Encoder:
+    return Encoder(config.data.image_size, config.model.patch, channels, model_sizes(config.model))
 
 
-def _siamese() -> Kind:
-    from trainlib.siamese.config import SiameseRunConfig
-    from trainlib.siamese.networks import Branch
-    from trainlib.siamese.registry import METHOD_CLASSES
+def _branch(config: Any, channels: int) -> Branch:
+    return Branch(config.model, channels, METHOD_CLASSES[config.method.method].settings.projector)
 
-    return Kind(
-        SiameseRunConfig,
-        lambda config, channels: Branch(
-            config.model, channels, METHOD_CLASSES[config.method.method].settings.projector
-        ),
-        lambda outputs: dict(zip(("backbone", "projector"), outputs, strict=True)),
-        prefix="online.",
+
+KINDS = {
+    MaskedRunConfig: Kind(
+        _encoder, token_features, prefix="autoencoder.encoder.",
+        layers={"stem": "cls_token|patch_embed", "blocks": r"blocks\.(\d+)"}, no_weight_decay=("cls_token",),
+    ),
+    SiameseRunConfig: Kind(
+        _branch, lambda outputs: dict(zip(("backbone", "projector"), outputs, strict=True)), prefix="online.",
         layers={"stem": r"backbone\.(?:conv1|bn1)", "stages": r"backbone\.(?:layer)?(\d+)"},
-    )
-
-
-KINDS: tuple[Callable[[], Kind], ...] = (_masked, _siamese)
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,6 +71,11 @@ class Origin:
     def label(self) -> str:
         """The pre-training method's name in tables."""
         return self.config.label()
+
+    @property
+    def told(self) -> tuple[str, Path | None, Any, int]:
+        """What runs are compared by before their results are averaged."""
+        return self.label, self.run_dir, self.config, self.epoch
 
 
 class Backbone(nn.Module):
@@ -140,7 +128,8 @@ def load_backbone(run_dir: Path) -> Backbone:
     Raises:
         UsageError: There is no such run, or no checkpoint yet, or one that is damaged or not the run's.
     """
-    kind, config = _configuration(Path(run_dir))
+    config = read_pretraining_config(Path(run_dir), OPTION)
+    kind = KINDS[type(config)]
     found = checkpoint.load(Path(run_dir), config, option=OPTION)
     if found is None:
         raise UsageError(
@@ -169,26 +158,3 @@ def load_backbone(run_dir: Path) -> Backbone:
         raise misfit from error
     backbone.origin = replace(backbone.origin, run_dir=Path(run_dir), epoch=progress.epoch)
     return backbone
-
-
-def _configuration(run_dir: Path) -> tuple[Kind, Any]:
-    """The kind of a run and its configuration."""
-    path = run_dir / CONFIG
-    if not run_dir.is_dir():
-        raise UsageError(OPTION, f"there is no folder {run_dir}", "name the --out of a pre-training run")
-    if not path.is_file():
-        raise UsageError(
-            OPTION, f"{run_dir} is not a run (it has no {CONFIG})", "name the --out of a pre-training run"
-        )
-    values = read_json(path)
-    for make in KINDS:
-        kind = make()
-        try:
-            return kind, from_dict(kind.config_class, values)
-        except (ValueError, TypeError, AttributeError):
-            continue
-    raise UsageError(
-        OPTION,
-        f"{path} is not the configuration of a pre-training run that this version knows",
-        "name the --out of a pre-training run",
-    )

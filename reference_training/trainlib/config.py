@@ -254,6 +254,10 @@ class BaseRunConfig:
         """The method that is named here, with fresh weights."""
         raise NotImplementedError
 
+    def with_seed(self, seed: int) -> Any:
+        """This configuration for another seed."""
+        return dataclasses.replace(self, run=dataclasses.replace(self.run, seed=seed))
+
     def with_method(self, method: str) -> Any:
         """This configuration for another method of a comparison."""
         return dataclasses.replace(self, method=dataclasses.replace(self.method, method=method))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,8 @@ from trainlib.cli import read_config, seed_list
 from trainlib.config import resolve
 from trainlib.data import load_dataset
 from trainlib.errors import UsageError
-from trainlib.files import read_names, write_json
+from trainlib.files import MANIFEST, new_folder, read_names, write_json
 from trainlib.run import check_same, check_shares, create_run_dir, prepare_device, read_run_config, train_run
-
-STUDY = "study.json"
 
 
 def pretrain(config_class: type, arguments: argparse.Namespace) -> None:
@@ -32,7 +31,7 @@ def pretrain(config_class: type, arguments: argparse.Namespace) -> None:
     if arguments.resume is None and ranks.is_first():
         _create(out, runs)
     ranks.agree(None)  # the folders are there
-    folders = [out / name if name else out for name in runs]
+    folders = [out / name for name in runs]
     summaries = [
         train_run(config, dataset, folder) for config, folder in zip(runs.values(), folders, strict=True)
     ]
@@ -66,15 +65,9 @@ def free_folder(wanted: Path) -> Path:
 
 
 def _create(out: Path, runs: dict[str, Any]) -> None:
-    if "" in runs:
-        create_run_dir(out, runs[""])
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(
-            "--out", f"{out} already exists", f"choose another --out, or continue it with --resume {out}"
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / STUDY, {"runs": list(runs)})
+    if "" not in runs:
+        new_folder(out)
+        write_json(out / MANIFEST, {"runs": list(runs)})
     for name, config in runs.items():
         create_run_dir(out / name, config)
 
@@ -90,18 +83,19 @@ def _resumed(config_class: type, arguments: argparse.Namespace) -> tuple[Path, d
         )
     if not out.is_dir():
         raise UsageError("--resume", f"there is no folder {out}", "name the --out of an earlier run")
-    names = read_names(out / STUDY) if (out / STUDY).is_file() else [""]
+    names = read_names(out / MANIFEST) if (out / MANIFEST).is_file() else [""]
     for name in names:  # a run that is continued is written to: never outside of the folder that was named
         if name and (Path(name).name != name or name in (".", "..") or (out / name).is_symlink()):
             raise UsageError(
-                str(out / STUDY), f"names {name!r}, which is not a folder in {out}", "put back a copy"
+                str(out / MANIFEST), f"names {name!r}, which is not a folder in {out}", "put back a copy"
             )
     runs = {}
     for name in names:
         saved = read_run_config(out / name, config_class)
         asked = read_config(arguments, saved)
         if name:  # a comparison sets method and seed of its runs itself
-            asked = study.with_identity(asked, saved)
+            method = dataclasses.replace(asked.method, method=saved.method.method)
+            asked = dataclasses.replace(asked.with_seed(saved.run.seed), method=method)
         check_same(asked, saved, out / name)
         runs[name] = asked
     return out, runs

@@ -5,7 +5,6 @@ First the numbers of a figure are collected, then they are drawn, and saved besi
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Iterable
@@ -16,14 +15,13 @@ from matplotlib.figure import Figure
 
 from matinfo.plot.theme import MARKERS
 from trainlib import study
-from trainlib.config import MaskedRunConfig, differences, from_dict
 from trainlib.environment import environments
 from trainlib.errors import UsageError
-from trainlib.files import read_json, write_json
+from trainlib.files import CONFIG, expand, write_json
 from trainlib.logs import read_metrics
 from trainlib.method import DEFAULT
 from trainlib.pictures import COLOURS, save, tidy
-from trainlib.run import CONFIG
+from trainlib.run import read_pretraining_config
 from trainlib.siamese.config import SiameseRunConfig
 
 OPTION = "FOLDER"
@@ -152,19 +150,7 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     Raises:
         UsageError: There is no run of this program, or its configuration is damaged.
     """
-    path = folder / CONFIG
-    if not path.is_file():
-        problem = (
-            f"{folder} is neither a run nor a comparison" if folder.is_dir() else f"there is no {folder}"
-        )
-        raise UsageError(OPTION, problem, "name folders that the pre-training programs made")
-    values = read_json(path)
-    try:
-        config = from_dict(SiameseRunConfig if "backbone" in values["model"] else MaskedRunConfig, values)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(
-            OPTION, f"{path} is not the configuration of a pre-training run", "name another run"
-        ) from error
+    config = read_pretraining_config(folder, OPTION)
     measured = [r for r in read_metrics(folder) if r["kind"] == "eval"]
     for record in measured:
         for feature in FEATURES:
@@ -179,7 +165,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
     """All runs in ``folders``; a comparison stands for its runs, of which some may not have begun."""
     found = []
     for folder in folders:
-        begun = [d for d in study.expand([folder]) if d == folder or (d / CONFIG).is_file()]
+        begun = [d for d in expand([folder]) if d == folder or (d / CONFIG).is_file()]
         found += [read_run(d) for d in begun]
     return found
 
@@ -222,30 +208,14 @@ def numbers(number: int, runs: list[Run]) -> dict[str, Any] | None:
 
 
 def _check_comparable(runs: list[Run]) -> None:
-    """Refuse a figure of several data sets, and curves that would average unlike recipes or one run twice."""
-    first: dict[str, Run] = {}
-    seen: dict[tuple[str, int], Run] = {}
+    """Refuse a figure of several data sets, and curves that would average what is unlike."""
     for run in runs:
         if run.config.data.data != runs[0].config.data.data:
             raise UsageError(
                 OPTION, f"{run.folder} was trained on {run.config.data.data}, {runs[0].folder} on "
                 f"{runs[0].config.data.data}", "name runs of one data set",
             )  # fmt: skip
-        other = first.setdefault(run.label, run)
-        same_seed = dataclasses.replace(
-            other.config, run=dataclasses.replace(other.config.run, seed=run.config.run.seed)
-        )
-        for flag, ours, theirs in differences(run.config, same_seed):
-            raise UsageError(
-                OPTION, f"{run.folder} has {flag} {ours}, {other.folder} has {theirs}, and both are {run.label}",
-                "name only runs of one recipe",
-            )  # fmt: skip
-        twin = seen.setdefault((run.label, run.config.run.seed), run)
-        if twin is not run:
-            raise UsageError(
-                OPTION, f"{run.folder} and {twin.folder} are both {run.label} with seed {run.config.run.seed}",
-                "give each run once",
-            )  # fmt: skip
+    study.check_comparable(OPTION, [(run.label, run.folder, run.config, None) for run in runs])
 
 
 def _curve(label: str, runs: list[Run], key: str) -> dict[str, Any]:

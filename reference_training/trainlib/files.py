@@ -9,6 +9,8 @@ from typing import Any
 
 from trainlib.errors import UsageError
 
+CONFIG, SUMMARY, MANIFEST = "config.json", "summary.json", "study.json"  # of a run, of both, of a comparison
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write to a temporary file, flush it to the disk, then rename it over ``path``."""
@@ -62,6 +64,26 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
+def expand(folders: list[Path]) -> list[Path]:
+    """The folders of the runs; a comparison's folder stands for all runs in it."""
+    run_dirs = []
+    for folder in folders:
+        if (folder / MANIFEST).is_file():
+            run_dirs += [folder / name for name in read_names(folder / MANIFEST)]
+        else:
+            run_dirs.append(folder)
+    return run_dirs
+
+
+def new_folder(path: Path) -> None:
+    """Make a folder; one that holds something is never reused silently."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(
+            "--out", f"{path} already exists", f"choose another --out, or continue it with --resume {path}"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def read_summary(run_dir: Path) -> dict[str, Any]:
     """The summary of a finished run."""
-    return read_table(run_dir / "summary.json", label=str, seed=int, epochs=int, features=dict)
+    return read_table(run_dir / SUMMARY, label=str, seed=int, epochs=int, features=dict)

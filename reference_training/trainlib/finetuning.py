@@ -19,16 +19,15 @@ from torch import Tensor, nn
 
 from trainlib.backbone import Backbone
 from trainlib.evaluate import EVALUATION_BATCH
+from trainlib.files import SUMMARY
 from trainlib.logs import read_metrics
-from trainlib.method import Measurements, Method
+from trainlib.method import Measurements, Method, StepOutput
 from trainlib.optim import peak_lr
 from trainlib.pictures import draw_accuracy
 from trainlib.protocol import Protocol
 from trainlib.protocol_config import FinetuneRunConfig
 from trainlib.randaugment import RandAugment
 from trainlib.rng import seeded
-from trainlib.run import SUMMARY
-from trainlib.step import StepOutput
 from trainlib.supervised import Prepared, accuracies
 from trainlib.validate import require
 

@@ -22,10 +22,9 @@ from matinfo import Spectrum, effective_rank, participation_ratio
 from matinfo.measures import alpha_req
 from trainlib.environment import environments
 from trainlib.errors import UsageError
-from trainlib.files import read_json, read_summary, write_json
+from trainlib.files import SUMMARY, read_json, read_summary, write_json
 from trainlib.fleet.training import SPECTRA
 from trainlib.logs import read_metrics
-from trainlib.run import SUMMARY
 from trainlib.tables import aligned
 from trainlib.validate import require
 

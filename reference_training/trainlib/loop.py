@@ -18,11 +18,10 @@ from trainlib.checkpoint import Progress
 from trainlib.errors import DivergedError
 from trainlib.evaluate import extract, spectrum
 from trainlib.logs import MetricsLog, NullLog
-from trainlib.method import Measurements, Method
+from trainlib.method import Measurements, Method, StepOutput
 from trainlib.optim import set_learning_rates
 from trainlib.progress import ProgressDisplay
 from trainlib.rng import generator
-from trainlib.step import StepOutput
 
 Instrument = Callable[[Any, Any], dict[str, float]]  # (configuration, step output) -> numbers to log
 FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from matinfo.losses import club_loss, gaussian_nll, mask_infonce_loss
 from trainlib import ranks
 from trainlib.masked import MaskedMethod
+from trainlib.method import StepOutput
 from trainlib.models import Masking
-from trainlib.step import StepOutput
 
 
 def disjoint_masking(noise: Tensor, masks: int) -> Masking:

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from matinfo.distributed import ShardedGram, gather_rows
 from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, umae_uniformity_loss, vne_loss
 from trainlib import ranks
-from trainlib.method import Method
+from trainlib.method import Method, StepOutput
 from trainlib.models import MaskedAutoencoder, Masking, model_sizes, patchify, random_masking, unpatchify
 from trainlib.pictures import draw_reconstructions, draw_training
-from trainlib.step import StepOutput
 
 
 def token_features(tokens: Tensor) -> dict[str, Tensor]:

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from trainlib import optim
-from trainlib.step import StepOutput
 
 DEFAULT = "default"  # before a quantity's name: of the untrained network with batch norms as initialised
 Measurements = dict[str, dict[str, float]]  # feature -> quantity -> value
+
+
+class StepOutput(NamedTuple):
+    """The loss to minimise, numbers to log, features to measure, and the two views' projections where there are any."""
+
+    loss: Tensor
+    logs: dict[str, Tensor]
+    features: Tensor
+    views: tuple[Tensor, Tensor] | None = None
 
 
 class Method(nn.Module):

@@ -1,11 +1,16 @@
-"""AdamW with MAE's parameter groups and per-step schedule."""
+"""AdamW, SGD and LARS with MAE's parameter groups and per-step schedule."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from timm.optim import Lars
 from torch import nn
+
+TRUST = 0.02  # LARS: largest step of a matrix, relative to its norm
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
@@ -18,19 +23,40 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": free, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
 
 
-def make_optimizer(module: nn.Module, optim, *, captured: bool = False) -> torch.optim.AdamW:
+def make_optimizer(
+    module: nn.Module,
+    optim,
+    special: Sequence[tuple[nn.Module, dict[str, Any]]] = (),
+    *,
+    captured: bool = False,
+) -> torch.optim.Optimizer:
     """The optimiser of a run; the loop sets the learning rate at every step.
 
-    On a card one kernel updates all weights (``fused``). A step that is ``captured`` in a graph reads its rate from
-    device memory, one tensor a group.
+    Parts of the module in ``special`` have settings of their own. Biases and norms have no weight decay and, under
+    LARS, no adaptation of their step. On a card one kernel updates all weights (``fused``). A step that is ``captured``
+    in a graph reads its rate from device memory, one tensor a group.
     """
-    groups = parameter_groups(module, optim.weight_decay)
-    device = groups[1]["params"][0].device
+    groups: list[dict[str, Any]] = []
+    taken: set[int] = set()
+    for part, settings in [*special, (module, {})]:
+        for group in parameter_groups(part, optim.weight_decay):
+            kept = [p for p in group["params"] if id(p) not in taken]
+            taken |= {id(p) for p in kept}
+            groups += [{**group, "params": kept, **settings}] if kept else []
+    peak, device, name = (
+        peak_lr(optim),
+        next(module.parameters()).device,
+        getattr(optim, "optimizer", "adamw"),
+    )
+    fused = device.type == "cuda"
     if captured:
-        groups = [group | {"lr": torch.tensor(peak_lr(optim), device=device)} for group in groups]
-    return torch.optim.AdamW(
-        groups, lr=peak_lr(optim), betas=(optim.beta1, optim.beta2), fused=device.type == "cuda", capturable=captured
-    )  # fmt: skip
+        groups = [group | {"lr": torch.tensor(peak, device=device)} for group in groups]
+    if name == "adamw":
+        betas = (optim.beta1, optim.beta2)
+        return torch.optim.AdamW(groups, lr=peak, betas=betas, fused=fused, capturable=captured)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=peak, momentum=optim.momentum, fused=fused)
+    return Lars(groups, lr=peak, momentum=optim.momentum, trust_coeff=TRUST, trust_clip=True)
 
 
 def peak_lr(optim) -> float:

@@ -15,10 +15,10 @@ from trainlib import deadline
 from trainlib.cli import read_config
 from trainlib.config import resolve
 from trainlib.errors import DIVERGED_EXIT_CODE
-from trainlib.files import read_table
+from trainlib.files import CONFIG, SUMMARY, read_table
 from trainlib.paper import FINETUNE, PROBE, Training, What
 from trainlib.programs import COMPARED, CONFIGS, parser, run_program
-from trainlib.run import CONFIG, SUMMARY, check_same, configuration, read_run_config
+from trainlib.run import check_same, configuration, read_run_config
 
 RESULTS = {PROBE: "linear_probe", FINETUNE: "finetune"}
 SCRIPTS = Path(__file__).resolve().parents[1]

@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 
 from trainlib import figures
 from trainlib.environment import environments
-from trainlib.files import read_json, read_summary, write_atomic, write_json
+from trainlib.files import CONFIG, MANIFEST, SUMMARY, read_json, read_summary, write_atomic, write_json
 from trainlib.paper import What, data_of, plan
 from trainlib.paper_commands import RESULTS, Chosen, Command, run_folder
 from trainlib.pictures import COLOURS, save, tidy
 from trainlib.protocol import NOTE
-from trainlib.run import CONFIG, SUMMARY
-from trainlib.study import MANIFEST, TABLE
+from trainlib.study import TABLE
 from trainlib.tables import aligned, spread
 
 SWEEP = "mu.png"

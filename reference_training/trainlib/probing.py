@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from trainlib import ranks
 from trainlib.backbone import Backbone
 from trainlib.evaluate import EVALUATION_BATCH, extract
-from trainlib.method import Measurements, Method
+from trainlib.method import Measurements, Method, StepOutput
 from trainlib.optim import peak_lr
 from trainlib.protocol import Protocol
 from trainlib.protocol_config import ProbeRunConfig
 from trainlib.rng import generator
-from trainlib.step import StepOutput
 from trainlib.supervised import Prepared, accuracies
 
 HEAD_STD = 0.01

@@ -17,12 +17,12 @@ from lightning.fabric import Fabric
 from trainlib import ranks, study
 from trainlib.backbone import OPTION, Backbone, Origin, load_backbone
 from trainlib.cli import read_config, seed_list
-from trainlib.config import DataConfig, differences, resolve, to_dict
+from trainlib.config import DataConfig, resolve, to_dict
 from trainlib.data import load_dataset
 from trainlib.errors import UsageError
-from trainlib.files import read_table, write_atomic, write_json
+from trainlib.files import CONFIG, expand, read_table, write_atomic, write_json
 from trainlib.loop import make_fabric
-from trainlib.run import CONFIG, check_same, check_shares, create_run_dir, prepare_device, read_run_config
+from trainlib.run import check_same, check_shares, create_run_dir, prepare_device, read_run_config
 from trainlib.supervised import Prepared, fit
 from trainlib.tables import aligned, spread
 
@@ -74,7 +74,7 @@ class Job:
 def evaluate(protocol: Protocol, arguments: argparse.Namespace) -> None:
     """Carry out the command line of a protocol."""
     jobs = [_job(protocol, arguments, run_dir, place) for run_dir, place in result_places(arguments)]
-    check_comparable([job.origin for job in jobs])
+    study.check_comparable(OPTION, [job.origin.told for job in jobs])
     prepare_device(jobs[0].config)
     datasets = Datasets()
     for job in jobs:  # all that can be wrong is said before any folder is made
@@ -99,7 +99,7 @@ def evaluate(protocol: Protocol, arguments: argparse.Namespace) -> None:
 
 def result_places(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
     """Each run with the folder of its results: the run's own, or one under ``--out`` named after the run."""
-    run_dirs = study.expand(arguments.runs)
+    run_dirs = expand(arguments.runs)
     if len({d.resolve() for d in run_dirs}) < len(run_dirs):
         raise UsageError(OPTION, "the same run is named twice", "give each run once")
     if arguments.out is None:
@@ -158,11 +158,7 @@ def _create(job: Job) -> None:
     write_json(job.folder / SOURCE, {"run": str(job.origin.run_dir), "weights": job.weights})
     for seed in job.seeds:
         if not (job.seed_dir(seed) / CONFIG).is_file():
-            create_run_dir(job.seed_dir(seed), _seeded(job.config, seed))
-
-
-def _seeded(config: Any, seed: int) -> Any:
-    return dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
+            create_run_dir(job.seed_dir(seed), job.config.with_seed(seed))
 
 
 class Datasets:
@@ -189,29 +185,6 @@ class Datasets:
         return self._dataset
 
 
-def check_comparable(origins: list[Origin]) -> None:
-    """Refuse runs of equal label whose mean would be one of unlike recipes or of one run twice."""
-    first: dict[str, Origin] = {}
-    seen: dict[tuple[str, int], Path | None] = {}
-    for origin in origins:
-        config, label, run_dir = origin.config, origin.label, origin.run_dir
-        other = first.setdefault(label, origin)
-        unlike = differences(config, _seeded(other.config, config.run.seed))
-        if not unlike and origin.epoch != other.epoch:
-            unlike = [("epoch", origin.epoch, other.epoch)]
-        for flag, ours, theirs in unlike:
-            raise UsageError(
-                OPTION, f"{run_dir} has {flag} {ours}, {other.run_dir} has {theirs}, and both are {label}",
-                "name only runs of one recipe",
-            )  # fmt: skip
-        twin = seen.setdefault((label, config.run.seed), run_dir)
-        if twin != run_dir:
-            raise UsageError(
-                OPTION, f"{run_dir} and {twin} are both {label} with seed {config.run.seed}",
-                "give each run once",
-            )  # fmt: skip
-
-
 def _evaluate(protocol: Protocol, job: Job, datasets: Datasets) -> dict[str, Any]:
     backbone, label = load_backbone(job.origin.run_dir), job.origin.label
     fabric = make_fabric(job.config)
@@ -224,7 +197,7 @@ def _evaluate(protocol: Protocol, job: Job, datasets: Datasets) -> dict[str, Any
     heads = []
     for seed in job.seeds:
         title = f"{label} seed {job.origin.config.run.seed}, {job.name} seed {seed}"
-        heads.append(fit(fabric, _seeded(job.config, seed), prepare, job.seed_dir(seed), title))
+        heads.append(fit(fabric, job.config.with_seed(seed), prepare, job.seed_dir(seed), title))
     if not ranks.is_first():
         return {}
     result = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,15 @@ from typing import Any
 import torch
 
 from trainlib import checkpoint, ranks
-from trainlib.config import differences, from_dict, to_dict
+from trainlib.config import MaskedRunConfig, differences, from_dict, to_dict
 from trainlib.environment import ENVIRONMENT, environment
 from trainlib.errors import UsageError
 from trainlib.evaluate import evaluate_features
-from trainlib.files import read_json, read_summary, write_json
+from trainlib.files import CONFIG, SUMMARY, new_folder, read_json, read_summary, write_json
 from trainlib.logs import NAME as LOG
 from trainlib.logs import read_metrics
 from trainlib.loop import Instrument, TrainingLoop, make_fabric
-
-CONFIG, SUMMARY = "config.json", "summary.json"
+from trainlib.siamese.config import SiameseRunConfig
 
 
 def prepare_device(config) -> None:
@@ -53,15 +53,24 @@ def check_shares(config) -> None:
 
 
 def create_run_dir(run_dir: Path, config) -> None:
-    """A new folder with the resolved configuration; an existing one is never reused silently."""
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise UsageError(
-            "--out",
-            f"{run_dir} already exists",
-            f"choose another --out, or continue it with --resume {run_dir}",
-        )
-    run_dir.mkdir(parents=True, exist_ok=True)
+    """A new folder with the resolved configuration."""
+    new_folder(run_dir)
     write_json(run_dir / CONFIG, to_dict(config))
+
+
+def read_pretraining_config(run_dir: Path, option: str) -> Any:
+    """The configuration of a pre-training run of any kind; ``option`` is how the command line calls the folder."""
+    path, remedy = run_dir / CONFIG, "name the --out of a pre-training run"
+    if not run_dir.is_dir():
+        raise UsageError(option, f"there is no folder {run_dir}", remedy)
+    if not path.is_file():
+        raise UsageError(option, f"{run_dir} is neither a run nor a comparison (it has no {CONFIG})", remedy)
+    values = read_json(path)
+    for config_class in (MaskedRunConfig, SiameseRunConfig):
+        with contextlib.suppress(ValueError, TypeError):
+            return from_dict(config_class, values)
+    problem = f"{path} is not the configuration of a pre-training run that this version knows"
+    raise UsageError(option, problem, remedy)
 
 
 def read_run_config(run_dir: Path, cls: type) -> Any:

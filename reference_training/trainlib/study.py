@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainlib.config import FREE_ON_RESUME
+from trainlib.config import FREE_ON_RESUME, differences
 from trainlib.environment import environments
 from trainlib.errors import UsageError
-from trainlib.files import read_names, read_summary, read_table, write_atomic, write_json
+from trainlib.files import CONFIG, SUMMARY, expand, read_summary, read_table, write_atomic, write_json
 from trainlib.logs import read_metrics
 from trainlib.pictures import draw_comparison
 from trainlib.siamese.config import METHOD_OPTIONS
 from trainlib.siamese.pictures import draw_information
 from trainlib.tables import aggregate, group_by_method, results_table
 
-MANIFEST, CONFIG, SUMMARY = "study.json", "config.json", "summary.json"
 TABLE, FIGURE, INFORMATION = "table.md", "effective_rank.png", "information.png"
 FEATURES = {
     "cls": "CLS feature", "pooled": "mean of the patch tokens", "backbone": "backbone", "projector": "projector",
@@ -43,22 +42,10 @@ OF_SIAMESE_METHODS = {*METHOD_OPTIONS, "augmentation", "crop_min", "lr", "weight
 def plan(config: Any, methods: list[str], seeds: list[int]) -> dict[str, Any]:
     """The configuration of every run, by the name of its folder; one seed after the other."""
     return {
-        f"{method}-seed{seed}": dataclasses.replace(
-            config.with_method(method) if len(methods) > 1 else config,
-            run=dataclasses.replace(config.run, seed=seed),
-        )
+        f"{method}-seed{seed}": (config.with_method(method) if len(methods) > 1 else config).with_seed(seed)
         for seed in seeds
         for method in methods
     }
-
-
-def with_identity(config: Any, run: Any) -> Any:
-    """``config`` with the method and the seed of ``run``: what a comparison itself varies."""
-    return dataclasses.replace(
-        config,
-        method=dataclasses.replace(config.method, method=run.method.method),
-        run=dataclasses.replace(config.run, seed=run.run.seed),
-    )
 
 
 def report(summaries: list[dict[str, Any]], run_dirs: list[Path], out: Path) -> str:
@@ -81,15 +68,33 @@ def report(summaries: list[dict[str, Any]], run_dirs: list[Path], out: Path) -> 
     return table
 
 
-def expand(folders: list[Path]) -> list[Path]:
-    """The folders of the runs; a comparison's folder stands for all runs in it."""
-    run_dirs = []
-    for folder in folders:
-        if (folder / MANIFEST).is_file():
-            run_dirs += [folder / name for name in read_names(folder / MANIFEST)]
-        else:
-            run_dirs.append(folder)
-    return run_dirs
+def refuse_twins(option: str, runs: Iterable[tuple[str, int, Path]]) -> None:
+    """Refuse one run given twice, of which a mean would be taken: equal label and seed, even in two folders."""
+    seen: dict[tuple[str, int], Path] = {}
+    for label, seed, folder in runs:
+        if (label, seed) in seen:
+            problem = f"{folder} and {seen[label, seed]} are both {label} with seed {seed}"
+            raise UsageError(option, problem, "give each run once")
+        seen[label, seed] = folder
+
+
+def check_comparable(option: str, runs: list[tuple[str, Path, Any, int | None]]) -> None:
+    """Refuse runs of equal label whose mean would be one of unlike recipes or of one run twice.
+
+    A run is given by its label, folder, configuration, and finished epochs where they must be equal.
+    """
+    first: dict[str, tuple[Path, Any, int | None]] = {}
+    for label, folder, config, epoch in runs:
+        other, theirs_config, other_epoch = first.setdefault(label, (folder, config, epoch))
+        unlike = differences(config, theirs_config.with_seed(config.run.seed))
+        if not unlike and epoch != other_epoch:
+            unlike = [("epoch", epoch, other_epoch)]
+        for flag, ours, theirs in unlike:
+            raise UsageError(
+                option, f"{folder} has {flag} {ours}, {other} has {theirs}, and both are {label}",
+                "name only runs of one recipe",
+            )  # fmt: skip
+    refuse_twins(option, ((label, config.run.seed, folder) for label, folder, config, _ in runs))
 
 
 def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
@@ -97,7 +102,6 @@ def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
     run_dirs = expand(folders)
     summaries: list[dict[str, Any]] = []
     kept: list[Path] = []
-    seen: dict[tuple[str, int], Path] = {}
     common: dict[str, Any] | None = None
     for run_dir in run_dirs:
         if not (run_dir / SUMMARY).is_file() or not (run_dir / CONFIG).is_file():
@@ -115,13 +119,8 @@ def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
                         "FOLDER", f"{run_dir} has {key} {value}, {kept[0]} has {common[section].get(key)}",
                         "summarise only runs of one recipe",
                     )  # fmt: skip
-        identity = (summary["label"], summary["seed"])
-        if identity in seen:
-            raise UsageError(
-                "FOLDER", f"{run_dir} and {seen[identity]} are both {summary['label']} with seed {summary['seed']}",
-                "give each run once",
-            )  # fmt: skip
-        seen[identity] = run_dir
         summaries.append(summary)
         kept.append(run_dir)
+    twins = ((s["label"], s["seed"], folder) for s, folder in zip(summaries, kept, strict=True))
+    refuse_twins("FOLDER", twins)
     return summaries, kept

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from trainlib import checkpoint, ranks
 from trainlib.environment import ENVIRONMENT, environment
-from trainlib.files import read_json, write_json
+from trainlib.files import SUMMARY, read_json, write_json
 from trainlib.logs import read_metrics
 from trainlib.loop import TrainingLoop, whole_batch
 from trainlib.method import Method
-from trainlib.run import SUMMARY
 
 TOP = 5
 # What makes the method from the configuration, and the data set that it is trained on.

@@ -143,7 +143,10 @@ def spoil_states(folder, config):
     ("spoil", "expected"),
     [
         (spoil_nothing, "RUN: there is no folder"),
-        (spoil_config, "is not a run (it has no config.json); name the --out of a pre-training run"),
+        (
+            spoil_config,
+            "is neither a run nor a comparison (it has no config.json); name the --out of",
+        ),
         (spoil_foreign, "is not the configuration of a pre-training run that this version knows"),
         (spoil_json, "config.json: is damaged (not JSON)"),
         (spoil_missing, "has no checkpoint.pt; train it first (pre-training continues with --resume"),

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 from trainlib.data import load_dataset
 from trainlib.optim import peak_lr, set_learning_rates
 from trainlib.siamese.config import METHOD_OPTIONS, METHODS, SiameseRunConfig
+from trainlib.siamese.deepcluster import spherical_kmeans
 from trainlib.siamese.networks import Branch, calibrate, mlp
-from trainlib.siamese.prototypes import spherical_kmeans
 from trainlib.siamese.registry import METHOD_CLASSES
 
 from matinfo.losses import barlow_twins_loss, ntxent_loss

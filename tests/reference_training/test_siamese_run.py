@@ -17,11 +17,11 @@ from trainlib import checkpoint
 from trainlib.config import differences, from_dict, to_dict
 from trainlib.data import load_dataset
 from trainlib.logs import read_metrics
+from trainlib.method import StepOutput
 from trainlib.siamese.base import measured_views
 from trainlib.siamese.config import SiameseRunConfig
 from trainlib.siamese.instrument import correlations, divergences, shared_information
 from trainlib.siamese.registry import METHOD_CLASSES
-from trainlib.step import StepOutput
 
 import matinfo
 from matinfo.losses import sphere_entropy

@@ -15,13 +15,13 @@ from trainlib import checkpoint, deadline
 from trainlib.checkpoint import Progress
 from trainlib.config import to_dict
 from trainlib.environment import ENVIRONMENT, environment
-from trainlib.files import write_atomic, write_json
+from trainlib.files import CONFIG, SUMMARY, write_atomic, write_json
 from trainlib.fleet.fleet import MEASUREMENTS, Fleet
 from trainlib.fleet.lane import Run, say
 from trainlib.logs import MetricsLog
 from trainlib.masked import MaskedMethod
 from trainlib.optim import learning_rate, make_optimizer
-from trainlib.run import CONFIG, SUMMARY, create_run_dir
+from trainlib.run import create_run_dir
 
 SPECTRA = "spectra.npz"  # of a run: eigenvalues of its features at every measurement
 

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from trainlib import ranks
 from trainlib.evaluate import extract, knn_accuracy
-from trainlib.method import DEFAULT, Measurements, Method
+from trainlib.method import DEFAULT, Measurements, Method, StepOutput
+from trainlib.optim import make_optimizer
 from trainlib.siamese.instrument import correlations, divergences, reconstruction_bound, shared_information
 from trainlib.siamese.networks import Branch, calibrate
-from trainlib.siamese.optimizers import PROBE_LR, make_optimizer
 from trainlib.siamese.pictures import draw_training, draw_views
 from trainlib.siamese.settings import Settings
-from trainlib.step import StepOutput
 from trainlib.views import AUGMENTATIONS, ViewRecipe, Views
 
 CALIBRATION = 1000  # images
+PROBE_LR = {"adamw": 1e-2, "sgd": 0.1, "lars": 0.1}  # the probe is a monitor: one rate for all methods
 MEASURED_VIEWS = AUGMENTATIONS["asymmetric"][0]
 
 

@@ -9,11 +9,28 @@ from torch.nn.functional import normalize
 from matinfo.losses import deepcluster_loss
 from trainlib.rng import generator
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.prototypes import spherical_kmeans
 from trainlib.siamese.settings import Rates, Settings
 
 HEADS = 3
 CHUNK = 500
+
+
+@torch.no_grad()
+def spherical_kmeans(
+    rows: Tensor, count: int, generator: torch.Generator, iterations: int = 10
+) -> tuple[Tensor, Tensor]:
+    """Directions ``(count, d)`` and assignments ``(N,)`` of unit rows, by Lloyd's iterations from random rows.
+
+    A cluster that loses all its rows keeps its direction.
+    """
+    chosen = torch.randperm(len(rows), generator=generator)[:count]
+    centres = rows[chosen.to(rows.device)].clone()
+    for _ in range(iterations):
+        nearest = (rows @ centres.T).argmax(1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, rows)
+        filled = sums.norm(dim=1, keepdim=True) > 0
+        centres = torch.where(filled, normalize(sums, dim=1), centres)
+    return centres, (rows @ centres.T).argmax(1)
 
 
 class DeepCluster(SiameseMethod):

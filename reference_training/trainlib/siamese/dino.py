@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from matinfo.losses import DINOCenter, dino_loss
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.prototypes import Prototypes
+from trainlib.siamese.networks import Prototypes
 from trainlib.siamese.settings import Rates, Settings
 
 FROZEN_EPOCHS = 1

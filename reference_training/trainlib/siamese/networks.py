@@ -6,6 +6,7 @@ import itertools
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from trainlib.siamese.settings import Projector
 
@@ -50,6 +51,18 @@ def mlp(widths: list[int], *, norm: bool = True, last_norm: bool = False) -> nn.
     layers.append(nn.Linear(widths[-2], widths[-1], bias=not last_norm))
     layers += [nn.BatchNorm1d(widths[-1], affine=False)] if last_norm else []
     return nn.Sequential(*layers)
+
+
+class Prototypes(nn.Module):
+    """Cosines with ``count`` learned directions (a linear layer with weight normalisation and unit gain)."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(count, width) / width**0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Cosines ``(..., B, count)`` of features ``(..., B, width)``."""
+        return normalize(features, dim=-1) @ normalize(self.weight, dim=-1).mT
 
 
 class Branch(nn.Module):

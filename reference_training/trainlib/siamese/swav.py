@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from matinfo.losses import swav_loss
 from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.prototypes import Prototypes
+from trainlib.siamese.networks import Prototypes
 from trainlib.siamese.settings import Projector, Rates, Settings
 
 FROZEN_EPOCHS = 1

@@ -9,7 +9,7 @@ from typing import Any
 from trainlib.cli import read_config
 from trainlib.config import MaskedRunConfig, resolve
 from trainlib.data import load_dataset
-from trainlib.errors import UsageError
+from trainlib.files import new_folder
 from trainlib.run import create_run_dir, prepare_device, train_run
 from trainlib.siamese.config import SiameseRunConfig
 from trainlib.theorems.instrument import MASKED, instrument
@@ -41,8 +41,7 @@ def configurations(arguments: argparse.Namespace, methods: list[str]) -> dict[st
 
 def train(configs: dict[str, Any], out: Path) -> list[Path]:
     """Train each configuration into ``out/NAME``."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError("--out", f"{out} already exists", "choose another --out")
+    new_folder(out)
     for config in configs.values():
         prepare_device(config)
     for name, config in configs.items():
