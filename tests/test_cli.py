@@ -678,7 +678,7 @@ def test_report_pictures_without_matplotlib_name_the_extra(tmp_path, capsys, mon
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     out = tmp_path / ("out.png" if flag == "--plot" else "out.html")
     monkeypatch.setattr(
-        "matinfo.cli.errors.importlib.import_module",
+        "importlib.import_module",
         lambda name: (_ for _ in ()).throw(ModuleNotFoundError(name=name.split(".")[0])),
     )
     assert main(["report", save(tmp_path, "a.npy", features()), flag, str(out)]) == 2

@@ -348,7 +348,7 @@ def test_missing_extra_is_named(tmp_path, capsys, monkeypatch, module):
     def absent(name):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name.split(".")[0])
 
-    monkeypatch.setattr("matinfo.cli.errors.importlib.import_module", absent)
+    monkeypatch.setattr("importlib.import_module", absent)
     assert "pip install 'matinfo[cli]'" in error_of(capsys, path)
 
 

@@ -451,6 +451,6 @@ def test_functions_without_matplotlib_name_the_extra(call, monkeypatch):
             raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
         return importlib.__import__(name)
 
-    monkeypatch.setattr(theme.importlib, "import_module", absent)
+    monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'matinfo\[plot\]'"):
         call()

@@ -9,8 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from matinfo.cli.arguments import Options, parse
-from matinfo.cli.errors import InputError
+from matinfo._extras import MissingExtra
+from matinfo.cli.arguments import parse
+from matinfo.cli.errors import InputError, printable
 from matinfo.cli.report import load, make_report
 from matinfo.cli.write import check_outputs, write_report
 
@@ -48,9 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(argv)
         if isinstance(options, int):
             return options
-        return _report(options)
-    except InputError as error:
-        sys.stderr.write(f"matinfo: error: {error}\n")
+        check_outputs(options)
+        write_report(make_report(options), options)
+        sys.stdout.flush()
+        return 0
+    except (InputError, MissingExtra) as error:
+        sys.stderr.write(f"matinfo: error: {printable(str(error))}\n")
         return BAD_INPUT
     except KeyboardInterrupt:
         sys.stderr.write("matinfo: interrupted\n")
@@ -58,10 +62,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def _report(options: Options) -> int:
-    check_outputs(options)
-    write_report(make_report(options), options)
-    sys.stdout.flush()
-    return 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
-from types import ModuleType
 
 
 class InputError(ValueError):
@@ -25,10 +23,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-class MissingExtra(InputError, ModuleNotFoundError):
-    """A package of an extra is not installed; the message names the extra."""
-
-
 @contextlib.contextmanager
 def about(name: str) -> Iterator[None]:
     """Errors inside are about this file: one line that starts with its name."""
@@ -46,22 +40,3 @@ def about(name: str) -> Iterator[None]:
         raise InputError(f"{name}: not enough memory. Use smaller --batch-rows, or fewer columns.") from None
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
-
-
-@contextlib.contextmanager
-def needs(package: str, what: str, extra: str) -> Iterator[None]:
-    """Imports of a package of an extra: where it is not installed, the error says how to install it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise MissingExtra(
-            f"{what} needs {error.name}, which is not installed. Install it with: pip install 'matinfo[{extra}]'"
-        ) from None
-
-
-def optional(module: str, what: str, extra: str) -> ModuleType:
-    """A module of an extra, or an error that says how to install it."""
-    with needs(module.split(".")[0], what, extra):
-        return importlib.import_module(module)

@@ -6,8 +6,9 @@ import importlib
 from pathlib import Path
 from typing import cast
 
+from matinfo._extras import optional
 from matinfo.cli.arguments import Options
-from matinfo.cli.errors import InputError, about, optional, printable
+from matinfo.cli.errors import InputError, about, printable
 from matinfo.cli.read_numpy import read_npy, read_npz
 from matinfo.cli.read_torch import read_pt, read_safetensors
 from matinfo.cli.source import Contents, Source

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matinfo._extras import optional
 from matinfo.cli.arguments import Options
 from matinfo.cli.as_text import array_names, describe
-from matinfo.cli.errors import optional
 from matinfo.cli.report import Report
 from matinfo.cli.value import Value, order_name
 from matinfo.measures import MEASURES

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from matinfo._extras import optional
 from matinfo.cli.arguments import Options
-from matinfo.cli.errors import optional
 from matinfo.cli.source import Batch, Source
 
 Item = TypeVar("Item")

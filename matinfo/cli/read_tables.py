@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from matinfo.cli.errors import InputError, first_line, needs
+from matinfo._extras import needs
+from matinfo.cli.errors import InputError, first_line
 from matinfo.cli.source import Batch, Contents, Source, as_rows, usable
 
 with needs("pyarrow", "matinfo.cli.read_tables", "cli"):

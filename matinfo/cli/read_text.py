@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from matinfo.cli.errors import InputError, first_line, needs
+from matinfo._extras import needs
+from matinfo.cli.errors import InputError, first_line
 from matinfo.cli.read_tables import VECTOR, Table, arrow_errors, contents
 from matinfo.cli.source import Contents
 

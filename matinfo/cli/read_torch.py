@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo.cli.errors import InputError, first_line, optional
+from matinfo._extras import optional
+from matinfo.cli.errors import InputError, first_line
 from matinfo.cli.source import COMPLEX, Batch, Contents, Source, check_shape, slices, usable
 
 _DEEPEST = 16

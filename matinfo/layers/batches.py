@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from matinfo._extras import needs
 from matinfo.layers.modules import plain_module
 
 
@@ -38,7 +39,11 @@ def read_batches(
     if is_model:
         prepare = _Preparation(plain_module(model), tokenizer)
         items = map(prepare, items)
-    return (_with_progress(items, count) if progress else items), count != 1
+    if progress:
+        with needs("tqdm", "progress=True", "layers"):
+            from tqdm.auto import tqdm
+        items = tqdm(items, total=count, unit="batch")
+    return items, count != 1
 
 
 def _is_stream(source: Any) -> bool:
@@ -93,14 +98,3 @@ class _Preparation:
 
     def _moved(self, value: Any) -> Any:
         return value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
-
-
-def _with_progress(items: Iterable[Any], count: int | None) -> Iterable[Any]:
-    try:
-        from tqdm.auto import tqdm
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Expected tqdm to be installed: progress=True needs it. Run pip install 'matinfo[layers]'.",
-            name="tqdm",
-        ) from error
-    return tqdm(items, total=count, unit="batch")

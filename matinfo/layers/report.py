@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from matinfo._conventions import describe_rows
+from matinfo._extras import needs
 
 if TYPE_CHECKING:
     import pandas
@@ -125,13 +126,8 @@ class LayerReport:
         Raises:
             ModuleNotFoundError: If pandas is not installed.
         """
-        try:
+        with needs("pandas", "to_pandas", "layers"):
             import pandas
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "Expected pandas to be installed: to_pandas needs it. Run pip install 'matinfo[layers]'.",
-                name="pandas",
-            ) from error
         values = {name: plain(column) for name, column in self.columns().items()}
         index = pandas.Index(self.names, name="layer")
         frame = pandas.DataFrame({"width": self.widths, **values}, index=index)

@@ -8,17 +8,13 @@ import torch
 from torch import Tensor
 
 from matinfo._conventions import describe_rows
+from matinfo._extras import needs
 from matinfo._keywords import check_keywords
 from matinfo._streams import NAN_POLICIES, check_rows, prepared_rows
 from matinfo._validation import check_choice
 
-try:
+with needs("torchmetrics", "matinfo.metrics", "metrics"):
     from torchmetrics import Metric
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "Expected torchmetrics to be installed: matinfo.metrics needs it. Run pip install 'matinfo[metrics]'.",
-        name="torchmetrics",
-    ) from error
 
 
 def device_of(features: object, name: str) -> torch.device:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from matinfo._extras import needs
 from matinfo.layers.modules import chosen_modules
 from matinfo.monitor.core import Monitor
 from matinfo.monitor.measurement import Spectra
@@ -17,13 +18,8 @@ from matinfo.monitor.writers import Record, scalars
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-try:
+with needs("lightning", "LightningMonitor", "monitor"):
     from lightning.pytorch import Callback, LightningModule, Trainer
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "Expected lightning to be installed: LightningMonitor needs it. Run pip install 'matinfo[monitor]'.",
-        name="lightning",
-    ) from error
 
 
 class LightningMonitor(Callback):

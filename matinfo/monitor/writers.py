@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from matinfo._extras import needs
+
 Record: TypeAlias = dict[str, Any]
 Writer: TypeAlias = Callable[[Record], object]
 
@@ -235,22 +237,12 @@ class MLflowWriter:
 
     def __call__(self, record: Record) -> None:
         """Log one record."""
-        try:
+        with needs("mlflow", "MLflowWriter", "trackers"):
             import mlflow
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "Expected mlflow to be installed: MLflowWriter needs it. Run pip install 'matinfo[trackers]'.",
-                name="mlflow",
-            ) from error
         mlflow.log_metrics(scalars(record, self.prefix), step=record["step"], run_id=self.run_id)
 
 
 def _summary_writer_class() -> type:
-    try:
+    with needs("tensorboard", "TensorBoardWriter", "monitor"):
         from torch.utils.tensorboard import SummaryWriter
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Expected tensorboard to be installed: TensorBoardWriter needs it. Run pip install 'matinfo[monitor]'.",
-            name="tensorboard",
-        ) from error
     return SummaryWriter

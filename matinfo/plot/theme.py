@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from matinfo._extras import optional
 from matinfo._validation import check_choice
 
 if TYPE_CHECKING:
@@ -39,16 +39,8 @@ GROUNDS = {
 
 
 def matplotlib_module(name: str = "") -> ModuleType:
-    """``matplotlib`` or one of its modules, or an error that says how to install it."""
-    try:
-        return importlib.import_module(f"matplotlib.{name}" if name else "matplotlib")
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise ModuleNotFoundError(
-            "matinfo.plot needs matplotlib, which is not installed. Install it with: pip install 'matinfo[plot]'",
-            name="matplotlib",
-        ) from None
+    """``matplotlib`` or one of its modules."""
+    return optional(f"matplotlib.{name}".rstrip("."), "matinfo.plot", "plot")
 
 
 @contextlib.contextmanager
