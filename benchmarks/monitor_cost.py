@@ -178,11 +178,11 @@ def _branches(monitor: Any, now: Callable[[], float]) -> float:
     """Seconds that a hook adds to a call of a module on a step that is not observed."""
     import torch
 
-    from matinfo.monitor.hooks import LayerHook
+    from matinfo.monitor.hooks import Hook
 
     monitor._capture.active = False
     plain, hooked, x = torch.nn.Identity(), torch.nn.Identity(), torch.ones(1)
-    hooked.register_forward_hook(LayerHook(monitor._capture, LAYERS[0]))
+    hooked.register_forward_hook(Hook(monitor._capture, LAYERS[0]))
     medians = []
     for module in (plain, hooked):
         seconds = []

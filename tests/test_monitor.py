@@ -191,7 +191,7 @@ def test_records_hold_no_graph():
     Z = rows().requires_grad_()
     monitor = watch(quantities={"own": lambda K: K.dense().sum()})
     monitor._capture.layers[""](Z * 1.0)
-    assert not monitor._capture.parts[""][0].requires_grad
+    assert not monitor._capture.seen[""].parts[0].requires_grad
     (record,) = monitor.step()
     assert type(record["own"]) is float
 
@@ -202,7 +202,7 @@ def test_max_rows_draws_without_replacement_and_anew_at_every_step():
     seen = []
     for _ in range(3):
         monitor._capture.layers[""](Z)
-        seen.append(tuple(monitor._capture.parts[""][0].argmax(1).tolist()))
+        seen.append(tuple(monitor._capture.seen[""].parts[0].argmax(1).tolist()))
         (record,) = monitor.step()
         assert record["rows"] == 7
         assert record["effective_rank"] == pytest.approx(7)

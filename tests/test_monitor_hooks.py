@@ -32,7 +32,7 @@ def seen(output, *, mask=None, **options):
     if mask is not None:
         monitor.mask(mask)
     layer(None)
-    return monitor._capture.parts[""][0]
+    return monitor._capture.seen[""].parts[0]
 
 
 class Block(nn.Module):
@@ -243,10 +243,10 @@ def test_rows_are_those_before_an_in_place_operation():
     monitor = Monitor(model, ["0", "1"], every=1)
     x = torch.randn(8, 4)
     model(x)
-    parts = monitor._capture.parts
-    assert torch.equal(parts["0"][0], model[0](x))
-    assert bool((parts["0"][0] < 0).any())
-    assert not bool((parts["1"][0] < 0).any())
+    first, second = (monitor._capture.seen[layer].parts[0] for layer in ("0", "1"))
+    assert torch.equal(first, model[0](x))
+    assert bool((first < 0).any())
+    assert not bool((second < 0).any())
 
 
 @pytest.mark.parametrize(("calls", "rows"), [("all", 12), ("last", 5)])
@@ -275,7 +275,7 @@ def test_memory_is_bounded_where_step_is_forgotten():
     monitor = Monitor(model, "", every=1)
     for _ in range(MOST_CALLS + 5):
         model(torch.ones(1, 1))
-    assert len(monitor._capture.parts[""]) == len(monitor._capture.counts[""]) == MOST_CALLS
+    assert len(monitor._capture.seen[""].parts) == len(monitor._capture.seen[""].counts) == MOST_CALLS
 
 
 def test_calls_of_different_width_need_the_last_one():
@@ -305,7 +305,7 @@ def test_autocast_frozen_evaluation_and_inference_mode():
     expected = [record["effective_rank"] for record in monitor.step()]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model(x)
-        assert monitor._capture.parts["0"][0].dtype == torch.bfloat16
+        assert monitor._capture.seen["0"].parts[0].dtype == torch.bfloat16
         halved = [record["effective_rank"] for record in monitor.step()]
     assert halved == pytest.approx(expected, rel=2e-2)  # features rounded to 8 bits
     with torch.inference_mode():
@@ -459,4 +459,4 @@ def test_nested_tensor_that_no_pool_takes_apart_is_refused_at_the_step(pool):
     with pytest.raises(TypeError, match=r"layer '' to return a dense tensor, got a nested one"):
         monitor.step()
     layer(torch.randn(3, 4))
-    assert monitor._capture.parts[""][0].shape == (3, 4)
+    assert monitor._capture.seen[""].parts[0].shape == (3, 4)

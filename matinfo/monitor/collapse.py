@@ -105,6 +105,7 @@ class Alarm:
     RECOVERY = 1.25
     SHORT = 0.5
     """A batch with fewer rows than this share of the largest one is not judged: rows bound the rank."""
+    _STATE = ("peak", "peaks", "lost", "lowest", "most_rows")
 
     def __init__(self, below: float | None, fall: float | None, *, default: bool = False) -> None:
         if below is not None and not below > 0:
@@ -213,16 +214,8 @@ class Alarm:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "peak": self.peak,
-            "peaks": list(self.peaks),
-            "lost": self.lost,
-            "lowest": self.lowest,
-            "most_rows": self.most_rows,
-            "on": sorted(self.on),
-        }
+        return {name: getattr(self, name) for name in self._STATE} | {"on": sorted(self.on)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The reverse."""
-        self.peak, self.most_rows, self.on = state["peak"], state["most_rows"], set(state["on"])
-        self.peaks, self.lost, self.lowest = list(state["peaks"]), state["lost"], state["lowest"]
+        vars(self).update({name: state[name] for name in self._STATE}, on=set(state["on"]))

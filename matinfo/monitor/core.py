@@ -18,7 +18,7 @@ from matinfo._validation import check_choice, check_count
 from matinfo.distributed import world_size
 from matinfo.layers.modules import chosen_modules, plain_module
 from matinfo.monitor.collapse import Alarm, MonitorWarning, NonFiniteWarning
-from matinfo.monitor.hooks import MOST_CALLS, Capture, Mask
+from matinfo.monitor.hooks import MOST_CALLS, Capture, Mask, Seen
 from matinfo.monitor.measurement import Spectra, measure
 from matinfo.monitor.pooling import POOLS, Pool, joined_rows
 from matinfo.monitor.writers import RESERVED, Record, Writer
@@ -26,8 +26,6 @@ from matinfo.monitor.writers import RESERVED, Record, Writer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_CALLS = ("all", "last")
-_ON_NON_FINITE = ("warn", "raise")
 _OTHER = ("effective_rank_centered", "effective_rank_uncentered")
 """The effective rank that the monitor does not prepare its rows for, by whether it centres."""
 
@@ -144,7 +142,7 @@ class Monitor:
         self.writers = list(writers)
         self.warmup, self.seed, self.reduce, self.group = int(warmup), int(seed), bool(reduce), group
         self.max_rows = check_count(max_rows, "max_rows")
-        self.on_nonfinite = check_choice(on_nonfinite, "on_nonfinite", _ON_NON_FINITE)
+        self.on_nonfinite = check_choice(on_nonfinite, "on_nonfinite", ("warn", "raise"))
         self.prepare = {"center": bool(center), "normalize": bool(normalize)}
         if not callable(pool):
             check_choice(pool, "pool", POOLS)
@@ -162,7 +160,7 @@ class Monitor:
             pool=pool,
             mask=mask,
             max_rows=self.max_rows,
-            keep_all=check_choice(calls, "calls", _CALLS) == "all",
+            keep_all=check_choice(calls, "calls", ("all", "last")) == "all",
             seed=self._row_seed(),
         )
         self._refresh()
@@ -326,17 +324,18 @@ class Monitor:
 
     def _rows(self, layer: str, messages: list[MonitorWarning]) -> Tensor | None:
         """The rows of a step; None if there are none, on any rank if ranks are taken together."""
-        self._capture.check(layer)
-        parts, calls = self._capture.parts.get(layer, []), self._capture.calls.get(layer, 0)
+        seen = self._capture.seen.get(layer, Seen(False))
+        if seen.refused:
+            raise seen.refused
         # The calls have drawn with the seeds before.
         seed = self._row_seed() + MOST_CALLS
-        Z = joined_rows(parts, self._capture.counts[layer], self.max_rows, seed, layer) if parts else None
+        Z = joined_rows(seen.parts, seen.counts, self.max_rows, seed, layer) if seen.parts else None
         missing = Z is None or Z.shape[0] == 0
         if self.reduce and world_size(self.group) > 1:
             flags: list[Any] = [None] * world_size(self.group)
             dist.all_gather_object(flags, missing, self.group)
             missing = any(flags)
-        messages += self._alarms[layer].watch(layer, self._step, calls=calls, missing=missing)
+        messages += self._alarms[layer].watch(layer, self._step, calls=seen.calls, missing=missing)
         return None if missing else Z
 
     def _observe(self, layer: str, Z: Tensor, messages: list[MonitorWarning]) -> Record:
@@ -344,7 +343,7 @@ class Monitor:
             Z,
             self.quantities,
             **self.prepare,
-            eps=self._capture.eps[layer],
+            eps=self._capture.seen[layer].eps,
             reduce=self.reduce,
             group=self.group,
         )

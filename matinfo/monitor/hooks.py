@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +17,19 @@ Mask: TypeAlias = str | Callable[[tuple, dict], Tensor | None]
 
 MOST_CALLS = 256
 """Calls of a layer within one step after which rows are no longer kept, with a warning: ``step()`` may be missing."""
+
+
+@dataclass
+class Seen:
+    """What the calls of a layer within one step have left: rows, of how many they were drawn, the layer's round-off."""
+
+    trained: bool
+    parts: list[Tensor] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    calls: int = 0
+    eps: float = 0.0
+    refused: NestedOutputError | None = None
+    """To be raised at the end of the step."""
 
 
 class Capture:
@@ -38,33 +53,20 @@ class Capture:
         self.active = False
         self.model, self.layers = model, layers
         self.pool, self.max_rows, self.keep_all, self.seed = pool, max_rows, keep_all, seed
-        self.parts: dict[str, list[Tensor]] = {}
-        self.counts: dict[str, list[int]] = {}
-        self.calls: dict[str, int] = {}
-        self.refused: dict[str, NestedOutputError] = {}
-        self.eps: dict[str, float] = {}
-        self.trained: set[str] = set()
+        self.seen: dict[str, Seen] = {}
         self.mask: Tensor | None = None
         self.find_mask = _mask_finder(model, mask)
         self.named, self.guessed = mask is not None, False
-        # A compiled model breaks its graph here, and only where it is observed.
+        # A compiled model breaks its graph where these are called, and only on steps that are observed.
         self.take = torch.compiler.disable(self._take)
         self.look = torch.compiler.disable(self._look)
-        self.handles = [
-            module.register_forward_hook(LayerHook(self, name)) for name, module in layers.items()
-        ]
+        self.handles = [module.register_forward_hook(Hook(self, name)) for name, module in layers.items()]
         if self.find_mask is not None:
-            self.handles.append(model.register_forward_pre_hook(InputHook(self), with_kwargs=True))
+            self.handles.append(model.register_forward_pre_hook(Hook(self, None), with_kwargs=True))
 
     def clear(self, seed: int) -> None:
         """Forget the rows and the mask of a step."""
-        self.parts, self.counts, self.calls, self.refused = {}, {}, {}, {}
-        self.eps, self.trained, self.mask, self.seed = {}, set(), None, seed
-
-    def check(self, name: str) -> None:
-        """Raise what a call of the layer has left for the end of the step."""
-        if name in self.refused:
-            raise self.refused[name]
+        self.seen, self.mask, self.seed = {}, None, seed
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -73,41 +75,36 @@ class Capture:
             handle.remove()
         self.clear(self.seed)
 
-    def _take(self, name: str, module: nn.Module, output: Any) -> None:
+    def _take(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         if module is not self.layers[name] or torch._C._current_graph_task_id() != -1:
             return  # a copy of the model, or a layer that checkpointing runs again during backward
-        first = self.model.training and name not in self.trained
-        if first:
-            self.trained.add(name)
-        elif name in self.trained and not self.model.training:
+        training, seen = self.model.training, self.seen.get(name)
+        if seen is not None and seen.trained and not training:
             return
-        parts, counts = self.parts.setdefault(name, []), self.counts.setdefault(name, [])
-        if first:
-            self.calls[name] = 0
-        if first or not self.keep_all:
-            parts.clear()
-            counts.clear()
-        self.calls[name] = 1 + (self.calls.get(name, 0) if self.keep_all else 0)
-        if len(parts) < MOST_CALLS:
-            try:
-                with torch.no_grad():
-                    rows = pooled_rows(
-                        output,
-                        self.pool,
-                        self.mask,
-                        layer=name,
-                        max_rows=self.max_rows,
-                        seed=self.seed + len(parts),
-                        strict=not self.guessed,
-                    )
-            except NestedOutputError as error:  # the model's choice of a kernel is no error of the forward
-                self.refused[name] = error
-                return
-            parts.append(rows.kept)
-            counts.append(rows.drawn_from)
-            self.eps[name] = max(rows.eps, self.eps.get(name, 0.0))
+        if seen is None or training > seen.trained or not self.keep_all:
+            seen = self.seen[name] = Seen(training)
+        seen.calls += 1
+        if len(seen.parts) == MOST_CALLS:
+            return
+        try:
+            with torch.no_grad():
+                rows = pooled_rows(
+                    output,
+                    self.pool,
+                    self.mask,
+                    layer=name,
+                    max_rows=self.max_rows,
+                    seed=self.seed + len(seen.parts),
+                    strict=not self.guessed,
+                )
+        except NestedOutputError as error:  # the model's choice of a kernel is no error of the forward
+            seen.refused = error
+            return
+        seen.parts.append(rows.kept)
+        seen.counts.append(rows.drawn_from)
+        seen.eps = max(rows.eps, seen.eps)
 
-    def _look(self, args: tuple, kwargs: dict) -> None:
+    def _look(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         assert self.find_mask is not None
         if not self.named and self.mask is not None and not self.guessed:
             return  # the one that was given by hand
@@ -136,46 +133,22 @@ def _mask_finder(model: nn.Module, mask: Mask | None) -> Callable[[tuple, dict],
     return find
 
 
-class LayerHook:
-    """On a layer. A copy of the layer, by ``copy`` or by ``pickle``, gets a hook that does nothing."""
+class Hook:
+    """On a layer; or, without a name, on the model for its mask. A copy by ``copy`` or ``pickle`` does nothing."""
 
-    def __init__(self, capture: Capture, name: str) -> None:
+    def __init__(self, capture: Capture, name: str | None) -> None:
         self.capture, self.name = capture, name
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Keep rows if the step is observed."""
-        if self.capture.active:
-            self.capture.take(self.name, module, output)
-
-    def __deepcopy__(self, memo: dict) -> Callable[..., None]:
-        return nothing
-
-    def __reduce__(self) -> tuple:
-        return hook_of_a_copy, ()
-
-
-class InputHook:
-    """On the model, for its mask."""
-
-    def __init__(self, capture: Capture) -> None:
-        self.capture = capture
-
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Keep the mask if the step is observed."""
-        if self.capture.active:
-            self.capture.look(args, kwargs)
-
-    def __deepcopy__(self, memo: dict) -> Callable[..., None]:
-        return nothing
+    def __call__(self, *call: Any) -> None:
+        """Keep what is wanted of a call of the module if the step is observed."""
+        if self.capture.active and self.name is None:
+            self.capture.look(*call)
+        elif self.capture.active:
+            self.capture.take(self.name, *call)
 
     def __reduce__(self) -> tuple:
-        return hook_of_a_copy, ()
+        return functools.partial, (_nothing,)
 
 
-def nothing(*args: Any) -> None:
-    """The hook of a copy."""
-
-
-def hook_of_a_copy() -> Callable[..., None]:
-    """For ``pickle``."""
-    return nothing
+def _nothing(*args: Any) -> None:
+    """What a copied hook does."""

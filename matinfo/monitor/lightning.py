@@ -99,33 +99,15 @@ class LightningMonitor(Callback):
         return self._seen_by.description
 
     def mask(self, mask: Tensor | None) -> None:
-        """As :meth:`Monitor.mask`, to be called in ``training_step``.
-
-        Args:
-            mask: ``(n, tokens)``, non-zero or True where there is a token.
-        """
+        """As :meth:`Monitor.mask`, to be called in ``training_step``."""
         self._seen_by.mask(mask)
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
-        """As :meth:`Monitor.paused`: for a pass in training mode that is not to be observed.
-
-        Returns:
-            The context manager.
-        """
+        """As :meth:`Monitor.paused`: for a pass in training mode that is not to be observed."""
         return self._seen_by.paused()
 
     def plot(self, figure: Figure | None = None) -> Figure:
-        """As :meth:`Monitor.plot`.
-
-        Args:
-            figure: An empty figure to draw on; None for a new one of pyplot.
-
-        Returns:
-            The figure.
-
-        Raises:
-            ValueError: If nothing has been observed.
-        """
+        """As :meth:`Monitor.plot`."""
         if self.monitor is None:
             raise ValueError("Expected a training to draw, got none. Fit first.")
         return self.monitor.plot(figure)
@@ -141,38 +123,20 @@ class LightningMonitor(Callback):
         return self._generate_state_key(layers=self.layers, prefix=self.prefix)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attach the hooks, and go on from a checkpoint if there is one.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module to observe.
-        """
+        """Attach the hooks, and go on from a checkpoint if there is one."""
         self.monitor, self._fitting = Monitor(pl_module, self.layers, **self.options), True
         if self._state is not None:
             self.monitor.load_state_dict(self._state)
             self._state = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where training starts.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module.
-        """
+        """Note where training starts."""
         self._seen = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure and log, if the optimiser has stepped.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module.
-            outputs: Of the training step; not used.
-            batch: The batch; not used.
-            batch_idx: Its number; not used.
-        """
+        """Measure and log, if the optimiser has stepped."""
         if self.monitor is None or trainer.global_step == self._seen:
             return
         self._seen = trainer.global_step
@@ -185,57 +149,28 @@ class LightningMonitor(Callback):
         pl_module.log_dict(values, logger=False, on_step=True, on_epoch=False, batch_size=1)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look away.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module.
-        """
+        """Look away."""
         if self.monitor is not None:
             self._pauses.enter_context(self.monitor.paused())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look again.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module.
-        """
+        """Look again."""
         self._pauses.close()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the hooks off and close the writers.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module.
-        """
+        """Take the hooks off and close the writers."""
         self._detach()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The same when training fails.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module.
-            exception: What was raised.
-        """
+        """The same when training fails."""
         self._detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """For checkpoints.
-
-        Returns:
-            The state of the monitor, empty before fitting.
-        """
+        """For checkpoints: the state of the monitor, empty before fitting."""
         return {} if self.monitor is None else self.monitor.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint.
-
-        Args:
-            state_dict: As :meth:`state_dict` gave it.
-        """
+        """From a checkpoint."""
         if not state_dict:
             return
         if self.monitor is None or not self._fitting:  # trainers load callbacks before fitting starts
@@ -244,13 +179,7 @@ class LightningMonitor(Callback):
             self.monitor.load_state_dict(state_dict)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Drop what a test or validation has loaded beside its weights; it is no fit to go on with.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module.
-            stage: ``"fit"`` or another.
-        """
+        """Drop what a test or validation has loaded beside its weights; it is no fit to go on with."""
         if stage != "fit":
             self._state = None
 

@@ -83,7 +83,9 @@ def measure(Z: Tensor, columns: list[Column], *, center: bool, **preparation: An
             return _without_spectrum(gram, columns, f"no spectrum ({error})")
         largest = torch.stack([S.eigenvalues[0] for S in both]).tolist()
         if not all(map(math.isfinite, largest)):
-            return _without_spectrum(gram, columns, _what_is_not_finite(Z))
+            bad = int((~Z.isfinite().all(-1)).sum())
+            what = f"NaN or infinity in {bad} of {len(Z)} rows" if bad else "features too large to square"
+            return _without_spectrum(gram, columns, what)
         S, missing = both[center], Z.new_tensor(math.nan, dtype=torch.float64)
         zero = largest[center] == 0
         values = [_value_or_nan(column, S, gram) if zero else column.value(S, gram) for column in columns]
@@ -114,11 +116,6 @@ def _without_spectrum(gram: Gram, columns: list[Column], problem: str) -> Measur
     rows, width, nan = gram.shape[-1], gram.width, math.nan
     nothing = torch.full((min(rows, width),), nan, dtype=torch.float64)
     return Measured({column.name: nan for column in columns}, nan, (nan, nan), nothing, rows, width, problem)
-
-
-def _what_is_not_finite(Z: Tensor) -> str:
-    bad = int((~Z.isfinite().all(-1)).sum())
-    return f"NaN or infinity in {bad} of {Z.shape[0]} rows" if bad else "features too large to square"
 
 
 def prepared(
