@@ -90,34 +90,35 @@ def _parser() -> argparse.ArgumentParser:
         help="information quantities of the arrays in files",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # the defaults are those of Options
     )
     report.add_argument("files", nargs="+", type=Path, metavar="FILE")
     what = report.add_argument_group("what the files hold")
-    what.add_argument("--kind", choices=("features", "matrix"), default="features", help="default: features")
+    what.add_argument("--kind", choices=("features", "matrix"), help="default: features")
     what.add_argument(
-        "--key", dest="keys", action="append", default=[], metavar="NAME",
+        "--key", dest="keys", action="append", metavar="NAME",
         help="which array of a file of several; once for all files, or once for each",
     )  # fmt: skip
     what.add_argument(
-        "--drop", action="append", default=[], metavar="A,B,...",
+        "--drop", action="append", metavar="A,B,...",
         help="leave out these columns of a table; may be repeated",
     )  # fmt: skip
     what.add_argument(
-        "--nan", choices=("error", "skip"), default="error",
+        "--nan", choices=("error", "skip"),
         help="rows with NaN or infinity: refuse them (default) or leave them out",
     )  # fmt: skip
     how = report.add_argument_group("what is computed")
     how.add_argument(
-        "--alpha", dest="alphas", type=_orders, default=(0.5, 1.0, 2.0, math.inf), metavar="A,B,...",
+        "--alpha", dest="alphas", type=_orders, metavar="A,B,...",
         help="orders of the entropies, numbers or inf (default: 0.5,1,2,inf)",
     )  # fmt: skip
     how.add_argument(
-        "--measures", type=_measures, default=(), metavar="A,B,...",
+        "--measures", type=_measures, metavar="A,B,...",
         help=f"further measures by name: {', '.join(MEASURES)}",
     )  # fmt: skip
-    how.add_argument("--mu", type=_positive("mu"), default=1.0, help="ridge of the coding rate (default: 1)")
+    how.add_argument("--mu", type=_positive("mu"), help="ridge of the coding rate (default: 1)")
     how.add_argument(
-        "--normalize", action=argparse.BooleanOptionalAction, default=True,
+        "--normalize", action=argparse.BooleanOptionalAction,
         help="divide each row by its length (default: yes)",
     )  # fmt: skip
     how.add_argument("--center", action="store_true", help="subtract the mean of the rows, after --normalize")
@@ -128,9 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rows", type=_whole(1), metavar="N",
         help="draw this many rows at random, the same of all files (default: all that --memory allows)",
     )  # fmt: skip
-    how.add_argument(
-        "--seed", type=_whole(0), default=0, metavar="S", help="of --rows and of the chance level (0)"
-    )
+    how.add_argument("--seed", type=_whole(0), metavar="S", help="of --rows and of the chance level (0)")
     how.add_argument(
         "--permutations", type=_whole(0), metavar="P",
         help="random pairings for the chance level of information (default: 19 to 99, by cost; 0: none)",
@@ -140,14 +139,14 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-rows", type=_whole(1), metavar="N", help="rows in memory at a time (default: by width)"
     )
     run.add_argument(
-        "--memory", type=_positive("memory", 2**30), default=2.0 * 2**30, metavar="GIB",
+        "--memory", type=_positive("memory", 2**30), metavar="GIB",
         help="largest matrix to hold, in GiB (default: 2)",
     )  # fmt: skip
     run.add_argument("--progress", action="store_true", help="show progress even where there is no terminal")
     run.add_argument("--quiet", action="store_true", help="no progress, no notes on standard error")
     out = report.add_argument_group("output, besides the text")
     out.add_argument("--plot", type=Path, metavar="FILE.png", help="a picture: .png, .svg or .pdf")
-    out.add_argument("--theme", choices=("light", "dark"), default="light", help="of --plot (default: light)")
+    out.add_argument("--theme", choices=("light", "dark"), help="of --plot (default: light)")
     out.add_argument(
         "--json", nargs="?", const="-", metavar="FILE.json",
         help="JSON to this file; to standard output, in place of the text, if no file is named",

@@ -59,17 +59,20 @@ def measure(source: Source, options: Options) -> Measured:
     read = _matrix if options.kind == "matrix" else _features
     with about(source.path):
         try:
-            return read(source, options)
+            measured = read(source, options)
         except _TooLarge as error:
-            fits = error.rows
             limit = f"{error.size / 2**30:.1f} GiB, more than --memory {options.memory / 2**30:g}"
-        if options.rows is not None or fits < 2:
-            raise InputError(
-                f"{source.path}: needs {limit}. Project the features to fewer columns, or raise --memory."
-            )
-        measured = read(source, replace(options, rows=fits))
-        drawn = f"{measured.rows} of them were drawn at random (--rows, --seed)"
-        measured.notes.append(f"{source.name}: all rows would take {limit}: {drawn}.")
+            if options.rows is not None or error.rows < 2:
+                raise InputError(
+                    f"{source.path}: needs {limit}. Project the features to fewer columns, or raise --memory."
+                ) from None
+            measured = read(source, replace(options, rows=error.rows))
+            drawn = f"{measured.rows} of them were drawn at random (--rows, --seed)"
+            measured.notes.append(f"{source.name}: all rows would take {limit}: {drawn}.")
+        if measured.skipped:
+            total = measured.rows + measured.skipped
+            what = f"{measured.skipped} of {total} rows hold NaN or infinity and were left out"
+            measured.notes.insert(0, f"{source.name}: {what}.")
         return measured
 
 
@@ -77,12 +80,16 @@ def _matrix(source: Source, options: Options) -> Measured:
     if source.rows is not None:
         check_shape(source.path, (source.rows, source.columns), matrix=True)
     K = as_matrix(matrix(source, options), "K", "report")
-    order = K.shape[-1]
+    order, no_moment = K.shape[-1], lambda: "is a matrix over samples"
+    return Measured(
+        source, options, K, _spectrum(K, order, options), None, order, 0, source.columns, no_moment
+    )
+
+
+def _spectrum(K: Operand, order: int, options: Options) -> Spectrum:
     if order > SLOW_ORDER:
         say(f"decomposing a matrix of order {order}", options)
-    return Measured(
-        source, options, K, spectrum(K), None, order, 0, source.columns, lambda: "is a matrix over samples"
-    )
+    return spectrum(K)
 
 
 def as_given(rows: np.ndarray, source: Source) -> Tensor:
@@ -126,29 +133,15 @@ def _features(source: Source, options: Options) -> Measured:
     for rows in chain(head, batches_left):
         stream.update(as_given(rows, source))
     _check_rows_left(source, stream.count, stream.skipped)
-    if width > SLOW_ORDER:
-        say(f"decomposing a matrix of order {width}", options)
-    K = stream.gram()
-    return Measured(
-        source,
-        options,
-        K,
-        spectrum(K),
-        None,
-        stream.count,
-        stream.skipped,
-        read.total,
-        stream.second_moment,
-        notes,
-    )
+    K, count, moment = stream.gram(), stream.count, stream.second_moment
+    S = _spectrum(K, width, options)
+    return Measured(source, options, K, S, None, count, stream.skipped, read.total, moment, notes)
 
 
 def _in_memory(source: Source, options: Options, given: np.ndarray, total: int, notes: list[str]) -> Measured:
     good = np.isfinite(given).all(1)
     _check_rows_left(source, int(good.sum()), int((~good).sum()))
     Z = prepared_rows(as_given(given[good], source), options.center, options.normalize)
-    if len(Z) > SLOW_ORDER:
-        say(f"decomposing a matrix of order {len(Z)}", options)
 
     def moment() -> Tensor | str:
         size = 8 * source.columns**2
@@ -165,8 +158,9 @@ def _in_memory(source: Source, options: Options, given: np.ndarray, total: int, 
             f"{source.name} is square, symmetric and positive semi-definite: if it is a kernel or Gram matrix, use "
             "--kind matrix."
         )
-    K = Gram(Z)
-    return Measured(source, options, K, spectrum(K), Z, len(Z), len(given) - len(Z), total, moment, notes)
+    K, skipped = Gram(Z), len(given) - len(Z)
+    S = _spectrum(K, len(Z), options)
+    return Measured(source, options, K, S, Z, len(Z), skipped, total, moment, notes)
 
 
 class Rows:

@@ -19,7 +19,8 @@ _DELAY = 1.0
 
 def batches(source: Source, options: Options) -> Iterator[Batch]:
     """The batches of a source."""
-    bar = _bar(options, total=source.total, desc=source.name, unit=source.unit, unit_scale=True)
+    unit = "B" if source.size else "row"
+    bar = _bar(options, total=source.total, desc=source.name, unit=unit, unit_scale=True)
     try:
         for batch in source.read(source.batch_rows(options.batch_rows)):
             yield batch

@@ -37,7 +37,7 @@ def read_npy(file: Path) -> Contents:
             stream.seek(start)
             yield from _batches(stream, str(file), header, step)
 
-    return Contents([Source(file, None, rows, columns, dtype.name, rows, "row", read)], [])
+    return Contents([Source(file, None, rows, columns, dtype.name, read)], [])
 
 
 def read_npz(file: Path) -> Contents:
@@ -72,7 +72,7 @@ def _sparse(file: Path) -> Source:
         for part in slices(rows, step):
             yield Batch(as_rows(compressed[part].toarray()), part.stop - part.start)
 
-    return Source(file, None, rows, columns, f"{matrix.dtype}, sparse {matrix.format}", rows, "row", read)
+    return Source(file, None, rows, columns, f"{matrix.dtype}, sparse {matrix.format}", read)
 
 
 def _member(file: Path, archive: zipfile.ZipFile, member: str) -> Source:
@@ -93,7 +93,7 @@ def _member(file: Path, archive: zipfile.ZipFile, member: str) -> Source:
                 unpacked.seek(0)
             yield from _batches(unpacked if fortran else stream, name, header, step)
 
-    return Source(file, key, rows, columns, dtype.name, rows, "row", read)
+    return Source(file, key, rows, columns, dtype.name, read)
 
 
 def _batches(stream: IO[bytes], name: str, header: Header, step: int) -> Iterator[Batch]:

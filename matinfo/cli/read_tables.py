@@ -49,8 +49,8 @@ class Table(NamedTuple):
     indices: set[str]
     """Names of columns that the file itself says are an index."""
     rows: int | None
-    total: int | None
-    unit: str
+    size: int | None
+    """Bytes, where progress is in bytes and not in rows."""
     read: Callable[[list[int], int], Iterator[tuple[list[Any], int]]]
 
 
@@ -94,7 +94,7 @@ def contents(table: Table, drop: Sequence[str]) -> Contents:
             yield Batch(np.column_stack([_as_float(column) for column in columns]), progress)
 
     dtype = " ".join(sorted(kinds))
-    source = Source(file, None, table.rows, len(numbers), dtype, table.total, table.unit, read, tuple(names))
+    source = Source(file, None, table.rows, len(numbers), dtype, read, tuple(names), table.size)
     return Contents([source], notes)
 
 
@@ -228,7 +228,7 @@ def _vectors(table: Table, i: int) -> Source:
             yield Batch(_stack(_split(part, path) if text else _storage(part), width, path), progress)
 
     dtype = "text" if text else _dtype(kind.value_type)
-    return Source(table.file, table.names[i], table.rows, width, dtype, table.total, table.unit, read)
+    return Source(table.file, table.names[i], table.rows, width, dtype, read, size=table.size)
 
 
 def _split(column: Any, path: str) -> Any:
@@ -324,6 +324,6 @@ def _arrow_contents(
     with contextlib.suppress(ValueError):
         pandas = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
     index = {name for name in pandas.get("index_columns", []) if isinstance(name, str)}
-    table = Table(file, schema.names, first.columns, index, rows, rows, "row", read)
+    table = Table(file, schema.names, first.columns, index, rows, None, read)
     with arrow_errors(file, "a table"):
         return contents(table, drop)

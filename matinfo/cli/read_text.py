@@ -87,7 +87,7 @@ def read_text(file: Path, drop: Sequence[str]) -> Contents:
                 done = here
 
     sample = [column.slice(0, 2048) for column in first.columns]
-    table = Table(file, layout.names, sample, set(), None, file.stat().st_size, "B", read)
+    table = Table(file, layout.names, sample, set(), None, file.stat().st_size, read)
     sources, notes = contents(table, drop)
     return Contents(sources, layout.notes + notes)
 
@@ -204,7 +204,10 @@ def _layout(file: Path) -> _Layout:
     if decimal == ",":
         notes.append(f"{file}: numbers are read with a comma as decimal point.")
     newlines = any("\n" in field for row in rows for field in row)
-    skip += _lines_of(lines, delimiter) if header else 0
+    if header:  # whose names may hold ends of lines
+        reader = csv.reader(lines, delimiter=delimiter)
+        next(reader)
+        skip += reader.line_num
     block = max(_BLOCK, 16 * max(map(len, lines)))
     return _Layout(delimiter, decimal, encoding, skip, names, newlines, block, notes)
 
@@ -243,13 +246,6 @@ def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
         return [[field.strip() for field in row] for row in rows] or [[""]]
     except csv.Error:  # a carriage return within a line, or a field of megabytes: not a table of this kind
         return [[line.strip()] for line in lines[:_LINES]]
-
-
-def _lines_of(lines: list[str], delimiter: str) -> int:
-    """Lines of the first row, whose names may hold ends of lines."""
-    reader = csv.reader(lines, delimiter=delimiter)
-    next(reader)
-    return reader.line_num
 
 
 def _width(rows: list[list[str]]) -> int:

@@ -27,7 +27,8 @@ def read_pt(file: Path) -> Contents:
     if isinstance(loaded, Tensor):
         return Contents([_source(file, None, loaded.detach)], [])
     notes: list[str] = []
-    found = list(_tensors(loaded, "", {}, lambda key: notes.append(_seen_before(file, key))))
+    again = "Left out: {}:{}: its tensors are in the report already, under another key."
+    found = list(_tensors(loaded, "", {}, lambda key: notes.append(again.format(file, key))))
     if not found:
         raise InputError(
             f"{file}: expected a tensor, or tensors in a dict or list, got {type(loaded).__name__} without any."
@@ -72,10 +73,6 @@ def _tensors(
             yield found
 
 
-def _seen_before(file: Path, key: str) -> str:
-    return f"Left out: {file}:{key}: its tensors are in the report already, under another key."
-
-
 def _source(file: Path, key: str | None, opened: Callable[[], Any]) -> Source:
     """``opened()`` gives a tensor, or what stands for one in a file and gives slices."""
     name = str(file) if key is None else f"{file}:{key}"
@@ -90,7 +87,7 @@ def _source(file: Path, key: str | None, opened: Callable[[], Any]) -> Source:
         for part in slices(rows, step):
             yield Batch(_numbers(tensor, part, name)[1], part.stop - part.start)
 
-    return Source(file, key, rows, columns, first[0], rows, "row", read)
+    return Source(file, key, rows, columns, first[0], read)
 
 
 def _numbers(tensor: Any, part: slice, name: str) -> tuple[str, np.ndarray]:

@@ -54,26 +54,12 @@ def make_report(options: Options) -> Report:
         if len(refused) == len(sources):
             raise refused[0]
         notes += [f"Left out: {error}" for error in refused]
-    notes += [note for array in arrays for note in _notes(array.measured)]
-    if len(files) != 2:
-        return Report(arrays, None, notes)
-    if len(arrays) != 2:
-        notes.append(
-            "No report of the pair: a file holds several arrays. Choose one of each with --key, twice."
-        )
-        return Report(arrays, None, notes)
+    notes += [note for array in arrays for note in array.measured.notes]
+    if len(files) != 2 or len(arrays) != 2:
+        several = "No report of the pair: a file holds several arrays. Choose one of each with --key, twice."
+        return Report(arrays, None, notes + [several] * (len(files) == 2))
     pair = measure_pair(arrays[0].measured, arrays[1].measured, options)
     return Report(arrays, pair, notes + pair.notes)
-
-
-def _notes(measured: Measured) -> list[str]:
-    if not measured.skipped:
-        return measured.notes
-    total = measured.rows + measured.skipped
-    return [
-        f"{measured.source.name}: {measured.skipped} of {total} rows hold NaN or infinity and were left out.",
-        *measured.notes,
-    ]
 
 
 def _array_report(measured: Measured, options: Options) -> ArrayReport:

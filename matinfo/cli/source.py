@@ -25,7 +25,7 @@ _ROUNDED = {
 
 
 class Batch(NamedTuple):
-    """Rows ``(m, d)`` in float64, and how much of the file that was in the units of its total."""
+    """Rows ``(m, d)`` in float64, and how many rows, or bytes, of the file that was."""
 
     rows: np.ndarray
     progress: int
@@ -35,8 +35,7 @@ class Batch(NamedTuple):
 class Source:
     """A two-dimensional array in a file.
 
-    ``rows`` is None where only reading tells; ``total`` is in units of ``unit``, ``"row"`` or ``"B"``, None if unknown.
-    ``read(m)`` yields all rows, m at a time, and may be called again.
+    ``rows`` is None where only reading tells. ``read(m)`` yields all rows, m at a time, and may be called again.
     """
 
     file: Path
@@ -44,11 +43,11 @@ class Source:
     rows: int | None
     columns: int
     dtype: str
-    total: int | None
-    unit: str
     read: Callable[[int], Iterator[Batch]]
     names: tuple[str, ...] = ()
     """Names of the columns, where they have any."""
+    size: int | None = None
+    """Bytes, where progress is in bytes and not in rows."""
 
     @property
     def name(self) -> str:
@@ -59,6 +58,11 @@ class Source:
     def path(self) -> str:
         """As name, with the folder, for errors."""
         return printable(str(self.file) if self.key is None else f"{self.file}:{self.key}")
+
+    @property
+    def total(self) -> int | None:
+        """Its progress when all is read; None where only reading tells."""
+        return self.size or self.rows
 
     @property
     def given_dtype(self) -> torch.dtype:
