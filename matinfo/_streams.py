@@ -107,10 +107,7 @@ def root_of(moment: Tensor, given: torch.dtype = torch.float64) -> Tensor | None
 def compared(moment: Tensor, widths: tuple[int, int], divergence: Callable[[Gram, Gram], Tensor]) -> Tensor:
     """A divergence of two Gram matrices over the same rows, whose second moment side by side is known.
 
-    It is that of the two in an orthonormal basis of all columns, where they are small.
-
-    Returns:
-        Its value, float64; NaN if the moment is not finite.
+    It is that of the two in an orthonormal basis of all columns, where they are small. NaN if the moment is not finite.
     """
     root = root_of(moment)
     if root is None:
@@ -144,10 +141,10 @@ class Stream:
         raise NotImplementedError
 
     def merge(self, other: Any) -> None:
-        """Add the rows of another accumulator, which stays as it is; ``a + b`` makes a new one.
+        """Add the rows of another accumulator made with the same arguments; ``a + b`` makes a new one.
 
         Args:
-            other: Made with the same arguments.
+            other: Stays as it is.
 
         Raises:
             ValueError: If its arguments differ.

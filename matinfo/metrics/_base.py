@@ -66,11 +66,7 @@ class MomentMetric(Metric):
         return int(self._sum("skipped"))
 
     def extra_repr(self) -> str:
-        """Which matrix is measured, for ``repr``; of a collection too.
-
-        Returns:
-            The number of rows added, and how they are prepared.
-        """
+        """The number of rows added and how they are prepared, for ``repr``; of a collection too."""
         return f"count={self.count}; {describe_rows(center=self.center, normalize=self.normalize)}"
 
     def _rows(self, *streams: tuple[Tensor, int, str]) -> list[Tensor]:

@@ -76,11 +76,9 @@ class MatrixEntropy(_FeatureMetric):
         TypeError: If ``width`` is not an integer.
 
     Notes:
-        d^2 + d float64 numbers; all of them are summed over ranks. The centred sum loses ``log10(|m|^2/variance)`` of
-        its sixteen digits to the mean m; that of :class:`matinfo.streaming.CovarianceAccumulator` loses none.
-
-    References:
-        As :func:`matinfo.renyi_entropy`.
+        All metrics of one stream raise these errors and hold d^2 + d float64 numbers, which are summed over ranks. The
+        centred sum loses ``log10(|m|^2/variance)`` of its sixteen digits to the mean m; that of
+        :class:`matinfo.streaming.CovarianceAccumulator` loses none.
 
     Example:
         >>> import torch
@@ -119,17 +117,7 @@ class EffectiveRank(_FeatureMetric):
     Args:
         width: d, the number of columns of every batch.
         alpha: Order in [0, inf].
-        center: Whether to subtract the mean of all rows.
-        normalize: Whether to divide each row by its l2 norm, before any centring.
-        nan: As for :class:`MatrixEntropy`.
-        **kwargs: For ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: If an argument is outside its domain.
-        TypeError: If ``width`` is not an integer.
-
-    Notes:
-        As :class:`MatrixEntropy`.
+        center, normalize, nan, **kwargs: As for :class:`MatrixEntropy`.
 
     References:
         Roy and Vetterli (2007), The effective rank.
@@ -171,17 +159,10 @@ class RankMe(_FeatureMetric):
     Args:
         width: d, the number of columns of every batch.
         offset: Added to every p_k; RankMe's authors use 1e-7.
-        center: Whether to subtract the mean of all rows.
-        normalize: Whether to divide each row by its l2 norm, before any centring.
-        nan: As for :class:`MatrixEntropy`.
-        **kwargs: For ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: If an argument is outside its domain.
-        TypeError: If ``width`` is not an integer.
+        center, normalize, nan, **kwargs: As for :class:`MatrixEntropy`.
 
     Notes:
-        As :class:`MatrixEntropy`. Singular values below about 1e-8 of the largest count as zero.
+        Singular values below about 1e-8 of the largest count as zero.
 
     References:
         Garrido et al. (2023), RankMe.
@@ -224,17 +205,10 @@ class TotalCodingRate(_FeatureMetric):
     Args:
         width: d, the number of columns of every batch.
         mu: Ridge, > 0.
-        center: Whether to subtract the mean of all rows.
-        normalize: Whether to divide each row by its l2 norm, before any centring.
-        nan: As for :class:`MatrixEntropy`.
-        **kwargs: For ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: If an argument is outside its domain.
-        TypeError: If ``width`` is not an integer.
+        center, normalize, nan, **kwargs: As for :class:`MatrixEntropy`.
 
     Notes:
-        As :class:`MatrixEntropy`. It grows with the number of rows, as the definition does.
+        It grows with the number of rows, as the definition does.
 
     References:
         Tan et al. (2024), Definition 4.8; Ma et al. (2007).
@@ -277,15 +251,7 @@ class VendiScore(_FeatureMetric):
         width: d, the number of columns of every batch.
         q: Order in [0, inf].
         normalize: Whether to divide each row by its l2 norm; if not, similarity is the inner product.
-        nan: As for :class:`MatrixEntropy`.
-        **kwargs: For ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: If an argument is outside its domain.
-        TypeError: If ``width`` is not an integer.
-
-    Notes:
-        As :class:`MatrixEntropy`.
+        nan, **kwargs: As for :class:`MatrixEntropy`.
 
     References:
         Friedman and Dieng (2023), The Vendi score.
@@ -323,18 +289,7 @@ class SpectralMeasure(_FeatureMetric):
         center: Whether to subtract the mean of all rows.
         normalize: Whether to divide each row by its l2 norm, before any centring. ``MEASURES[name].rows`` says what the
             definition assumes of the two.
-        nan: As for :class:`MatrixEntropy`.
-        **kwargs: For ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: If an argument is outside its domain, or the name not that of a measure of a spectrum.
-        TypeError: If ``width`` is not an integer.
-
-    Notes:
-        As :class:`MatrixEntropy`.
-
-    References:
-        Those of the function.
+        nan, **kwargs: As for :class:`MatrixEntropy`.
 
     Example:
         >>> import torch

@@ -122,21 +122,8 @@ class JointEntropy(_JointMetric):
     ``H_alpha(K_1 o K_2)`` with K_i over all samples.
 
     Args:
-        width1: d_1, the number of columns of the first stream.
-        width2: d_2, that of the second.
-        alpha: Order in [0, inf].
-        base: Base of the logarithm, > 1; None for nats.
-        normalize: Whether to divide each row by its l2 norm, so that both matrices have unit diagonal.
-        nan: As for :class:`MatrixEntropy`; a sample is left out of both streams.
-        max_memory: Bytes that the joint second moment may take, default 2 GiB.
-        **kwargs: For ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: If an argument is outside its domain, or ``8 (d_1 d_2)^2 > max_memory``.
-        TypeError: If a width is not an integer.
-
-    Notes:
-        As :class:`MatrixMutualInformation`, whose states it shares.
+        width1, width2, alpha, base, normalize, nan, max_memory, **kwargs: As for :class:`MatrixMutualInformation`, with
+            which a ``MetricCollection`` shares its states.
 
     References:
         Tan et al. (2024), Definition 3.3; Giraldo et al. (2014).
@@ -161,15 +148,7 @@ class MatrixJensenShannon(_PairMetric):
     ``H_1((P_1 + P_2)/2) - (H_1(P_1) + H_1(P_2))/2`` with ``P_i = K_i/tr K_i`` over all samples.
 
     Args:
-        width1: d_1, the number of columns of the first stream.
-        width2: d_2, that of the second.
-        normalize: Whether to divide each row by its l2 norm, so that both matrices have unit diagonal.
-        nan: As for :class:`MatrixEntropy`; a sample is left out of both streams.
-        **kwargs: For ``torchmetrics.Metric``.
-
-    Raises:
-        ValueError: If an argument is outside its domain.
-        TypeError: If a width is not an integer.
+        width1, width2, normalize, nan, **kwargs: As for :class:`MatrixMutualInformation`.
 
     Notes:
         The mixture is the Gram matrix of ``[Z_1/sqrt(2 tr K_1), Z_2/sqrt(2 tr K_2)]``, side by side: (d_1 + d_2)^2

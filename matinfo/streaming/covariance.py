@@ -61,7 +61,8 @@ class CovarianceAccumulator(Stream):
 
     Notes:
         d^2 + d float64 numbers; an update of n rows takes 2 n d^2 flops. No gradient. Results are float64, and NumPy
-        if the first batch was. Batches may have no rows. State lives on the device of the first batch.
+        if the first batch was; as long as there is no row they are refused with a ValueError. Batches may have no rows.
+        State lives on the device of the first batch.
 
         With ``precision="float32"`` no float64 number is made before a result is asked for, and the error of an entry
         of M is that of the float32 products: at most ``4096 eps sum_i |z_ij z_ik|`` with eps = 1.2e-7 and in practice
@@ -134,9 +135,6 @@ class CovarianceAccumulator(Stream):
 
         Returns:
             ``(d, d)``, symmetric, float64.
-
-        Raises:
-            ValueError: If no row has been added.
         """
         return self._out(self._symmetric())
 
@@ -149,9 +147,6 @@ class CovarianceAccumulator(Stream):
 
         Returns:
             ``(d, d)``, symmetric, float64.
-
-        Raises:
-            ValueError: If no row has been added.
         """
         return self._out(self._symmetric() / self._count)
 
@@ -162,9 +157,6 @@ class CovarianceAccumulator(Stream):
 
         Returns:
             ``(d, d)``, float64.
-
-        Raises:
-            ValueError: If no row has been added.
         """
         M = self._symmetric()
         variance = M.diagonal()
@@ -181,54 +173,19 @@ class CovarianceAccumulator(Stream):
 
         Returns:
             What stands for it, of shape ``(n, n)`` and width d; it says so where it cannot answer.
-
-        Raises:
-            ValueError: If no row has been added.
         """
         return StreamGram(self._symmetric(), self._count, is_numpy=bool(self._numpy))
 
     def tcr(self, mu: float = 1.0) -> Tensor:
-        """Total coding rate of all rows, as :func:`matinfo.tcr`.
-
-        Args:
-            mu: Ridge, > 0.
-
-        Returns:
-            A scalar in nats, float64.
-
-        Raises:
-            ValueError: If mu <= 0 or no row has been added.
-        """
+        """Total coding rate of all rows: :func:`matinfo.tcr` of :meth:`gram`."""
         return tcr(self.gram(), mu)
 
     def coding_rate(self, *, eps: float = 0.5) -> Tensor:
-        """Coding rate of all rows, as :func:`matinfo.coding_rate`.
-
-        Args:
-            eps: Distortion, > 0.
-
-        Returns:
-            A scalar >= 0 in nats, float64.
-
-        Raises:
-            ValueError: If eps <= 0 or no row has been added.
-        """
+        """Coding rate of all rows: :func:`matinfo.coding_rate` of :meth:`gram`."""
         return coding_rate(self.gram(), eps=eps)
 
     def rankme(self, *, offset: float = 0.0) -> Tensor:
-        """RankMe of all rows, as :func:`matinfo.rankme`.
-
-        Of the roots of the eigenvalues of M: singular values below about 1e-8 of the largest count as zero.
-
-        Args:
-            offset: Added to every p_k.
-
-        Returns:
-            A scalar, a number of dimensions, float64.
-
-        Raises:
-            ValueError: If offset < 0, no row has been added, or all rows are zero.
-        """
+        """RankMe of all rows: :func:`matinfo.rankme` of the spectrum of :meth:`gram`."""
         return rankme(spectrum(self.gram()), offset=offset)
 
     def __repr__(self) -> str:

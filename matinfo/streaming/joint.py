@@ -72,9 +72,6 @@ class JointAccumulator(PairAccumulator):
 
         Returns:
             ``(d_1 d_2, d_1 d_2)``, symmetric, float64; index ``i d_2 + j`` stands for columns i and j.
-
-        Raises:
-            ValueError: If no sample has been added.
         """
         return self._out(self._product())
 
@@ -83,9 +80,6 @@ class JointAccumulator(PairAccumulator):
 
         Returns:
             What stands for it, as :meth:`CovarianceAccumulator.gram`, of width d_1 d_2.
-
-        Raises:
-            ValueError: If no sample has been added.
         """
         return StreamGram(self._product(), self.count, is_numpy=bool(self._numpy))
 
@@ -98,9 +92,6 @@ class JointAccumulator(PairAccumulator):
 
         Returns:
             Two, each as :meth:`CovarianceAccumulator.gram`.
-
-        Raises:
-            ValueError: If no sample has been added.
         """
         first, second = (stream._symmetric() for stream in self.marginals())
         return StreamGram.pair(first, second, self._product(), self.count, is_numpy=bool(self._numpy))

@@ -39,9 +39,6 @@ def accumulate(loader: Iterable[Any], accumulator: S, *, extract: Callable[[Any]
         ``model.eval()`` first. A loader without batches leaves the accumulator as it was, and an empty one refuses
         its results.
 
-    References:
-        Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance.
-
     Example:
         >>> import torch
         >>> from torch.utils.data import DataLoader, TensorDataset

@@ -37,10 +37,7 @@ class PairAccumulator(Stream):
     Notes:
         ``(d_1 + d_2)^2`` float64 numbers; an update of n rows takes 2 n (d_1 + d_2)^2 flops. Divergences take an
         eigendecomposition of M and work on matrices of order min(n, d_1 + d_2) that differ from the n x n ones by an
-        isometry.
-
-    References:
-        Invariance of spectral quantities under isometries.
+        isometry. Results are float64, and refused with a ValueError as long as there is no sample.
 
     Example:
         >>> import torch
@@ -100,9 +97,6 @@ class PairAccumulator(Stream):
 
         Returns:
             ``(d_1 + d_2, d_1 + d_2)``, symmetric, float64.
-
-        Raises:
-            ValueError: If no sample has been added.
         """
         return self._out(self._symmetric())
 
@@ -111,9 +105,6 @@ class PairAccumulator(Stream):
 
         Returns:
             Two :class:`CovarianceAccumulator`.
-
-        Raises:
-            ValueError: If no sample has been added.
         """
         self._symmetric()
         d1 = self.widths[0]
@@ -124,9 +115,6 @@ class PairAccumulator(Stream):
 
         Returns:
             Two, each as :meth:`CovarianceAccumulator.gram`.
-
-        Raises:
-            ValueError: If no sample has been added.
         """
         first, second = self.marginals()
         return first.gram(), second.gram()
@@ -141,36 +129,15 @@ class PairAccumulator(Stream):
 
         Returns:
             A scalar >= 0 or ``inf``, in nats times the trace, float64.
-
-        Raises:
-            ValueError: If no sample has been added.
         """
         return self._compared(matrix_kl)
 
     def matrix_js(self) -> Tensor:
-        """Matrix Jensen-Shannon divergence of the two Gram matrices of all rows, as :func:`matinfo.matrix_js`.
-
-        ``H_1((P_1 + P_2)/2) - (H_1(P_1) + H_1(P_2))/2`` with ``P_i = K_i/tr K_i``.
-
-        Returns:
-            A scalar between 0 and log 2, in nats, float64.
-
-        Raises:
-            ValueError: If no sample has been added, or a stream is zero.
-        """
+        """Matrix Jensen-Shannon divergence of the two Gram matrices of all rows: see :func:`matinfo.matrix_js`."""
         return self._compared(matrix_js)
 
     def spectrum_js(self) -> Tensor:
-        """Jensen-Shannon divergence of the two spectra, as :func:`matinfo.spectrum_js`.
-
-        ``H((p_1 + p_2)/2) - (H(p_1) + H(p_2))/2`` with p_i the eigenvalues of ``K_i/tr K_i`` in descending order.
-
-        Returns:
-            A scalar between 0 and log 2, in nats, float64.
-
-        Raises:
-            ValueError: If no sample has been added, or a stream is zero.
-        """
+        """Jensen-Shannon divergence of the spectra of the two Gram matrices: see :func:`matinfo.spectrum_js`."""
         return self._compared(spectrum_js)
 
     def __repr__(self) -> str:
@@ -195,12 +162,8 @@ class PairAccumulator(Stream):
         side = self._side
         width = side._mean.value[columns].numel()
         alone = CovarianceAccumulator(width, center=side._center, normalize=self._normalize, nan=self._nan)
-        alone._count, alone._skipped, alone._numpy, alone._eps = (
-            self.count,
-            self._skipped,
-            self._numpy,
-            side._eps,
-        )
+        alone._count, alone._eps = self.count, side._eps
+        alone._skipped, alone._numpy = self._skipped, self._numpy
         alone._mean, alone._moment = side._mean.part(columns), side._moment.part(columns, columns)
         return alone
 
