@@ -305,16 +305,9 @@ class Exchangeable:
 def solve(
     sampler: Sampler, terms: Sequence[Trace], probes: int | None, goal: Goal | None, least: int
 ) -> Estimate:
-    """An estimate with ``probes`` vectors or, for a goal, with at most so many.
+    """An estimate with ``probes`` vectors or, for a goal, with at most so many, ``least`` in the first round.
 
     With as many vectors as the matrix has rows its eigenvalues cost no more products, and leave no scatter.
-
-    Args:
-        sampler: What draws the vectors.
-        terms: The terms of the sum, for their exact values.
-        probes: Number of vectors, None for the default.
-        goal: The accepted half-width of the interval around a value.
-        least: Vectors that the first round of a goal takes.
     """
     n = terms[0].n
     most = probes or (PROBES if goal is None else MOST_PROBES)

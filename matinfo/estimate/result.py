@@ -50,10 +50,7 @@ class Estimate:
     def judged(self, asked: str, size: float, goal: Callable[[float], float] | None) -> Estimate:
         """The same, or with a warning and ``converged=False`` where the error is above the goal.
 
-        Args:
-            asked: The tolerance in words, such as ``rtol=0.01``.
-            size: What the tolerance is relative to, 1 for an absolute one.
-            goal: The accepted half-width of the 95 % interval around a value.
+        ``asked`` is the tolerance in words, such as ``rtol=0.01``, and ``size`` what it is relative to, 1 if absolute.
         """
         if goal is None or self.error() <= goal(self.value):
             return self

@@ -54,13 +54,7 @@ class Groups:
         """Rows of length one and less the mean of their group; ``center="first"`` subtracts before it divides.
 
         All of it in float64: features at an offset of 1e6 spreads lose six digits to the mean, which is more than the
-        seven of float32 can spare.
-
-        Args:
-            X: ``(N, d)``, floating point.
-            center: Whether to subtract the mean, or ``"first"``.
-            normalize: Whether to divide rows by their length; zero rows stay zero.
-            eps: Round-off of the hidden states: columns that it explains do not vary.
+        seven of float32 can spare. Columns that ``eps``, the round-off of the hidden states, explains do not vary.
 
         Returns:
             The rows, float64; for each group whether X is finite; and whether no column is left that varies.
@@ -84,13 +78,10 @@ class Groups:
         return X, finite, constant.all(-1)
 
     def chunks(self, entries: int, width: int, layers: int, *, spread: float = 1.25) -> Iterator[Chunk]:
-        """All groups, the short ones first, those of about equal length together.
+        """All groups, the short ones first, those together of which the longest has at most ``spread`` times the rows.
 
-        Args:
-            entries: Bound on the entries of one layer's rows, and of the matrices of all layers, in a chunk.
-            width: Largest number of columns.
-            layers: Number of layers.
-            spread: Groups share a chunk while the longest has at most this many times the rows of the shortest.
+        ``entries`` bounds those of one layer's rows, ``width`` columns at most, and of the matrices of all layers, in a
+        chunk.
 
         Yields:
             The chunks.

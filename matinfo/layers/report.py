@@ -80,12 +80,7 @@ class LayerReport:
         return f"{what}{samples}, n = {self.rows}, α = {self.alpha:g}, {prepared}"
 
     def columns(self) -> dict[str, Any]:
-        """All that there is one number a layer of.
-
-        Returns:
-            A dict of ``(L,)`` values by name: entropy, effective rank, its change, Diff-eRank, the quantities asked
-            for, and what each layer shares with the last one.
-        """
+        """All that there is one number a layer of, ``(L,)`` by name; of pairs what each shares with the last one."""
         columns: dict[str, Any] = {
             "entropy": self.entropy,
             "effective_rank": self.effective_rank,
@@ -98,11 +93,7 @@ class LayerReport:
         return {name: values for name, values in columns.items() if values is not None}
 
     def table(self) -> str:
-        """One line a layer, as text; the last columns compare it with the last layer.
-
-        Returns:
-            Lines of numbers under their titles, and a last line that says which matrix was measured.
-        """
+        """One line a layer, as text; the last columns compare it with the last layer, the last line says of what."""
         titles = {"rank_change": "change", "diff_erank": "Diff-eRank", "mi_to_last": "MI to last"}
         columns = {
             titles.get(name, name.replace("js_", "JS ").replace("_", " ")): values.tolist()
@@ -118,14 +109,7 @@ class LayerReport:
         return "\n".join([*text, self.description])
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The table as a data frame.
-
-        Returns:
-            A row for each layer, indexed by its name; the settings are in ``attrs``.
-
-        Raises:
-            ModuleNotFoundError: If pandas is not installed.
-        """
+        """The table as a data frame, a row for each layer, indexed by its name; the settings are in ``attrs``."""
         with needs("pandas", "to_pandas", "layers"):
             import pandas
         values = {name: plain(column) for name, column in self.columns().items()}
@@ -135,11 +119,7 @@ class LayerReport:
         return frame
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and strings, of which :meth:`from_dict` makes the report again.
-
-        Returns:
-            A dict with the attributes as keys.
-        """
+        """The attributes as plain numbers, lists and strings, of which :meth:`from_dict` makes the report again."""
         result = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         for name in _TENSORS:
             result[name] = None if result[name] is None else plain(result[name]).tolist()
@@ -150,14 +130,7 @@ class LayerReport:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LayerReport:
-        """The reverse of :meth:`to_dict`.
-
-        Args:
-            values: What it returned; through JSON, too.
-
-        Returns:
-            The report, on the CPU and without a graph.
-        """
+        """The report of which :meth:`to_dict` made values, through JSON too; on the CPU and without a graph."""
         values = dict(values)
         dtype = values.pop("dtype")
 
@@ -174,23 +147,12 @@ class LayerReport:
         return cls(**values)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the report as JSON.
-
-        Args:
-            path: The file.
-        """
+        """Write the report as JSON into a file."""
         Path(path).write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> LayerReport:
-        """Read what :meth:`save` wrote.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The report.
-        """
+        """The report that :meth:`save` wrote."""
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def plot(self, quantities: Sequence[str] | None = None, **options: Any) -> np.ndarray:

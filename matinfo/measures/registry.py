@@ -109,9 +109,6 @@ def measure(
     Notes:
         One decomposition and O(m) for each spectral measure; the others as their functions.
 
-    References:
-        Those of the functions.
-
     Example:
         >>> import numpy as np
         >>> from matinfo.measures import measure

@@ -96,13 +96,5 @@ class MomentMetric(Metric):
         raise NotImplementedError
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Plot one or more values, as every torchmetrics metric.
-
-        Args:
-            val: A value of ``forward`` or ``compute``, or a list of them; None for the present one.
-            ax: A matplotlib axis; None for a new figure.
-
-        Returns:
-            Figure and axis.
-        """
+        """Figure and axis with one or more values, the present one by default, as of every torchmetrics metric."""
         return self._plot(val, ax)

@@ -223,11 +223,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Context manager in which nothing is observed: for a validation pass within a training step.
-
-        Yields:
-            Nothing.
-        """
+        """Context manager in which nothing is observed: for a validation pass within a training step."""
         self._pauses += 1
         self._refresh()
         try:
@@ -268,11 +264,7 @@ class Monitor:
         return draw(self.spectra, self.events, self.description, figure)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs: step, history, events, spectra, and what has been warned of.
-
-        Returns:
-            Plain containers, numbers and tensors on the CPU, for ``torch.save``.
-        """
+        """What a resumed run needs, for ``torch.save``: step, history, events, spectra, and what has been warned of."""
         return {
             "step": self._step,
             "history": [dict(record) for record in self.history],

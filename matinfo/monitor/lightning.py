@@ -48,9 +48,6 @@ class LightningMonitor(Callback):
         The monitor is made when fitting starts; it stays as ``callback.monitor`` afterwards. Loggers write on rank 0
         only.
 
-    References:
-        Lightning, Callback.
-
     Example:
         >>> from matinfo.monitor import LightningMonitor
         >>> callback = LightningMonitor(["encoder.*"], every=100, collapse_below=4)

@@ -41,9 +41,6 @@ class CSVWriter:
     Notes:
         Every line is flushed, so that a killed run loses none. NaN is written as ``nan``.
 
-    References:
-        RFC 4180.
-
     Example:
         >>> import tempfile
         >>> from pathlib import Path
@@ -69,11 +66,7 @@ class CSVWriter:
         self._file.flush()
 
     def rewind(self, step: int) -> None:
-        """Drop the lines of this step and later ones.
-
-        Args:
-            step: The next step that will be written.
-        """
+        """Drop the lines of this step, the next that will be written, and of later ones."""
         self.close()
         if not self.path.exists():
             return
@@ -125,9 +118,6 @@ class TensorBoardWriter:
         After :meth:`Monitor.load_state_dict` later scalars of the same folder are hidden (``purge_step``). Values that
         are not finite are left out.
 
-    References:
-        torch.utils.tensorboard.
-
     Example:
         >>> import tempfile
         >>> from pathlib import Path
@@ -159,11 +149,7 @@ class TensorBoardWriter:
         self._summary.flush()
 
     def rewind(self, step: int) -> None:
-        """Hide what was written of this step and later ones.
-
-        Args:
-            step: The next step that will be written.
-        """
+        """Hide what was written of this step, the next that will be written, and of later ones."""
         if self._folder is not None:
             self.close()
             self._purge_step = step
@@ -189,9 +175,6 @@ class WandbWriter:
     Notes:
         The training step is logged as ``<prefix>/step``, and W&B draws the values against it: its own counter belongs
         to the rest of the training. Values that are not finite are left out.
-
-    References:
-        wandb, Run.define_metric.
 
     Example:
         >>> from matinfo.monitor import WandbWriter
@@ -223,9 +206,6 @@ class MLflowWriter:
 
     Notes:
         Values that are not finite are left out. ``pip install mlflow-skinny`` is enough to write.
-
-    References:
-        mlflow.log_metrics.
 
     Example:
         >>> from matinfo.monitor import MLflowWriter

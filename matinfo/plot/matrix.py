@@ -55,8 +55,6 @@ def information_matrix(
         Nuñez, Anderton and Renslow (2018) for the colour map cividis.
 
     Example:
-        >>> import matplotlib
-        >>> matplotlib.use("agg")
         >>> import numpy as np
         >>> from matinfo import plot
         >>> ax = plot.information_matrix(np.array([[1.1, 0.3], [0.3, 0.9]]), ["first", "second"])

@@ -69,8 +69,6 @@ def training_curves(
         Tan et al. (2024), Figures 1 and 2, for information curves during training.
 
     Example:
-        >>> import matplotlib
-        >>> matplotlib.use("agg")
         >>> from matinfo import plot
         >>> history = [{"step": i, "a/rankme": 2.0 * i, "b/rankme": 3.0, "loss": 1 / (i + 1)} for i in range(5)]
         >>> axes = plot.training_curves(history)
@@ -127,8 +125,6 @@ def layers(
         Skean et al. (2025), Layer by layer, for entropies across the layers of language models.
 
     Example:
-        >>> import matplotlib
-        >>> matplotlib.use("agg")
         >>> import numpy as np
         >>> from matinfo import Gram, plot
         >>> Z = np.random.default_rng(0).normal(size=(64, 8))
@@ -178,8 +174,6 @@ def layers_over_training(
         Skean et al. (2025), Layer by layer, for layers over the training of a language model.
 
     Example:
-        >>> import matplotlib
-        >>> matplotlib.use("agg")
         >>> import torch
         >>> from matinfo import plot
         >>> from matinfo.layers import layerwise

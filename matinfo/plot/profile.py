@@ -58,8 +58,6 @@ def entropy_profile(
         Sanchez Giraldo, Rao and Principe (2014).
 
     Example:
-        >>> import matplotlib
-        >>> matplotlib.use("agg")
         >>> import numpy as np
         >>> from matinfo import plot
         >>> ax = plot.entropy_profile(np.diag([0.5, 0.25, 0.25]), base=2)

@@ -55,8 +55,6 @@ def spectrum(K: Drawables, *, labels: str | Sequence[str] | None = None, ax: Axe
         Roy and Vetterli (2007), The effective rank.
 
     Example:
-        >>> import matplotlib
-        >>> matplotlib.use("agg")
         >>> import numpy as np
         >>> from matinfo import Gram, plot
         >>> Z = np.random.default_rng(0).normal(size=(100, 8))
@@ -125,8 +123,6 @@ def spectra_over_time(
         Agrawal et al. (2022), α-ReQ, for the decay of spectra during training.
 
     Example:
-        >>> import matplotlib
-        >>> matplotlib.use("agg")
         >>> import numpy as np
         >>> from matinfo import plot
         >>> decay = np.arange(1, 17) ** -np.linspace(2, 0.5, 5)[:, None]

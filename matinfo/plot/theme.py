@@ -67,8 +67,6 @@ def style(theme: str = "light") -> Iterator[None]:
         Okabe and Ito (2008), Color universal design.
 
     Example:
-        >>> import matplotlib
-        >>> matplotlib.use("agg")
         >>> import numpy as np
         >>> from matinfo import plot
         >>> with plot.style("dark"):
