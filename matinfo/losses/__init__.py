@@ -1,6 +1,5 @@
 """Training losses: each a function to be minimised, unweighted, in nats where it is an information quantity."""
 
-from matinfo.losses.bottleneck import dib_loss, hsic_bottleneck_loss
 from matinfo.losses.clustering import deepcluster_loss, sinkhorn, swav_loss
 from matinfo.losses.coding import emp_ssl_loss, matrix_ssl_loss, mcr2_loss, mec_loss, vne_loss
 from matinfo.losses.contrastive import infonce_loss, ntxent_loss, spectral_contrastive_loss
@@ -14,7 +13,14 @@ from matinfo.losses.entropy_reconstruction import (
     vmf_log_normalizer,
 )
 from matinfo.losses.expansion import RunningCovariance, corinfomax_loss, mmcr_loss, simdino_loss, wmse_loss
-from matinfo.losses.mask_information import club_loss, dime_loss, gaussian_nll, mask_infonce_loss
+from matinfo.losses.information import (
+    club_loss,
+    dib_loss,
+    dime_loss,
+    gaussian_nll,
+    hsic_bottleneck_loss,
+    mask_infonce_loss,
+)
 from matinfo.losses.masked import (
     masked_reconstruction_loss,
     mmae_tcr_loss,

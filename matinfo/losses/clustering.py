@@ -12,8 +12,7 @@ from matinfo._validation import (
     check_positive,
     values_are_readable,
 )
-from matinfo.losses._batch import aligned, one_batch
-from matinfo.losses._softmax import log_probabilities, scaled
+from matinfo.losses._batch import aligned, log_probabilities, one_batch, scaled
 
 
 @quantity

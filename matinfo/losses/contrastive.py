@@ -7,8 +7,7 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_positive
-from matinfo.losses._batch import unit_rows
-from matinfo.losses._softmax import log_probabilities
+from matinfo.losses._batch import log_probabilities, off_diagonal_squares, unit_rows
 
 
 @quantity
@@ -49,8 +48,7 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
     check_positive(lambda_, "lambda_")
     a, b = unit_rows(features1=features1, features2=features2)
     C = a @ b.mT
-    off_diagonal = C * (1 - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device))
-    return (a - b).square().sum((-2, -1)) + lambda_ * off_diagonal.square().sum((-2, -1))
+    return (a - b).square().sum((-2, -1)) + lambda_ * off_diagonal_squares(C)
 
 
 @quantity

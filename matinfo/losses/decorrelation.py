@@ -7,7 +7,7 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_positive
-from matinfo.losses._batch import aligned
+from matinfo.losses._batch import aligned, off_diagonal_squares
 from matinfo.operands import dtype_given, normalize_rows
 from matinfo.spectral.normalize import widened
 from matinfo.spectral.precision import at_least_float32
@@ -55,8 +55,7 @@ def barlow_twins_loss(
     Z1, Z2 = aligned(features1=features1, features2=features2)
     C = unit_columns(Z1, center=center).mT @ unit_columns(Z2, center=center)
     diagonal = C.diagonal(dim1=-2, dim2=-1)
-    off_diagonal = C * (1 - torch.eye(C.shape[-1], dtype=C.dtype, device=C.device))
-    return (1 - diagonal).square().sum(-1) + lambda_ * off_diagonal.square().sum((-2, -1))
+    return (1 - diagonal).square().sum(-1) + lambda_ * off_diagonal_squares(C)
 
 
 @quantity

@@ -6,15 +6,14 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import (
-    check_count,
-    check_features,
-    check_floating,
-    check_positive,
-    check_views,
+from matinfo._validation import check_count, check_features, check_floating, check_positive
+from matinfo.losses._batch import (
+    check_momentum,
+    log_probabilities,
+    mean_over_other_views,
+    students_and_teachers,
+    unit_rows,
 )
-from matinfo.losses._batch import one_batch, unit_rows
-from matinfo.losses._softmax import log_probabilities
 from matinfo.spectral.precision import at_least_float32
 
 
@@ -149,33 +148,17 @@ def dino_loss(
     """
     check_positive(student_temperature, "student_temperature")
     check_positive(teacher_temperature, "teacher_temperature")
-    _check_views(students, teachers, center)
-    log_q = log_probabilities(students, student_temperature)
-    centred = teachers.detach().to(at_least_float32(teachers.dtype)) / 2 - center.detach() / 2  # no overflow
-    p = log_probabilities(centred, teacher_temperature / 2).exp()
-    dtype = torch.promote_types(p.dtype, log_q.dtype)
-    pairs = -torch.einsum("...tbk,...vbk->...tv", p.to(dtype), log_q.to(dtype))
-    T, V, B = *pairs.shape[-2:], students.shape[-2]
-    same_view = torch.eye(T, V, dtype=torch.bool, device=pairs.device)
-    return pairs.masked_fill(same_view, 0.0).sum((-2, -1)) / (T * (V - 1) * B)
-
-
-def _check_views(students: Tensor, teachers: Tensor, center: Tensor) -> None:
-    one_batch(check_views(students, "students", least=2), "students", "(V, B, K)")
-    one_batch(check_views(teachers, "teachers"), "teachers", "(T, B, K)")
-    if students.shape[-2:] != teachers.shape[-2:]:
-        raise ValueError(
-            "Expected students and teachers of the same samples and dimensions, "
-            f"got {tuple(students.shape)} and {tuple(teachers.shape)}."
-        )
-    if students.shape[-3] < teachers.shape[-3]:
-        raise ValueError(
-            "Expected at least as many views of the students as of the teachers, "
-            f"got {students.shape[-3]} and {teachers.shape[-3]}."
-        )
+    students, teachers = students_and_teachers(students, teachers)
     check_floating(center, "center")
     if center.shape != students.shape[-1:]:
         raise ValueError(f"Expected center of shape ({students.shape[-1]},), got {tuple(center.shape)}.")
+    log_q = log_probabilities(students, student_temperature)
+    centred = teachers / 2 - center.detach() / 2  # no overflow
+    p = log_probabilities(centred, teacher_temperature / 2).exp()
+    dtype = torch.promote_types(p.dtype, log_q.dtype)
+    return -mean_over_other_views(
+        torch.einsum("tbk,vbk->tv", p.to(dtype), log_q.to(dtype)) / students.shape[1]
+    )
 
 
 class DINOCenter(torch.nn.Module):
@@ -211,11 +194,7 @@ class DINOCenter(torch.nn.Module):
 
     def __init__(self, dim: int, momentum: float = 0.9) -> None:
         super().__init__()
-        if momentum != 0:
-            check_positive(momentum, "momentum")
-        if momentum >= 1:
-            raise ValueError(f"Expected momentum in [0, 1), got {momentum}: the centre would never move.")
-        self.momentum = float(momentum)
+        self.momentum = check_momentum(momentum, "centre")
         self.register_buffer("center", torch.zeros(check_count(dim, "dim")))
 
     @torch.no_grad()

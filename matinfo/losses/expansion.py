@@ -10,7 +10,13 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_count, check_not_negative, check_positive, check_views
 from matinfo.coding_rate import coding_rate
-from matinfo.losses._batch import aligned, one_batch
+from matinfo.losses._batch import (
+    aligned,
+    check_momentum,
+    mean_over_other_views,
+    one_batch,
+    students_and_teachers,
+)
 from matinfo.operands import normalize_rows
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectral.logdet import logdet_shifted
@@ -64,17 +70,9 @@ def simdino_loss(
     """
     check_positive(eps2, "eps2")
     check_positive(gamma, "gamma")
-    students = one_batch(check_views(students, "students", least=2), "students", "(V, B, d)")
-    teachers = one_batch(check_views(teachers, "teachers"), "teachers", "(T, B, d)")
-    if students.shape[1:] != teachers.shape[1:] or len(students) < len(teachers):
-        raise ValueError(
-            "Expected students and teachers of the same samples and dimensions, and no fewer views of the students, "
-            f"got {tuple(students.shape)} and {tuple(teachers.shape)}."
-        )
-    S, T = normalize_rows(widened(students)), normalize_rows(teachers.detach().double())
-    cosines = torch.einsum("tbd,vbd->tv", T, S) / S.shape[1]
-    same_view = torch.eye(len(T), len(S), dtype=torch.bool, device=S.device)
-    alignment = cosines.masked_fill(same_view, 0.0).sum() / (len(T) * (len(S) - 1))
+    students, teachers = students_and_teachers(students, teachers)
+    S, T = normalize_rows(widened(students)), normalize_rows(teachers.double())
+    alignment = mean_over_other_views(torch.einsum("tbd,vbd->tv", T, S) / S.shape[1])
     rate = coding_rate(S[: len(T)], eps=math.sqrt(eps2)).mean()
     samples, width = S.shape[1:]
     return -alignment - gamma * (samples + width) / (samples * width) * rate
@@ -159,11 +157,7 @@ class RunningCovariance(torch.nn.Module):
 
     def __init__(self, dim: int, momentum: float = 0.01) -> None:
         super().__init__()
-        if momentum != 0:
-            check_positive(momentum, "momentum")
-        if momentum >= 1:
-            raise ValueError(f"Expected momentum in [0, 1), got {momentum}: the covariance would never move.")
-        self.momentum = float(momentum)
+        self.momentum = check_momentum(momentum, "covariance")
         self.register_buffer("mean", torch.zeros(check_count(dim, "dim"), dtype=torch.float64))
         self.register_buffer("covariance", torch.eye(dim, dtype=torch.float64))
 
@@ -251,9 +245,7 @@ def corinfomax_loss(
     width = Z1.shape[1]
     if R1.shape != (width, width):
         raise ValueError(f"Expected covariance1 of shape {(width, width)}, got {tuple(R1.shape)}.")
-    volume = logdet_shifted(R1.double(), eps, side="features") + logdet_shifted(
-        R2.double(), eps, side="features"
-    )
+    volume = sum(logdet_shifted(R.double(), eps, side="features") for R in (R1, R2))
     return invariance * (Z1 - Z2).double().square().mean() - covariance * volume / width
 
 

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._validation import check_positive, check_views
-from matinfo.losses._batch import one_batch
-from matinfo.losses._softmax import log_probabilities
+from matinfo.losses._batch import log_probabilities, one_batch
 from matinfo.operands import normalize_rows
 from matinfo.spectral.normalize import widened
 
