@@ -117,7 +117,8 @@ class EffectiveRank(_FeatureMetric):
     Args:
         width: d, the number of columns of every batch.
         alpha: Order in [0, inf].
-        center, normalize, nan, **kwargs: As for :class:`MatrixEntropy`.
+        center, normalize, nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
 
     References:
         Roy and Vetterli (2007), The effective rank.
@@ -159,7 +160,8 @@ class RankMe(_FeatureMetric):
     Args:
         width: d, the number of columns of every batch.
         offset: Added to every p_k; RankMe's authors use 1e-7.
-        center, normalize, nan, **kwargs: As for :class:`MatrixEntropy`.
+        center, normalize, nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
 
     Notes:
         Singular values below about 1e-8 of the largest count as zero.
@@ -205,7 +207,8 @@ class TotalCodingRate(_FeatureMetric):
     Args:
         width: d, the number of columns of every batch.
         mu: Ridge, > 0.
-        center, normalize, nan, **kwargs: As for :class:`MatrixEntropy`.
+        center, normalize, nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
 
     Notes:
         It grows with the number of rows, as the definition does.
@@ -251,7 +254,8 @@ class VendiScore(_FeatureMetric):
         width: d, the number of columns of every batch.
         q: Order in [0, inf].
         normalize: Whether to divide each row by its l2 norm; if not, similarity is the inner product.
-        nan, **kwargs: As for :class:`MatrixEntropy`.
+        nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
 
     References:
         Friedman and Dieng (2023), The Vendi score.
@@ -289,7 +293,8 @@ class SpectralMeasure(_FeatureMetric):
         center: Whether to subtract the mean of all rows.
         normalize: Whether to divide each row by its l2 norm, before any centring. ``MEASURES[name].rows`` says what the
             definition assumes of the two.
-        nan, **kwargs: As for :class:`MatrixEntropy`.
+        nan: As for :class:`MatrixEntropy`.
+        **kwargs: For ``torchmetrics.Metric``.
 
     Example:
         >>> import torch

@@ -122,8 +122,9 @@ class JointEntropy(_JointMetric):
     ``H_alpha(K_1 o K_2)`` with K_i over all samples.
 
     Args:
-        width1, width2, alpha, base, normalize, nan, max_memory, **kwargs: As for :class:`MatrixMutualInformation`, with
-            which a ``MetricCollection`` shares its states.
+        width1, width2, alpha, base, normalize, nan, max_memory: As for :class:`MatrixMutualInformation`, with which a
+            ``MetricCollection`` shares its states.
+        **kwargs: For ``torchmetrics.Metric``.
 
     References:
         Tan et al. (2024), Definition 3.3; Giraldo et al. (2014).
@@ -148,7 +149,8 @@ class MatrixJensenShannon(_PairMetric):
     ``H_1((P_1 + P_2)/2) - (H_1(P_1) + H_1(P_2))/2`` with ``P_i = K_i/tr K_i`` over all samples.
 
     Args:
-        width1, width2, normalize, nan, **kwargs: As for :class:`MatrixMutualInformation`.
+        width1, width2, normalize, nan: As for :class:`MatrixMutualInformation`.
+        **kwargs: For ``torchmetrics.Metric``.
 
     Notes:
         The mixture is the Gram matrix of ``[Z_1/sqrt(2 tr K_1), Z_2/sqrt(2 tr K_2)]``, side by side: (d_1 + d_2)^2
