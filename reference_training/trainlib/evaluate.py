@@ -24,11 +24,13 @@ def spectrum(features: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def extract(encode, dataset, split: str, limit: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
+def extract(
+    encode, dataset, split: str, limit: int | None = None, *, batch: int = EVALUATION_BATCH
+) -> tuple[dict[str, Tensor], Tensor]:
     """Features ``{name: (N, d)}`` of unmasked, unaugmented images, and their labels."""
     parts: dict[str, list[Tensor]] = {}
     labels = []
-    for images, target in dataset.evaluation_batches(split, EVALUATION_BATCH, limit):
+    for images, target in dataset.evaluation_batches(split, batch, limit):
         for name, features in encode(images).items():
             parts.setdefault(name, []).append(features)
         labels.append(target)
@@ -89,17 +91,23 @@ def linear_probe_accuracy(
         return 100.0 * int(((test @ weight + bias).argmax(1) == test_labels).sum()) / len(test)
 
 
+def accuracies(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int, **probe: int
+) -> dict[str, float]:
+    """Held-out accuracies of nearest neighbours and of a linear probe; ``probe`` are its options."""
+    features = train, train_labels, test, test_labels, classes
+    return {
+        "knn_accuracy": knn_accuracy(*features),
+        "probe_accuracy": linear_probe_accuracy(*features, **probe),
+    }
+
+
 def evaluate_features(encode, dataset, rank_images: int) -> dict[str, dict[str, float]]:
     """All measurements for each kind of feature; spectra on the first ``rank_images`` held-out images."""
     train, train_labels = extract(encode, dataset, "train")
     test, test_labels = extract(encode, dataset, "test")
     return {
-        name: {
-            **spectrum(test[name][:rank_images]),
-            "knn_accuracy": knn_accuracy(train[name], train_labels, test[name], test_labels, dataset.classes),
-            "probe_accuracy": linear_probe_accuracy(
-                train[name], train_labels, test[name], test_labels, dataset.classes
-            ),
-        }
+        name: spectrum(test[name][:rank_images])
+        | accuracies(train[name], train_labels, test[name], test_labels, dataset.classes)
         for name in test
     }

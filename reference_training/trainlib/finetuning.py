@@ -24,11 +24,10 @@ from trainlib.logs import read_metrics
 from trainlib.method import Measurements, Method, StepOutput
 from trainlib.optim import peak_lr
 from trainlib.pictures import draw_accuracy
-from trainlib.protocol import Protocol
+from trainlib.protocol import Prepared, Protocol, accuracies
 from trainlib.protocol_config import FinetuneRunConfig
 from trainlib.randaugment import RandAugment
 from trainlib.rng import seeded
-from trainlib.supervised import Prepared, accuracies
 from trainlib.validate import require
 
 HEAD_STD = 2e-5
@@ -37,6 +36,8 @@ NAMES = {"finetune": "fine-tuned", "scratch": "from scratch"}
 
 class Classifier(Method):
     """An encoder and a linear head on one of its features, both trained."""
+
+    spectral = False
 
     def __init__(self, config, backbone: Backbone, classes: int) -> None:
         super().__init__()

@@ -24,6 +24,9 @@ from trainlib.progress import ProgressDisplay
 from trainlib.rng import generator
 
 Instrument = Callable[[Any, Any], dict[str, float]]  # (configuration, step output) -> numbers to log
+CAPTURE_WARMUP = (
+    3  # ordinary steps before one is recorded, as PyTorch's recipe for graphs of whole networks has it
+)
 FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -79,15 +82,29 @@ class FiniteCheck:
         return None if bool(self._flag) else step
 
 
+def record(
+    step: Callable[[], object], stream: torch.cuda.Stream, what: str, pool: Any = None
+) -> torch.cuda.CUDAGraph | None:
+    """What ``step`` does as a CUDA graph, or ``None`` with a note: something in it waits for the device."""
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
+            step()
+    except RuntimeError as error:
+        print(f"note: {what} is not captured ({str(error).splitlines()[0]})", file=sys.stderr, flush=True)
+        torch.cuda.synchronize()
+        return None
+    return graph
+
+
 class CapturedStep:
     """Forward, backward and the optimiser's update as one CUDA graph, replayed on the batches that follow.
 
     A small network's step is a thousand short kernels, and launching them one by one takes longer than they do. The
     first steps are made in the ordinary way, since what they set up (compiled code, the optimiser's state) cannot be
-    recorded. A step that cannot be recorded because something in it waits for the device stays as it is.
+    recorded. A step that cannot be recorded stays as it is.
     """
-
-    WARMUP = 3  # steps, as PyTorch's recipe for graphs of whole networks has it
 
     def __init__(self, method: Method, optimizer: torch.optim.Optimizer, fabric: Fabric) -> None:
         self.method, self.optimizer, self.fabric = method, optimizer, fabric
@@ -97,7 +114,7 @@ class CapturedStep:
 
     def __call__(self, *batch: torch.Tensor) -> StepOutput:
         """Images, labels and draws of one step; the numbers of the output are overwritten by the next one."""
-        if self.graph is None and not self.failed and self.made >= self.WARMUP:
+        if self.graph is None and not self.failed and self.made >= CAPTURE_WARMUP:
             self._capture(batch)
         if self.graph is None:
             self.made += 1
@@ -121,17 +138,12 @@ class CapturedStep:
 
     def _capture(self, batch: tuple[torch.Tensor, ...]) -> None:
         self.batch = [part.clone() for part in batch]
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=self.stream):
-                self.output = self._step(*self.batch)
-        except RuntimeError as error:
-            self.failed = True
-            print(f"note: the step is not captured ({str(error).splitlines()[0]})", file=sys.stderr)
-            torch.cuda.synchronize()
-        else:
-            self.graph = graph
+
+        def step() -> None:
+            self.output = self._step(*self.batch)
+
+        self.graph = record(step, self.stream, "the step")
+        self.failed = self.graph is None
 
 
 class TrainingLoop:
@@ -161,7 +173,7 @@ class TrainingLoop:
         method.captured = captures and fabric.device.type == "cuda" and config.run.precision != "16"
         self.module, self.optimizer = fabric.setup(method, method.make_optimizer(config))
         self._captured = CapturedStep(method, self.optimizer.optimizer, fabric) if method.captured else None
-        self.progress = Progress()
+        self.progress, self._measured = Progress(), Measurements()
         self._check = FiniteCheck()
 
     def restore(self) -> None:
@@ -281,31 +293,31 @@ class TrainingLoop:
         output = whole_batch(output)
         values = {name: float(value) for name, value in output.logs.items()}
         began = time.monotonic()
-        measured = {f"batch_{k}": v for k, v in spectrum(output.features).items()}
-        measured |= self.instrument(self.config, output)
+        measured = self.instrument(self.config, output)
+        if self.method.spectral:
+            measured |= {f"batch_{k}": v for k, v in spectrum(output.features).items()}
+            shown = {"batch_effective_rank": measured["batch_effective_rank"]}
+        else:
+            shown = {f"{kind} top-1": own["top1"] for kind, own in self._measured.items()}
         self._measure_seconds += time.monotonic() - began
         self.log.write(
             "train", step=step, epoch=epoch, lr=rate, images_per_second=speed, **values, **measured
         )
-        self.display.update(
-            step,
-            loss=values["loss"],
-            batch_effective_rank=measured["batch_effective_rank"],
-            images_per_second=speed,
-        )
+        self.display.update(step, loss=values["loss"], images_per_second=speed, **shown)
 
     def _measure(self, epoch: int) -> None:
         """Log the spectra of held-out images, and what the method itself measures, at the end of an epoch."""
         if not ranks.is_first():
             return
-        features, _ = extract(self.encode, self.dataset, "test", self.config.run.rank_images)
-        values = {f"{kind}_{k}": v for kind, f in features.items() for k, v in spectrum(f).items()}
-        measured = [self.measure()]
+        parts = []
+        if self.method.spectral:
+            features, _ = extract(self.encode, self.dataset, "test", self.config.run.rank_images)
+            parts.append({kind: spectrum(values) for kind, values in features.items()})
+        self._measured = self.measure()
+        parts.append(self._measured)
         if epoch == 0:
-            measured.append(self.method.measure_untrained(self.dataset, self.fabric.autocast))
-        values |= {
-            f"{kind}_{k}": v for part in measured for kind, own in part.items() for k, v in own.items()
-        }
+            parts.append(self.method.measure_untrained(self.dataset, self.fabric.autocast))
+        values = {f"{kind}_{k}": v for part in parts for kind, own in part.items() for k, v in own.items()}
         self.log.write("eval", step=self.progress.step, epoch=epoch, **values)
 
     def measure(self) -> Measurements:

@@ -31,6 +31,9 @@ class Method(nn.Module):
     skips_parameters = False
     """Whether some steps leave parameters without a gradient, which several processes must know beforehand."""
 
+    spectral = True
+    """Whether its features have spectra worth a place in the log; a classifier's log has its accuracies instead."""
+
     capturable = False
     """Whether a step takes tensors of fixed shapes and never waits for the device, so that it can be recorded."""
 

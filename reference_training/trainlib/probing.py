@@ -14,10 +14,9 @@ from trainlib.backbone import Backbone
 from trainlib.evaluate import EVALUATION_BATCH, extract
 from trainlib.method import Measurements, Method, StepOutput
 from trainlib.optim import peak_lr
-from trainlib.protocol import Protocol
+from trainlib.protocol import Prepared, Protocol, accuracies
 from trainlib.protocol_config import ProbeRunConfig
 from trainlib.rng import generator
-from trainlib.supervised import Prepared, accuracies
 
 HEAD_STD = 0.01
 NORM_EPS = 1e-6
@@ -74,6 +73,8 @@ class FrozenFeatures:
 
 class LinearProbe(Method):
     """One head for each feature: batch norm without affine map, then a linear layer. The heads share nothing."""
+
+    spectral = False
 
     def __init__(self, widths: dict[str, int], classes: int) -> None:
         super().__init__()

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric import Fabric
+from torch import Tensor
 
 from trainlib import ranks, study
 from trainlib.backbone import OPTION, Backbone, Origin, load_backbone
@@ -20,13 +22,16 @@ from trainlib.cli import read_config, seed_list
 from trainlib.config import DataConfig, resolve, to_dict
 from trainlib.data import load_dataset
 from trainlib.errors import UsageError
-from trainlib.files import CONFIG, expand, read_table, write_atomic, write_json
-from trainlib.loop import make_fabric
-from trainlib.run import check_same, check_shares, create_run_dir, prepare_device, read_run_config
-from trainlib.supervised import Prepared, fit
+from trainlib.files import CONFIG, SUMMARY, expand, read_json, read_table, write_atomic, write_json
+from trainlib.loop import TrainingLoop, make_fabric
+from trainlib.method import Method
+from trainlib.run import check_same, check_shares, create_run_dir, prepare_device, read_run_config, train
 from trainlib.tables import aligned, spread
 
 SOURCE = "source.json"
+TOP = 5
+# What makes the method from the configuration, and the data set that it is trained on.
+Prepared = tuple[Callable[[Any], Method], Any]
 NOTE = (
     "max: the best epoch, chosen on the held-out images themselves, as the published scripts report; "
     "last: after the last epoch, chosen by nothing"
@@ -210,6 +215,49 @@ def _evaluate(protocol: Protocol, job: Job, datasets: Datasets) -> dict[str, Any
     write_json(job.place / f"{job.name}.json", result)
     protocol.finish(job.place, label)
     return result
+
+
+def fit(
+    fabric: Fabric, config: Any, prepare: Callable[[], Prepared], folder: Path, label: str
+) -> dict[str, Any]:
+    """Train (or continue) a classifier in ``folder`` and return its summary."""
+    if (folder / SUMMARY).exists():
+        return read_json(folder / SUMMARY)
+
+    def start() -> tuple[Fabric, Method, Any]:
+        make_method, dataset = prepare()
+        torch.manual_seed(config.run.seed)
+        return fabric, make_method(config), dataset
+
+    def finish(loop: TrainingLoop, records: list[dict[str, Any]]) -> dict[str, Any]:
+        progress = loop.progress
+        return {
+            "seed": config.run.seed, "features": best_and_last(records),
+            "epochs": progress.epoch, "steps": progress.step, "seconds": progress.seconds,
+            "cpu_seconds": progress.cpu_seconds, "threads": torch.get_num_threads(),
+        }  # fmt: skip
+
+    return train(config, folder, label, start, finish)
+
+
+def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Share in percent of the labels that are the first, and among the first five, of the classes by logit."""
+    ranked = logits.topk(min(TOP, logits.shape[1]), dim=1).indices == labels[:, None]
+    return {"top1": 100.0 * float(ranked[:, 0].double().mean()),
+            "top5": 100.0 * float(ranked.any(1).double().mean())}  # fmt: skip
+
+
+def best_and_last(records: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """By feature the accuracies after the last epoch, and the highest after any epoch with its number."""
+    measured = [r for r in records if r["kind"] == "eval" and r["epoch"] > 0]
+    names = [key.removesuffix("_top1") for key in measured[-1] if key.endswith("_top1")]
+    found = {}
+    for name in names:
+        found[name] = {key: measured[-1][f"{name}_{key}"] for key in ("top1", "top5")}
+        for key in ("top1", "top5"):
+            best = max(measured, key=lambda r, key=key, name=name: r[f"{name}_{key}"])
+            found[name] |= {f"max_{key}": best[f"{name}_{key}"], f"max_{key}_epoch": round(best["epoch"])}
+    return found
 
 
 def identity(origin: Origin) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 
 from trainlib import checkpoint, ranks
 from trainlib.config import MaskedRunConfig, differences, from_dict, to_dict
@@ -18,6 +20,7 @@ from trainlib.files import CONFIG, SUMMARY, new_folder, read_json, read_summary,
 from trainlib.logs import NAME as LOG
 from trainlib.logs import read_metrics
 from trainlib.loop import Instrument, TrainingLoop, make_fabric
+from trainlib.method import Method
 from trainlib.siamese.config import SiameseRunConfig
 
 
@@ -103,61 +106,82 @@ def check_same(config, saved, run_dir: Path) -> None:
         )
 
 
-def train_run(config, dataset, run_dir: Path, instrument: Instrument | None = None) -> dict[str, Any]:
-    """Train (or continue), evaluate, draw, and return the summary that is also saved as ``summary.json``."""
-    if (run_dir / SUMMARY).exists():
-        return read_summary(run_dir)
-    # Damaged files are refused before anything is changed.
+def train(
+    config, run_dir: Path, label: str, start: Callable[[], tuple[Fabric, Method, Any]],
+    finish: Callable[[TrainingLoop, list[dict[str, Any]]], dict[str, Any]], instrument: Instrument | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train in a folder, or continue there, and return the summary, which is also saved there.
+
+    ``start`` makes what is trained and its data, once it is known that nothing in the folder is damaged. ``finish``
+    gives the entries of the summary that this kind of training has, from its log.
+    """
     saved, records = checkpoint.load(run_dir, config), read_metrics(run_dir)
-    trained = (
-        saved is not None and saved[0].epoch >= config.optim.epochs
-    )  # what is still to come leaves records
-    if trained and not any(r["kind"] == "train" for r in records):
+    trained = saved is not None and saved[0].epoch >= config.optim.epochs
+    if trained and not any(r["kind"] == "train" for r in records):  # what is still to come leaves records
         raise UsageError(
-            str(run_dir / LOG),
-            "it has no record of the training that the checkpoint comes from",
-            "put back a copy",
-        )
+            str(run_dir / LOG), "it has no record of the training that the checkpoint comes from", "put back a copy"
+        )  # fmt: skip
     if ranks.is_first():
         write_json(run_dir / ENVIRONMENT, environment())
-    label = config.label()
-    torch.manual_seed(config.run.seed)
-    method = config.build(dataset.channels, dataset.classes)
-    fabric = make_fabric(config, skips_parameters=method.skips_parameters)
-    dataset.to(fabric.device)
-    loop = TrainingLoop(
-        fabric, config, method, dataset, run_dir, f"{label} seed {config.run.seed}", instrument
-    )
+    fabric, method, dataset = start()
+    loop = TrainingLoop(fabric, config, method, dataset, run_dir, label, instrument)
     method.prepare(dataset)
     loop.restore()
-    progress = loop.run()
-    if not ranks.is_first():
-        ranks.agree(None)
-        return {}
-    print(f"{loop.label}: measuring the features of all images", file=sys.stderr, flush=True)
-    measured = loop.measure()
-    features = evaluate_features(loop.encode, dataset, config.run.rank_images)
-    records = read_metrics(run_dir)
-    last = [r for r in records if r["kind"] == "train"][-1]
-    summary = {
-        "label": label,
+    loop.run()
+    summary = {}
+    if ranks.is_first():
+        summary = finish(loop, read_metrics(run_dir))
+        write_json(run_dir / SUMMARY, summary)
+    ranks.agree(None)  # the others wait for the files
+    return summary
+
+
+def train_run(config, dataset, run_dir: Path, instrument: Instrument | None = None) -> dict[str, Any]:
+    """Train (or continue) a pre-training run, evaluate, draw, and return its summary."""
+    if (run_dir / SUMMARY).exists():
+        return read_summary(run_dir)
+
+    def start() -> tuple[Fabric, Method, Any]:
+        torch.manual_seed(config.run.seed)
+        method = config.build(dataset.channels, dataset.classes)
+        fabric = make_fabric(config, skips_parameters=method.skips_parameters)
+        dataset.to(fabric.device)
+        return fabric, method, dataset
+
+    def finish(loop: TrainingLoop, records: list[dict[str, Any]]) -> dict[str, Any]:
+        print(f"{loop.label}: measuring the features of all images", file=sys.stderr, flush=True)
+        measured = loop.measure()
+        features = evaluate_features(loop.encode, dataset, config.run.rank_images)
+        features = {name: measured.get(name, {}) | values for name, values in features.items()}
+        loop.method.draw_pictures(dataset, config, records, run_dir)
+        rank_images = min(config.run.rank_images, dataset.size("test"))
+        return run_summary(config, loop.progress, records, features, rank_images) | loop.method.summarize(
+            records
+        )
+
+    return train(config, run_dir, f"{config.label()} seed {config.run.seed}", start, finish, instrument)
+
+
+def run_summary(
+    config, progress: checkpoint.Progress, records: list[dict[str, Any]], features: dict[str, dict[str, float]],
+    rank_images: int,
+) -> dict[str, Any]:  # fmt: skip
+    """What every pre-training run says of itself: what it is, how long it took, what its features are worth."""
+    last, seconds = [r for r in records if r["kind"] == "train"][-1], max(1e-9, progress.train_seconds)
+    return {
+        "label": config.label(),
         "method": to_dict(config)["method"],
         "data": config.data.data,
         "seed": config.run.seed,
         "epochs": progress.epoch,
         "steps": progress.step,
         "loss": last["loss"],
-        **method.summarize(records),
         "online_probe_accuracy": 100 * last["probe_accuracy"],
-        "features": {name: measured.get(name, {}) | values for name, values in features.items()},
-        "rank_images": min(config.run.rank_images, dataset.size("test")),
+        "features": features,
+        "rank_images": rank_images,
         "seconds": progress.seconds,
         "train_seconds": progress.train_seconds,
         "cpu_seconds": progress.cpu_seconds,
-        "measure_percent": 100 * progress.measure_seconds / max(1e-9, progress.train_seconds),
-        "images_per_second": progress.step * config.optim.batch / max(1e-9, progress.train_seconds),
+        "measure_percent": 100 * progress.measure_seconds / seconds,
+        "images_per_second": progress.step * config.optim.batch / seconds,
     }
-    method.draw_pictures(dataset, config, records, run_dir)
-    write_json(run_dir / SUMMARY, summary)
-    ranks.agree(None)  # the others wait for the files
-    return summary

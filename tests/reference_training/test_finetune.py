@@ -17,12 +17,12 @@ from trainlib.backbone import load_backbone
 from trainlib.config import resolve
 from trainlib.finetuning import Classifier, parts_off
 from trainlib.logs import read_metrics
+from trainlib.loop import TrainingLoop
 from trainlib.optim import learning_rate, peak_lr
 from trainlib.protocol import Datasets
 from trainlib.protocol_config import FinetuneRunConfig
 from trainlib.randaugment import RandAugment
 from trainlib.rng import seeded
-from trainlib.supervised import SupervisedLoop
 
 SHORT = ["--epochs", "2", "--device", "cpu", "--batch", "256"]
 
@@ -276,7 +276,7 @@ def test_scratch_starts_from_fresh_weights_of_the_same_shape(run_dir):
 
 def test_resumed_finetuning_equals_an_uninterrupted_one_bit_for_bit(run_dir, tmp_path, monkeypatch):
     options = [run_dir, *SHORT, "--erase", "0.25"]
-    original = SupervisedLoop._forward
+    original = TrainingLoop._forward
 
     def stop(self, step, *arguments):
         if step == 7:  # five steps an epoch
@@ -284,7 +284,7 @@ def test_resumed_finetuning_equals_an_uninterrupted_one_bit_for_bit(run_dir, tmp
         return original(self, step, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SupervisedLoop, "_forward", stop)
+        patch.setattr(TrainingLoop, "_forward", stop)
         code, _, stderr = run_program(finetune.main, *options, "--out", tmp_path / "cut")
     assert code == 130, stderr
     random.seed(99)  # the state of the process does not matter

@@ -19,10 +19,11 @@ from trainlib.backbone import load_backbone
 from trainlib.config import MaskedRunConfig, RunConfig, resolve
 from trainlib.evaluate import extract
 from trainlib.logs import read_metrics
+from trainlib.loop import TrainingLoop
 from trainlib.probing import FrozenFeatures, LinearProbe
+from trainlib.protocol import accuracies, best_and_last
 from trainlib.protocol_config import ProbeRunConfig
 from trainlib.siamese.config import SiameseModelConfig, SiameseOptimConfig, SiameseRunConfig
-from trainlib.supervised import SupervisedLoop, accuracies, best_and_last
 
 SHORT = ["--epochs", "3", "--device", "cpu"]
 
@@ -217,14 +218,14 @@ def test_accuracies_count_first_and_first_five():
 
 def interrupt_after(monkeypatch, epoch: int) -> None:
     """Stop the training as Ctrl-C does, in the middle of the epoch after ``epoch``."""
-    original = SupervisedLoop._forward
+    original = TrainingLoop._forward
 
     def forward(self, step, *arguments):
         if step == epoch * self.dataset.steps_per_epoch() + 3:
             raise KeyboardInterrupt
         return original(self, step, *arguments)
 
-    monkeypatch.setattr(SupervisedLoop, "_forward", forward)
+    monkeypatch.setattr(TrainingLoop, "_forward", forward)
 
 
 @pytest.mark.parametrize("cached", [[], ["--cached"]], ids=["augmented", "cached"])

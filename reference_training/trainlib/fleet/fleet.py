@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainlib.evaluate import EVALUATION_BATCH, knn_accuracy, linear_probe_accuracy, spectrum
+from trainlib.evaluate import EVALUATION_BATCH, accuracies, extract, spectrum
 from trainlib.factors import probe_factors
 from trainlib.fleet.lane import EpochDraws, Lane, Run, draw_epoch
 from trainlib.masked import MaskedMethod
@@ -114,19 +114,16 @@ class Fleet:
         lane.module.eval()
         after = run.config.optim.epochs + (split == "test")  # a number that no epoch has
         source = generator(run.config.run.seed, "mask", after, device=self.device)
-        parts: dict[str, list[Tensor]] = {}
-        labels = []
-        for images, target in self.dataset.evaluation_batches(split, 4 * EVALUATION_BATCH, limit):
+
+        def encode(images: Tensor) -> dict[str, Tensor]:
             noise = lane.module.draw(len(images), source) if masked else None
             with lane.autocast():
                 encoded = lane.module.encode(images, noise)
-            if masked:
-                encoded = {MASKED_CLS: encoded["cls"]}
-            for name, values in encoded.items():
-                parts.setdefault(name, []).append(values)
-            labels.append(target)
+            return {MASKED_CLS: encoded["cls"]} if masked else encoded
+
+        found = extract(encode, self.dataset, split, limit, batch=4 * EVALUATION_BATCH)
         lane.module.train()
-        return {name: torch.cat(values) for name, values in parts.items()}, torch.cat(labels)
+        return found
 
     def measure(self, run: Run, epoch: int, *, last: bool) -> dict[str, dict[str, float]]:
         """Spectra, neighbours and probes; their numbers go to the log, the eigenvalues to the run's arrays."""
@@ -142,21 +139,12 @@ class Fleet:
         found: dict[str, dict[str, float]] = {}
         for name, own in test.items():
             own_train = train[name]
-            found[name] = spectrum(own) | {
-                "quick_knn_accuracy": knn_accuracy(
-                    own_train[pick], train_labels[pick], own, test_labels, classes
-                ),
-                "quick_probe_accuracy": linear_probe_accuracy(
-                    own_train[pick], train_labels[pick], own, test_labels, classes, iterations=QUICK_ITERATIONS,
-                ),
-            }  # fmt: skip
+            quick = accuracies(
+                own_train[pick], train_labels[pick], own, test_labels, classes, iterations=QUICK_ITERATIONS
+            )
+            found[name] = spectrum(own) | {f"quick_{key}": value for key, value in quick.items()}
             if last:
-                found[name] |= {
-                    "knn_accuracy": knn_accuracy(own_train, train_labels, own, test_labels, classes),
-                    "probe_accuracy": linear_probe_accuracy(
-                        own_train, train_labels, own, test_labels, classes
-                    ),
-                }
+                found[name] |= accuracies(own_train, train_labels, own, test_labels, classes)
             if last and name == "cls":
                 found[name] |= probe_factors(own_train, train_labels, own, test_labels, classes)
             for kind, matrix in _second_moments(own).items():

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from trainlib import augment
+from trainlib.loop import CAPTURE_WARMUP, record
 from trainlib.masked import MaskedMethod
 from trainlib.optim import make_optimizer
 from trainlib.rng import generator
-
-CAPTURE_WARMUP = 3  # steps before a capture, as PyTorch's own recipe has it
 
 
 class EpochDraws(NamedTuple):
@@ -134,17 +133,9 @@ class Lane:
             for _ in range(CAPTURE_WARMUP):
                 self.cursor.zero_()
                 self.step()
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-                self.step()
-        except RuntimeError as error:  # something in the step waits for the device: it runs, only slower
-            say(f"the step of {method.method} is not captured ({str(error).splitlines()[0]})")
-            torch.cuda.synchronize()
-            return
-        self.pool = graph.pool()
-        self.graphs[method] = graph
+        graph = record(self.step, self.stream, f"the step of {method.method}", self.pool)
+        if graph is not None:
+            self.graphs[method], self.pool = graph, graph.pool()
 
     def epoch(self, run: Run, draws: EpochDraws, rates: Tensor) -> None:
         """Pass one epoch of a run: its tensors in, the steps, its tensors out."""

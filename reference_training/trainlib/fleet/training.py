@@ -13,15 +13,14 @@ import torch
 
 from trainlib import checkpoint, deadline
 from trainlib.checkpoint import Progress
-from trainlib.config import to_dict
 from trainlib.environment import ENVIRONMENT, environment
 from trainlib.files import CONFIG, SUMMARY, write_atomic, write_json
 from trainlib.fleet.fleet import MEASUREMENTS, Fleet
-from trainlib.fleet.lane import Run, say
+from trainlib.fleet.lane import say
 from trainlib.logs import MetricsLog
 from trainlib.masked import MaskedMethod
 from trainlib.optim import learning_rate, make_optimizer
-from trainlib.run import create_run_dir
+from trainlib.run import create_run_dir, run_summary
 
 SPECTRA = "spectra.npz"  # of a run: eigenvalues of its features at every measurement
 
@@ -110,7 +109,7 @@ def _restore(fleet: Fleet) -> Progress:
 
 def _write(fleet: Fleet, before: int, finished: int, seconds: float, *, last: bool, measured: bool) -> None:
     """The log since the last writing, the measurements, and at the end the summaries."""
-    steps, batch = fleet.lanes[0].steps, fleet.lanes[0].batch
+    steps, batch, test_images = fleet.lanes[0].steps, fleet.lanes[0].batch, fleet.dataset.size("test")
     speed = finished * steps * batch * len(fleet.runs) / max(1e-9, seconds)
     for run in fleet.runs:
         numbers = torch.stack(run.history).double().cpu().tolist()
@@ -134,30 +133,9 @@ def _write(fleet: Fleet, before: int, finished: int, seconds: float, *, last: bo
             np.savez_compressed(buffer, **run.spectra)
             write_atomic(run.folder / SPECTRA, buffer.getvalue())
             if last:
-                write_json(run.folder / SUMMARY, _summary(fleet, run, finished, seconds, speed, train, found))
+                share = seconds / len(fleet.runs)
+                progress = Progress(finished, finished * steps, share, share, share)
+                summary = run_summary(run.config, progress, [train | {"kind": "train"}], found, test_images)
+                summary["reconstruction"] = train["reconstruction"]
+                write_json(run.folder / SUMMARY, summary)
         log.close()
-
-
-def _summary(
-    fleet: Fleet, run: Run, epochs: int, seconds: float, speed: float, train: dict[str, float],
-    features: dict[str, dict[str, float]],
-) -> dict[str, Any]:  # fmt: skip
-    share = seconds / len(fleet.runs)
-    return {
-        "label": run.config.label(),
-        "method": to_dict(run.config)["method"],
-        "data": run.config.data.data,
-        "seed": run.config.run.seed,
-        "epochs": epochs,
-        "steps": epochs * fleet.lanes[0].steps,
-        "loss": train["loss"],
-        "reconstruction": train["reconstruction"],
-        "online_probe_accuracy": 100 * train["probe_accuracy"],
-        "features": features,
-        "rank_images": fleet.dataset.size("test"),
-        "seconds": share,
-        "train_seconds": share,
-        "cpu_seconds": share,
-        "measure_percent": 0.0,
-        "images_per_second": speed,
-    }
