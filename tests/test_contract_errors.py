@@ -16,6 +16,9 @@ from matinfo import Gram
 
 matrix_functions = pytest.mark.parametrize("name", MATRIX_CASES)
 all_functions = pytest.mark.parametrize("name", ALL_CASES)
+functions_of_several = pytest.mark.parametrize(
+    "name", [n for n, c in MATRIX_CASES.items() if c.arguments > 1]
+)
 
 
 # --- errors --------------------------------------------------------------------------------------------------
@@ -132,7 +135,20 @@ def test_function_accepts_round_off_negative_eigenvalues(name):
     assert not result.isnan()
 
 
-@pytest.mark.parametrize("name", [n for n, c in MATRIX_CASES.items() if c.arguments > 1])
+@functions_of_several
+def test_function_of_several_matrices_names_orders_and_batches_that_do_not_fit(name):
+    K = torch.eye(3)
+    call, rest = MATRIX_CASES[name], [K] * (MATRIX_CASES[name].arguments - 1)
+    for other in (
+        (torch.eye(4), Gram(torch.ones(4, 2))) if name != "spectrum_js" else ()
+    ):  # that pads with zeros
+        with pytest.raises(ValueError, match=r"3.*4"):
+            call(*rest, other)
+    with pytest.raises(ValueError, match="Expected batch shapes that broadcast"):
+        call(K.expand(2, 3, 3), *rest[1:], K.expand(5, 3, 3))
+
+
+@functions_of_several
 def test_function_of_several_matrices_names_the_argument_at_fault(name):
     arguments = [torch.eye(4) for _ in range(MATRIX_CASES[name].arguments)]
     arguments[1] = torch.randn(4, 7)
@@ -140,7 +156,7 @@ def test_function_of_several_matrices_names_the_argument_at_fault(name):
         MATRIX_CASES[name](*arguments)
 
 
-@pytest.mark.parametrize("name", [n for n, c in MATRIX_CASES.items() if c.arguments > 1])
+@functions_of_several
 def test_function_rejects_a_mix_of_numpy_and_torch(name):
     arguments = [np.eye(4), *[torch.eye(4) for _ in range(MATRIX_CASES[name].arguments - 1)]]
     with pytest.raises(TypeError, match=r"(?i)numpy"):

@@ -157,11 +157,18 @@ def test_the_same_step_leaves_information_of_order_one_positive():
 # --- the wider failures --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("alpha", "value"), [(2.0, -0.8144), (math.inf, -2.0794), (1.0, 0.6931)])
+@pytest.mark.parametrize(
+    ("alpha", "value"),
+    [
+        (2.0, math.log(32) - 2 * math.log(17 / 2)),  # H_2 = log(1024/272)
+        (math.inf, math.log(32) - 2 * math.log(16)),
+        (1.0, math.log(2)),
+    ],
+)
 def test_two_disjoint_blocks_are_far_below_zero(alpha, value):
     K, L = np.eye(32), np.eye(32)
     K[:16, :16], L[16:, 16:] = 1.0, 1.0
-    assert I(K, L, alpha) == pytest.approx(value, abs=5e-5)
+    assert I(K, L, alpha) == pytest.approx(value, abs=1e-12)
 
 
 def test_conditional_information_of_order_zero_can_be_negative():
