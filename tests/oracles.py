@@ -277,59 +277,8 @@ def median_distance(X) -> float:
     return float(np.median([np.sqrt(((X[i] - X[j]) ** 2).sum()) for i in range(n) for j in range(i)]))
 
 
-# --- losses of masked autoencoders ---------------------------------------------------------------------------
-
-
 def unit_rows(F) -> np.ndarray:
     """Rows divided by their Euclidean norm; zero rows stay zero."""
     F = np.asarray(F, dtype=np.float64)
     norms = np.sqrt((F**2).sum(axis=1, keepdims=True))
     return np.divide(F, norms, out=np.zeros_like(F), where=norms > 0)
-
-
-def patch_normalize(target) -> np.ndarray:
-    """`(t - mean) / sqrt(var + 1e-6)` per patch, unbiased variance (He et al. 2022, released code)."""
-    target = np.asarray(target, dtype=np.float64)
-    out = np.empty_like(target)
-    for b in range(target.shape[0]):
-        for i in range(target.shape[1]):
-            t = target[b, i]
-            mean = sum(t) / len(t)
-            variance = sum((x - mean) ** 2 for x in t) / (len(t) - 1)
-            out[b, i] = (t - mean) / np.sqrt(variance + 1e-6)
-    return out
-
-
-def masked_reconstruction_loss(pred, target, mask, *, norm_pix: bool = True) -> float:
-    """Mean squared error per patch, averaged over the masked patches (He et al. 2022)."""
-    pred, mask = np.asarray(pred, dtype=np.float64), np.asarray(mask)
-    goal = patch_normalize(target) if norm_pix else np.asarray(target, dtype=np.float64)
-    errors = [
-        np.mean((pred[b, i] - goal[b, i]) ** 2)
-        for b in range(mask.shape[0])
-        for i in range(mask.shape[1])
-        if mask[b, i] == 1
-    ]
-    return float(sum(errors) / len(errors))
-
-
-def umae_uniformity_loss(F, *, form: str = "code") -> float:
-    """U-MAE: `mean_{i,j} (f_i . f_j)^2` as coded, `sum_{i != j} (f_i . f_j)^2` as written (Eq. 10)."""
-    F = unit_rows(F)
-    pairs = [(i, j, float(F[i] @ F[j]) ** 2) for i in range(len(F)) for j in range(len(F))]
-    if form == "code":
-        return sum(value for _, _, value in pairs) / len(pairs)
-    return sum(value for i, j, value in pairs if i != j)
-
-
-def mmae_tcr_loss_mp(F, mu=1.0, *, scale: str = "code", centering: bool = False):
-    """M-MAE: `-log det(I_d + (mu/d) F^T F)` as coded, `-log det(mu I_d + F^T F)` as in Eq. 11; unit rows."""
-    F = unit_rows(F)
-    A = to_mp(F)
-    if centering:
-        n = A.rows
-        A = (mp.eye(n) - mp.ones(n) / n) * A
-    d = A.cols
-    if scale == "code":
-        return -mp.log(mp.det(mp.eye(d) + mp.mpf(mu) / d * (A.T * A)))
-    return -mp.log(mp.det(mp.mpf(mu) * mp.eye(d) + A.T * A))

@@ -150,29 +150,29 @@ def reduction(Z):
 def wmse(Z1, Z2):
     if len(Z1) < 2:
         return None
-    value, condition = losses.wmse(Z1, Z2, 0.1)
+    condition = max(losses.whiten(Z, 0.1)[1] for Z in (Z1, Z2))
     sizes = [np.abs(Z).max() for Z in (Z1, Z2)]
     noise = condition * max(1, *sizes) * 1e-12
     subnormal = any(0 < size < 1e-290 for size in sizes)
-    return ... if subnormal or noise > 1e-3 else (value, mp.mpf(4), noise)
+    return ... if subnormal or noise > 1e-3 else (losses.wmse(Z1, Z2, shrinkage=0.1), mp.mpf(4), noise)
 
 
 LOSS_ORACLES = {
     "rankme": lambda Z: losses.rankme(Z) if (Z != 0).any() else None,
     "rate_reduction": reduction,
-    "sigreg_loss": losses.sigreg_limit,
-    "bhep_loss": lambda Z: losses.bhep(Z, 0.5),
-    "simdino_loss": lambda Z: losses.simdino(*views_of(Z), constant(2, *Z.shape)[0]),
+    "sigreg_loss": losses.sigreg,
+    "bhep_loss": lambda Z: losses.bhep(Z, beta=0.5),
+    "simdino_loss": lambda Z: losses.simdino(views_of(Z), constant(2, *Z.shape)[:1]),
     "mmcr_loss": lambda Z: losses.mmcr(views_of(Z)),
-    "corinfomax_loss": lambda a, b: losses.corinfomax(a, b, mp.log(2 + mp.mpf(1e-8))),
+    "corinfomax_loss": lambda a, b: losses.corinfomax(a, b, *[2 * losses.identity(a.shape[1])] * 2),
     "wmse_loss": wmse,
     "gram_volume": lambda Z: losses.gram_volumes(*views_of(Z)).sum(),
     # The square of a sine is one less that of a cosine, which leaves half the digits of a small one.
     "gram_loss": lambda a, b: (losses.gram(a, b), mp.mpf(1), mp.mpf(1e-7)),
     "tcr": lambda Z: with_noise(Z, 1.0, 1.0),
     "coding_rate": lambda Z: with_noise(Z, mp.mpf(4 * Z.shape[1]) / len(Z), 0.5),
-    "mmae_tcr_loss": losses.mmae,
-    "umae_uniformity_loss": losses.umae,
+    "mmae_tcr_loss": losses.mmae_tcr,
+    "umae_uniformity_loss": losses.umae_uniformity,
     "vne_loss": losses.vne,
     "barlow_twins_loss": losses.barlow_twins,
     "vicreg_loss": lambda a, b: losses.vicreg(a, b) if len(a) > 1 else None,
@@ -180,7 +180,7 @@ LOSS_ORACLES = {
     "ntxent_loss": losses.ntxent,
     "spectral_contrastive_loss": losses.spectral_contrastive,
     "byol_loss": lambda a, b: losses.byol(a, b, a, b),
-    "simsiam_loss": lambda a, b: (losses.byol(a, b, a, b) - 4) / 4,
+    "simsiam_loss": lambda a, b: losses.simsiam(a, b, a, b),
     "dino_loss": lambda S: losses.dino(np.stack([S, S]), constant(2, *S.shape), constant(S.shape[1])),
     "swav_loss": losses.swav,
     "deepcluster_loss": lambda S: losses.deepcluster(S, np.arange(len(S)) % S.shape[1]),

@@ -6,14 +6,11 @@ import math
 
 import matrices
 import numpy as np
-import oracles
 import pytest
 import torch
 from helpers import lightly_loss, t
 from hypothesis import given
-from matrices import DEGENERATE
 from tolerances import EPS32, close
-from torch.autograd import gradcheck
 
 from matinfo.losses import DINOCenter, byol_loss, dino_loss, simsiam_loss
 
@@ -34,69 +31,6 @@ def outputs(views=4, teachers=2, n=6, k=7, seed=0, dtype=torch.float64):
     return [
         t(scale * rng.standard_normal(s), dtype) for scale, s in zip((0.3, 0.1, 0.05), shapes, strict=True)
     ]
-
-
-# --- definitions, one sample at a time -------------------------------------------------------------------------
-
-
-def cosine_sums(p1, p2, t1, t2):
-    p1, p2, t1, t2 = map(oracles.unit_rows, (p1, p2, t1, t2))
-    return [sum(p1[b] * t2[b]) + sum(p2[b] * t1[b]) for b in range(len(p1))]
-
-
-def byol_oracle(*rows):
-    sums = cosine_sums(*rows)
-    return sum(4 - 2 * c for c in sums) / len(sums)
-
-
-def simsiam_oracle(*rows):
-    sums = cosine_sums(*rows)
-    return sum(-c / 2 for c in sums) / len(sums)
-
-
-ORACLES = {byol_loss: byol_oracle, simsiam_loss: simsiam_oracle}
-
-
-def softmax(logits):
-    weights = [math.exp(x) for x in logits]
-    return [w / sum(weights) for w in weights]
-
-
-def dino_oracle(students, teachers, center, student_temperature, teacher_temperature):
-    terms = []
-    for i, teacher in enumerate(teachers):
-        for v, student in enumerate(students):
-            if i == v:
-                continue
-            for b in range(len(student)):
-                p = softmax((teacher[b] - center) / teacher_temperature)
-                q = softmax(student[b] / student_temperature)
-                terms.append(-sum(x * math.log(y) for x, y in zip(p, q, strict=True)))
-    return sum(terms) / len(terms)
-
-
-@every_siamese
-@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (1, 4), (4, 1)])
-def test_siamese_loss_equals_its_definition(loss, shape):
-    rows = four(*shape)
-    close(loss(*rows), ORACLES[loss](*rows), 1e-14 * 8)
-
-
-@pytest.mark.parametrize("temperatures", [(0.1, 0.04), (1.0, 0.5)])
-@pytest.mark.parametrize(("views", "teachers"), STUDENTS_TEACHERS)
-def test_dino_loss_equals_its_definition(views, teachers, temperatures):
-    students, teacher, center = outputs(views, teachers)
-    expected = dino_oracle(students.numpy(), teacher.numpy(), center.numpy(), *temperatures)
-    value = dino_loss(
-        students, teacher, center, student_temperature=temperatures[0], teacher_temperature=temperatures[1]
-    )
-    close(value, expected, 1e-13 * (1 + expected))
-
-
-def test_dino_loss_defaults_are_those_of_the_documentation():
-    arguments = outputs()
-    stated = dino_loss(*arguments, student_temperature=0.1, teacher_temperature=0.04)
-    assert dino_loss(*arguments) == stated
 
 
 # --- against lightly -------------------------------------------------------------------------------------------
@@ -144,18 +78,6 @@ def test_siamese_losses_reach_the_ends_of_their_range():
 
 
 @every_siamese
-def test_siamese_loss_compares_each_prediction_with_the_other_view(loss):
-    p1, p2, t1, t2 = four()
-    assert abs(loss(p1, p2, t1, t2) - loss(p1, p2, t2, t1)) > 1e-2
-
-
-@given(seed=matrices.seeds)
-def test_byol_loss_is_four_times_the_simsiam_loss_plus_four(seed):
-    rows = four(seed=seed % 1000)
-    close(byol_loss(*rows), 4 * simsiam_loss(*rows) + 4, 1e-14)
-
-
-@every_siamese
 @given(seed=matrices.seeds)
 def test_siamese_loss_does_not_depend_on_views_order_lengths_or_basis(loss, seed):
     p1, p2, t1, t2 = four(seed=seed % 1000)
@@ -200,15 +122,6 @@ def test_dino_loss_leaves_out_the_pairs_of_one_view():
 
 
 @every_siamese
-def test_siamese_loss_stops_the_gradient_of_its_targets(loss):
-    p1, p2, t1, t2 = (x.requires_grad_() for x in four())
-    gradients = torch.autograd.grad(loss(p1, p2, t1, t2), (p1, p2, t1, t2), allow_unused=True)
-    assert gradients[2] is None
-    assert gradients[3] is None
-    assert all(g.norm() > 1e-3 for g in gradients[:2])
-
-
-@every_siamese
 def test_siamese_loss_of_a_shared_network_has_the_gradient_of_the_predictions_only(loss):
     Z1, Z2 = (x.requires_grad_() for x in four()[:2])
     shared = torch.autograd.grad(loss(Z1, Z2, Z1, Z2), (Z1, Z2))
@@ -216,22 +129,7 @@ def test_siamese_loss_of_a_shared_network_has_the_gradient_of_the_predictions_on
     assert all(torch.equal(a, b) for a, b in zip(shared, constants, strict=True))
 
 
-def test_dino_loss_stops_the_gradient_of_teachers_and_centre():
-    students, teachers, center = (x.requires_grad_() for x in outputs())
-    gradients = torch.autograd.grad(
-        dino_loss(students, teachers, center), (students, teachers, center), allow_unused=True
-    )
-    assert gradients[1] is None
-    assert gradients[2] is None
-    assert gradients[0].norm() > 1e-3
-
-
 # --- gradients -------------------------------------------------------------------------------------------------
-
-
-def test_dino_loss_gradient_is_exact():
-    students, teachers, center = outputs(3, 2, 2, 4)
-    assert gradcheck(lambda s: dino_loss(s, teachers, center), students.requires_grad_())
 
 
 @every_siamese
@@ -239,19 +137,6 @@ def test_siamese_loss_of_tiny_and_huge_features_is_that_of_ordinary_ones(loss):
     rows = four(dtype=torch.float32)
     for scale in (1e-30, 1e18):
         close(loss(*(scale * x for x in rows)), loss(*rows), 16 * EPS32)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("other", ["same", "generic"])
-@pytest.mark.parametrize("case", [name for name, Z in DEGENERATE.items() if Z.shape == (6, 4)])
-def test_dino_loss_and_gradient_are_finite_on_hard_outputs(case, other, dtype):
-    hard = t(DEGENERATE[case], dtype).expand(3, 6, 4)
-    generic = hard if other == "same" else t(matrices.features(6, 4, 9), dtype).expand(3, 6, 4)
-    for students, teachers in ((hard, generic), (generic, hard)):
-        s = students.clone().requires_grad_()
-        value = dino_loss(s, teachers[:2], teachers[0, 0])
-        assert value.isfinite()
-        assert torch.autograd.grad(value, s)[0].isfinite().all()
 
 
 def test_dino_loss_of_impossible_outputs_has_no_nan():
@@ -313,22 +198,6 @@ def test_dino_center_prints_its_settings():
 
 
 # --- precision -------------------------------------------------------------------------------------------------
-
-
-CALLS = {
-    "byol": lambda dtype: (byol_loss, four(32, 16, dtype=dtype)),
-    "simsiam": lambda dtype: (simsiam_loss, four(32, 16, dtype=dtype)),
-    "dino": lambda dtype: (dino_loss, outputs(4, 2, 32, 16, dtype=dtype)),
-}
-every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-
-
-@every_call
-def test_loss_of_float32_is_correct_to_float32_rounding(call):
-    loss, arguments = call(torch.float32)
-    expected = float(loss(*(x.double() for x in arguments)))
-    # Outputs of about 1 over a temperature of 0.04 are exponents of about 25: that many roundings.
-    close(loss(*arguments), expected, 32 * EPS32 * (1 + abs(expected)))
 
 
 def test_dino_loss_takes_outputs_of_two_precisions():

