@@ -24,7 +24,7 @@ from matinfo.bounds import (
     mmae_remainder_bound,
     spectral_contrastive_overlap_bound,
 )
-from matinfo.losses import barlow_twins_loss, mmae_tcr_loss, umae_uniformity_loss
+from matinfo.losses import barlow_twins_loss
 
 OF_A_NUMBER = {
     "spectral_contrastive_overlap_bound": lambda x: spectral_contrastive_overlap_bound(x, 16),
@@ -241,17 +241,6 @@ def test_joint_entropy_bound_is_continuous_through_order_two_from_above():
 
 
 # --- expansion of M-MAE --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", ["code", "paper"])
-@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
-def test_mmae_remainder_is_what_is_left_of_the_loss(shape, scale):
-    F, mu = matrices.features(*shape), 0.8
-    n, d = shape
-    m = mu if scale == "paper" else d / mu
-    loss = float(mmae_tcr_loss(F, mu=mu, scale=scale)) + (d * math.log(mu) if scale == "paper" else 0.0)
-    expected = -n / m + n**2 / (2 * m**2) * float(umae_uniformity_loss(F)) - loss
-    close(mmae_remainder(F, mu=mu, scale=scale), expected, 1e-12)
 
 
 @pytest.mark.parametrize("mu", [1e-6, 1e-3, 0.02, 0.04, 1.0, 1e4])

@@ -165,23 +165,6 @@ def test_rate_reduction_is_not_negative(Z, seed):
 
 
 @given(matrices.feature_matrices(), matrices.seeds)
-def test_coding_rates_do_not_depend_on_the_feature_basis_or_sample_order(Z, seed):
-    rng = np.random.default_rng(seed)
-    order, Q = rng.permutation(len(Z)), matrices.orthogonal(Z.shape[1], seed)
-    labels = rng.integers(0, 3, len(Z))
-    moved = t(Z[order] @ Q)
-    for value, expected in (
-        (tcr(moved), tcr(t(Z))),
-        (coding_rate(moved), coding_rate(t(Z))),
-        (
-            rate_reduction(moved, torch.as_tensor(labels[order])),
-            rate_reduction(t(Z), torch.as_tensor(labels)),
-        ),
-    ):
-        assert value.item() == approx(expected.item(), rel=1e-11, abs=1e-11)
-
-
-@given(matrices.feature_matrices(), matrices.seeds)
 def test_rate_reduction_of_one_hot_memberships_equals_that_of_labels(Z, seed):
     labels = torch.as_tensor(np.random.default_rng(seed).integers(0, 4, len(Z)))
     one_hot = torch.nn.functional.one_hot(labels, 4).double()
@@ -235,14 +218,9 @@ def test_matrix_tcr_gradient_is_the_symmetric_inverse():
     assert torch.equal(gradient, gradient.mT)
 
 
-def test_coding_rate_and_rate_reduction_derivatives_are_exact():
+def test_rate_reduction_has_the_derivative_of_its_memberships():
     Z = t(matrices.features(6, 3)).requires_grad_()
     W = t(np.random.default_rng(1).dirichlet(np.ones(2), 6)).requires_grad_()
-    labels = torch.arange(6) % 2
-    assert gradcheck(coding_rate, (Z,))
-    assert gradgradcheck(coding_rate, (Z,))
-    assert gradcheck(lambda F: rate_reduction(F, labels), (Z,))
-    assert gradgradcheck(lambda F: rate_reduction(F, labels), (Z,))
     assert gradcheck(lambda F, W: rate_reduction(F, W), (Z, W))
 
 

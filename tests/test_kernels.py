@@ -88,12 +88,6 @@ def test_scott_bandwidth_equals_its_definition():
     close(scott_bandwidth(t(X)), 20 ** (-1 / 7) * spread, 1e-14)
 
 
-@pytest.mark.parametrize("rule", ["scott", "silverman", "median"])
-def test_bandwidth_rules_scale_with_the_samples_so_that_the_kernel_does_not(rule):
-    X = matrices.features(12, 3)
-    assert relative_error(rbf(t(1e3 * X), bandwidth=rule), rbf(t(X), bandwidth=rule)) < 1e-12
-
-
 def test_silverman_bandwidth_is_scott_with_the_gaussian_constant():
     X = matrices.features(20, 3)
     sigma = float(scott_bandwidth(t(X))) * (4 / (3 + 2)) ** (1 / 7)

@@ -1,7 +1,5 @@
 """Metrics for torchmetrics: the value of all rows, whatever the batches, ranks and collections."""
 
-import pickle
-
 import pytest
 import torch
 from hypothesis import given
@@ -151,19 +149,6 @@ def test_synchronised_ranks_have_the_value_of_all_rows(make, expected, streams):
     assert values[0] == values[1] == values[2]
     torch.testing.assert_close(values[0], expected, **ROUNDING)
     assert [rank.count for rank in ranks] == [30, 15, 5]  # unsynchronised again: accumulation goes on
-
-
-@every_metric
-def test_pickle_and_state_dict_keep_the_sums(make, expected, streams):
-    metric, restored = make(), make()
-    first, second = batches(streams, (20, 30))
-    metric.update(*first)
-    metric.persistent(True)
-    restored.persistent(True)
-    restored.load_state_dict(metric.state_dict())
-    for copy in (pickle.loads(pickle.dumps(metric)), restored):
-        copy.update(*second)
-        torch.testing.assert_close(copy.compute(), expected, **ROUNDING)
 
 
 def test_collection_shares_the_sums_of_metrics_with_the_same_rows():
