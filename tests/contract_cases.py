@@ -213,6 +213,7 @@ MATRIX_CASES = {
     "renyi_entropy_two": Case(lambda K: matinfo.renyi_entropy(K, 2)),
     "renyi_entropy_three": Case(lambda K: matinfo.renyi_entropy(K, 3)),
     "renyi_entropy_zero": Case(lambda K: matinfo.renyi_entropy(K, 0), differentiable=False),
+    "renyi_entropy_two_by_eigh": Case(lambda K: matinfo.renyi_entropy(K, 2, method="eigh")),
     "renyi_entropy_infinity": Case(lambda K: matinfo.renyi_entropy(K, math.inf)),
     "von_neumann_entropy": Case(matinfo.von_neumann_entropy),
     "joint_entropy": Case(matinfo.joint_entropy, 2, hadamard=True),
@@ -238,6 +239,7 @@ MATRIX_CASES = {
     "participation_ratio": Case(matinfo.participation_ratio),
     "vendi_score": Case(matinfo.vendi_score),
     "matrix_tcr": Case(matinfo.matrix_tcr, normalised=False),
+    "matrix_tcr_by_eigh": Case(lambda K: matinfo.matrix_tcr(K, method="eigh"), normalised=False),
 }
 FEATURE_CASES = {
     "rankme": Case(matinfo.rankme),
@@ -307,7 +309,7 @@ LOSSES = [name for name in ALL_CASES if name in matinfo.losses.__all__ and name 
 
 def public_name(case):
     """The name of the function behind a case: `renyi_entropy_half` is `renyi_entropy`."""
-    return re.sub(r"_(half|one_and_a_half|two|three|zero|infinity)$", "", case)
+    return re.sub(r"(_half|_one_and_a_half|_two|_three|_zero|_infinity)?(_by_eigh)?$", "", case)
 
 
 def inputs(name, n=6, seed=0):

@@ -7,6 +7,7 @@ float64 value on the CPU, which the other files hold against naive definitions.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import matrices
 import numpy as np
@@ -194,31 +195,72 @@ def test_gradient_under_autocast_is_that_outside(name, device):
 # --- what training throws at it ------------------------------------------------------------------------------
 
 
-def poisoned(x, value):
-    """The second of three elements with one entry that is not a number; symmetric where it is a matrix."""
+def poisoned(x, value, entries):
+    """The second of three elements with entries that are not a number."""
     x = x.clone()
-    x[1, 2, 1] = value
-    if x.shape[-1] == x.shape[-2]:
-        x[1, 1, 2] = value
+    for entry in entries:
+        x[(1, *entry)] = value
     return x
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+def check_that_the_others_of_a_batch_are_left_alone(name, clean, device, spoil, of=None):
+    """Each argument is spoilt in turn; gradients of what is spoilt are NaN and no silent zero."""
+    case = SCALAR_CASES[name]
+    function = case if of is None else lambda *Zs: case(*map(of, Zs))
+    leaves = [x.clone().requires_grad_(case.differentiable) for x in clean]
+    expected = function(*leaves)
+    for index in range(case.arguments):
+        arguments = [x.detach().to(device) for x in clean]
+        arguments[index] = spoil(arguments[index])
+        arguments = [x.requires_grad_(case.differentiable) for x in arguments]
+        values = function(*arguments)
+        assert values[1].isnan()
+        assert deviation(values[[0, 2]], expected[[0, 2]]) < 1e-12
+        if case.differentiable:
+            found = torch.autograd.grad(values.sum(), arguments)
+            assert any(gradient[1].isnan().any() for gradient in found)
+            references = torch.autograd.grad(expected.sum(), leaves, retain_graph=True)
+            for gradient, reference in zip(found, references, strict=True):
+                assert deviation(gradient[[0, 2]], reference[[0, 2]]) < 1e-10
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @batched_functions
 def test_function_keeps_what_is_not_finite_in_its_element_of_the_batch(name, value, device):
-    case = SCALAR_CASES[name]
-    clean, _ = batch(name, (3,))
-    for index in range(case.arguments):
-        arguments = [x.to(device) for x in clean]
-        arguments[index] = poisoned(arguments[index], value)
-        values = case(*arguments)
-        assert values[1].isnan()
-        assert deviation(values[[0, 2]], case(*clean)[[0, 2]]) < 1e-12
-        if case.differentiable:
-            found, expected = gradients(name, arguments), gradients(name, clean)
-            assert any(gradient[1].isnan().any() for gradient in found)
-            for gradient, reference in zip(found, expected, strict=True):
-                assert deviation(gradient[[0, 2]], reference[[0, 2]]) < 1e-10
+    entries = [(2, 1), (1, 2)] if name in MATRIX_CASES else [(2, 1)]
+    spoil = partial(poisoned, value=value, entries=entries)
+    check_that_the_others_of_a_batch_are_left_alone(name, batch(name, (3,))[0], device, spoil)
+
+
+@pytest.mark.parametrize("entry", [(0, 0), (5, 5), (0, 5), (5, 0)])
+@matrix_functions
+def test_function_sees_a_nan_wherever_it_is(name, entry, device):
+    # eigh reads one triangle only: a NaN in the other would go unseen.
+    spoil = partial(poisoned, value=math.nan, entries=[entry])
+    check_that_the_others_of_a_batch_are_left_alone(name, batch(name, (3,))[0], device, spoil)
+
+
+# Between different ranges matrix_kl is infinite.
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("name", "width"), [(n, d) for n in MATRIX_CASES for d in (3, 9) if (n, d) != ("matrix_kl", 3)]
+)
+def test_gram_keeps_what_is_not_finite_in_its_element_of_the_batch(name, width, value, device):
+    count = MATRIX_CASES[name].arguments
+    clean = [
+        torch.as_tensor(np.stack([matrices.features(6, width, 10 * i + s) for s in range(3)]))
+        for i in range(count)
+    ]
+    spoil = partial(poisoned, value=value, entries=[(2, 1)])
+    check_that_the_others_of_a_batch_are_left_alone(name, clean, device, spoil, of=Gram)
+
+
+@matrix_functions
+def test_function_of_nothing_but_nan_is_nan_without_an_exception(name, device):
+    case = MATRIX_CASES[name]
+    arguments = [torch.full((5, 5), math.nan, device=device) for _ in range(case.arguments)]
+    assert case(*arguments).isnan()
+    assert not case.differentiable or gradients(name, arguments)[0].isnan().any()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
