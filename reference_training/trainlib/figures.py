@@ -14,23 +14,17 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from matinfo.plot.theme import MARKERS
-from trainlib import study
 from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import CONFIG, expand, write_json
 from trainlib.logs import read_metrics
 from trainlib.method import DEFAULT
-from trainlib.pictures import COLOURS, save, tidy
-from trainlib.run import read_pretraining_config
+from trainlib.pictures import COLOURS, draw_band, legend_below, save, tidy
+from trainlib.run import check_comparable, read_pretraining_config
 from trainlib.siamese.config import SiameseRunConfig
 
 OPTION = "FOLDER"
 LINEAR_BELOW = 1e-3  # nats
-NOT_SIAMESE = "runs of pretrain_siamese.py (SimCLR, Barlow Twins, BYOL)"
-NOT_MASKED = "runs of pretrain_mmae.py (MAE, U-MAE, M-MAE)"
-NOT_SWEPT = (
-    "runs of pretrain_siamese.py --method simclr with at least two values of --temperature (0.3, 0.5, 0.7)"
-)
 
 
 class Run(NamedTuple):
@@ -47,52 +41,46 @@ class Run(NamedTuple):
         return isinstance(self.config, SiameseRunConfig)
 
 
-class Panel(NamedTuple):
-    """One quantity of one feature: ``key`` in the log, labels, and whether ``log n`` bounds it from above."""
+class Quantity(NamedTuple):
+    """How a quantity in the log is shown."""
 
-    feature: str
-    quantity: str
     axis: str
     title: str
-    bounded: bool = False
+    bounded: bool = False  # by the logarithm of the feature's width
     near_zero: bool = False  # so small that only a logarithmic axis shows it
 
-    @property
-    def key(self) -> str:
-        """The name of the quantity in the log."""
-        return f"{self.feature}_{self.quantity}"
+
+QUANTITIES = {
+    "mutual_information": Quantity("I₁(K₁; K₂) (nats)", "mutual information", bounded=True),
+    "joint_entropy": Quantity("H₁(K₁, K₂) (nats)", "joint entropy", bounded=True),
+    "matrix_js": Quantity("JS of the matrices (nats)", "matrix divergence", near_zero=True),
+    "spectrum_js": Quantity("JS of the spectra (nats)", "eigenspace divergence", near_zero=True),
+    "knn_accuracy": Quantity("kNN accuracy (%)", "nearest neighbours"),
+    "effective_rank": Quantity("effective rank", "effective rank"),
+    "sphere_bound": Quantity("entropy minus reconstruction (nats)", "ER bound"),
+    "sphere_entropy": Quantity("entropy on the sphere (nats)", "entropy"),
+    "sphere_reconstruction": Quantity("reconstruction (nats)", "reconstruction"),
+}
+FEATURES = {
+    "cls": "CLS feature", "pooled": "mean of the patch tokens", "backbone": "backbone", "projector": "projector",
+}  # fmt: skip
+BRANCHES = ("projector", "backbone")
+Panels = tuple[tuple[tuple[str, str], ...], ...]  # rows of features with their quantities
+
+
+class Choice(NamedTuple):
+    """The runs that a figure is of, and their name where there are none."""
+
+    choose: Callable[[list[Run]], list[Run]]
+    name: str
 
 
 class PaperFigure(NamedTuple):
-    """What one figure shows, row by row, of which runs, and what is missing where there are none."""
+    """What one figure shows, and of which runs."""
 
     title: str
-    rows: tuple[tuple[Panel, ...], ...]
-    choose: Callable[[list[Run]], list[Run]]
-    missing: str
-
-
-def _information(feature: str) -> Panel:
-    return Panel(feature, "mutual_information", "I₁(K₁; K₂) (nats)", f"mutual information, {feature}", True)
-
-
-def _joint(feature: str) -> Panel:
-    return Panel(feature, "joint_entropy", "H₁(K₁, K₂) (nats)", f"joint entropy, {feature}", True)
-
-
-def _divergences(feature: str) -> tuple[Panel, ...]:
-    return (
-        Panel(
-            feature, "matrix_js", "JS of the matrices (nats)", f"matrix divergence, {feature}", near_zero=True
-        ),
-        Panel(
-            feature,
-            "spectrum_js",
-            "JS of the spectra (nats)",
-            f"eigenspace divergence, {feature}",
-            near_zero=True,
-        ),
-    )
+    rows: Panels
+    of: Choice
 
 
 def _swept(runs: list[Run]) -> list[Run]:
@@ -101,45 +89,40 @@ def _swept(runs: list[Run]) -> list[Run]:
     return chosen if len({r.config.method.temperature for r in chosen}) > 1 else []
 
 
-def _siamese(runs: list[Run]) -> list[Run]:
-    return [r for r in runs if r.siamese]
+SIAMESE = Choice(
+    lambda runs: [r for r in runs if r.siamese], "runs of pretrain_siamese.py (SimCLR, Barlow Twins, BYOL)"
+)
+MASKED = Choice(
+    lambda runs: [r for r in runs if not r.siamese], "runs of pretrain_mmae.py (MAE, U-MAE, M-MAE)"
+)
+SWEPT = Choice(
+    _swept, "runs of pretrain_siamese.py --method simclr with at least two values of --temperature (0.3, 0.5, 0.7)"
+)  # fmt: skip
 
 
-def _masked(runs: list[Run]) -> list[Run]:
-    return [r for r in runs if not r.siamese]
+def grid(*quantities: str, features: tuple[str, ...] = BRANCHES) -> Panels:
+    """A row for each feature, a column for each quantity."""
+    return tuple(tuple((feature, quantity) for quantity in quantities) for feature in features)
 
 
-FEATURES = ("projector", "backbone")
+def beside(quantity: str, features: tuple[str, ...] = BRANCHES) -> Panels:
+    """One quantity, a column for each feature."""
+    return (tuple((feature, quantity) for feature in features),)
+
+
 FIGURES = {
-    1: PaperFigure(
-        "matrix mutual information of the branches",
-        (tuple(_information(f) for f in FEATURES),), _siamese, NOT_SIAMESE,
-    ),
-    2: PaperFigure(
-        "matrix joint entropy of the branches", (tuple(_joint(f) for f in FEATURES),), _siamese, NOT_SIAMESE
-    ),
+    1: PaperFigure("matrix mutual information of the branches", beside("mutual_information"), SIAMESE),
+    2: PaperFigure("matrix joint entropy of the branches", beside("joint_entropy"), SIAMESE),
     3: PaperFigure(
-        "SimCLR at several temperatures",
-        tuple(
-            (_information(f), _joint(f), Panel(f, "knn_accuracy", "kNN accuracy (%)", f"nearest neighbours, {f}"))
-            for f in FEATURES
-        ), _swept, NOT_SWEPT,
+        "SimCLR at several temperatures", grid("mutual_information", "joint_entropy", "knn_accuracy"), SWEPT
     ),
     4: PaperFigure(
-        "effective rank during masked pre-training",
-        ((Panel("cls", "effective_rank", "effective rank", "CLS feature"),
-          Panel("pooled", "effective_rank", "effective rank", "mean of the patch tokens")),), _masked, NOT_MASKED,
+        "effective rank during masked pre-training", beside("effective_rank", ("cls", "pooled")), MASKED
     ),
-    5: PaperFigure(
-        "Jensen-Shannon divergences of the branches",
-        tuple(_divergences(f) for f in FEATURES), _siamese, NOT_SIAMESE,
-    ),
+    5: PaperFigure("Jensen-Shannon divergences of the branches", grid("matrix_js", "spectrum_js"), SIAMESE),
     6: PaperFigure(  # of Rodríguez-Gálvez et al. (2023), not of Tan et al.
         "entropy, reconstruction and their bound on the information of the projections",
-        ((Panel("projector", "sphere_bound", "entropy minus reconstruction (nats)", "ER bound"),
-          Panel("projector", "sphere_entropy", "entropy on the sphere (nats)", "entropy"),
-          Panel("projector", "sphere_reconstruction", "reconstruction (nats)", "reconstruction")),),
-        _siamese, NOT_SIAMESE,
+        grid("sphere_bound", "sphere_entropy", "sphere_reconstruction", features=("projector",)), SIAMESE,
     ),
 }  # fmt: skip
 
@@ -153,7 +136,7 @@ def read_run(folder: Path, label: str | None = None) -> Run:
     config = read_pretraining_config(folder, OPTION)
     measured = [r for r in read_metrics(folder) if r["kind"] == "eval"]
     for record in measured:
-        for feature in FEATURES:
+        for feature in BRANCHES:
             if f"{feature}_sphere_entropy" in record:
                 record[f"{feature}_sphere_bound"] = (
                     record[f"{feature}_sphere_entropy"] - record[f"{feature}_sphere_reconstruction"]
@@ -170,36 +153,33 @@ def read_runs(folders: list[Path]) -> list[Run]:
     return found
 
 
-def numbers(number: int, runs: list[Run]) -> dict[str, Any] | None:
+def numbers(figure: PaperFigure, runs: list[Run]) -> dict[str, Any] | None:
     """What a figure plots, ready for JSON, or ``None`` where no run has measured it.
 
     A curve has the mean over seeds and the sample standard deviation (``None`` with one seed) at each epoch at which
     all its seeds were measured, and the values themselves, a row for each seed.
     """
-    figure = FIGURES[number]
-    chosen = figure.choose(runs)
-    panels = [panel for row in figure.rows for panel in row]
-    chosen = [r for r in chosen if any(p.key in record for record in r.measured for p in panels)]
-    if not chosen or not figure.choose(chosen):
+    keys = {f"{feature}_{quantity}" for row in figure.rows for feature, quantity in row}
+    chosen = [r for r in figure.of.choose(runs) if any(keys & record.keys() for record in r.measured)]
+    if not figure.of.choose(chosen):
         return None
-    _check_comparable(chosen)
     groups: dict[str, list[Run]] = {}
     for run in chosen:
         groups.setdefault(run.label, []).append(run)
     drawn = []
     for row, line in enumerate(figure.rows):
-        for column, panel in enumerate(line):
-            curves = [_curve(label, group, panel.key) for label, group in groups.items()]
-            widths = sorted({_width(r, panel.feature) for r in chosen}) if panel.bounded else []
+        for column, (feature, quantity) in enumerate(line):
+            shown = QUANTITIES[quantity]
+            curves = [_curve(label, group, f"{feature}_{quantity}") for label, group in groups.items()]
+            widths = sorted({_width(r, feature) for r in chosen}) if shown.bounded else []
             drawn.append({
-                "row": row, "column": column, "title": panel.title, "axis": panel.axis,
-                "feature": panel.feature, "quantity": panel.quantity,
-                "logarithmic": panel.near_zero,
+                "row": row, "column": column, "title": f"{shown.title}, {FEATURES[feature]}", "axis": shown.axis,
+                "feature": feature, "quantity": quantity,
+                "logarithmic": shown.near_zero,
                 "limits": [{"n": n, "log_n": math.log(n)} for n in widths],
                 "curves": [c for c in curves if c["epochs"]],
             })  # fmt: skip
     return {
-        "figure": number,
         "title": f"{figure.title}, {chosen[0].config.data.data}",
         "data": chosen[0].config.data.data,
         "runs": [str(r.folder) for r in chosen],
@@ -215,7 +195,7 @@ def _check_comparable(runs: list[Run]) -> None:
                 OPTION, f"{run.folder} was trained on {run.config.data.data}, {runs[0].folder} on "
                 f"{runs[0].config.data.data}", "name runs of one data set",
             )  # fmt: skip
-    study.check_comparable(OPTION, [(run.label, run.folder, run.config, None) for run in runs])
+    check_comparable(OPTION, [(run.label, run.folder, run.config, None) for run in runs])
 
 
 def _curve(label: str, runs: list[Run], key: str) -> dict[str, Any]:
@@ -252,10 +232,10 @@ def draw(content: dict[str, Any], path: Path) -> None:
     """
     rows, columns = (1 + max(panel[name] for panel in content["panels"]) for name in ("row", "column"))
     figure = Figure(figsize=(4.9 * columns, 3.7 * rows + 0.4))
-    grid = figure.subplots(rows, columns, squeeze=False)
+    places = figure.subplots(rows, columns, squeeze=False)
     labels = list(dict.fromkeys(curve["label"] for panel in content["panels"] for curve in panel["curves"]))
     for panel in content["panels"]:
-        axes = grid[panel["row"]][panel["column"]]
+        axes = places[panel["row"]][panel["column"]]
         for curve in panel["curves"]:
             _draw_curve(axes, curve, labels.index(curve["label"]))
         for limit in panel["limits"]:
@@ -271,43 +251,35 @@ def draw(content: dict[str, Any], path: Path) -> None:
         tidy(axes)
     figure.suptitle(content["title"])
     figure.tight_layout()
-    handles: dict[str, Any] = {}
-    for axes in grid.flat:
-        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(
-        [handles[label] for label in labels], labels, loc="upper center", bbox_to_anchor=(0.5, 0.01),
-        ncol=min(4, len(labels)), frameon=False,
-    )  # fmt: skip
+    legend_below(figure, places.flat, columns=4)
     save(figure, path)
 
 
 def _draw_curve(axes, curve: dict[str, Any], index: int) -> None:
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
     every = max(1, len(curve["epochs"]) // 12)
-    axes.plot(
-        curve["epochs"], curve["mean"], color=colour, label=curve["label"], lw=1.6, marker=marker, ms=4,
-        markevery=(index % every, every),
+    draw_band(
+        axes, curve["epochs"], curve["mean"], curve["sd"], color=colour, label=curve["label"], lw=1.6, marker=marker,
+        ms=4, markevery=(index % every, every),
     )  # fmt: skip
     if curve["untrained_default_norms"] is not None and len(curve["epochs"]) > 1:
         axes.plot(
             curve["epochs"][:2], [curve["untrained_default_norms"], curve["mean"][1]], color=colour, lw=1, ls=":",
             marker=marker, ms=5, mfc="none", markevery=[0],
         )  # fmt: skip
-    if curve["sd"] is not None:
-        low = [mean - sd for mean, sd in zip(curve["mean"], curve["sd"], strict=True)]
-        high = [mean + sd for mean, sd in zip(curve["mean"], curve["sd"], strict=True)]
-        axes.fill_between(curve["epochs"], low, high, color=colour, alpha=0.18, lw=0)
 
 
 def write_figures(runs: list[Run], out: Path, wanted: Iterable[int]) -> tuple[list[Path], list[str]]:
     """Draw what the runs allow into ``out``; the pictures, and a line for each figure that was left out."""
     contents, skipped = {}, []
     for number in wanted:
-        content = numbers(number, runs)
+        figure = FIGURES[number]
+        content = numbers(figure, runs)
         if content is None:
-            skipped.append(f"figure {number} needs {FIGURES[number].missing}")
+            skipped.append(f"figure {number} needs {figure.of.name}")
         else:
-            contents[number] = content
+            _check_comparable([run for run in runs if str(run.folder) in content["runs"]])
+            contents[number] = {"figure": number, **content}
     written = []
     if contents:
         out.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,7 @@ from trainlib.files import write_atomic, write_json
 from trainlib.loop import make_fabric
 from trainlib.protocol import Datasets, identity, result_places
 from trainlib.protocol_config import KnnRunConfig
-from trainlib.run import prepare_device
-from trainlib.study import check_comparable
+from trainlib.run import check_comparable, prepare_device
 from trainlib.tables import aligned, spread
 from trainlib.validate import require
 

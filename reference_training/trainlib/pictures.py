@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +32,56 @@ def tidy(axes) -> None:
     axes.grid(alpha=0.25)
 
 
+def legend_below(figure: Figure, panels: Iterable[Any], *, columns: int = 6) -> None:
+    """One legend for all panels, each label once, under them."""
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        entries |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        entries.values(), entries.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.01), frameon=False,
+        ncol=min(columns, len(entries)),
+    )  # fmt: skip
+
+
+def draw_band(axes, epochs, mean, sd, *, color: str, **line: Any) -> None:
+    """A mean over seeds during training, and a band of one standard deviation where there are several."""
+    axes.plot(epochs, mean, color=color, **line)
+    if sd is not None:
+        low, high = np.subtract(mean, sd), np.add(mean, sd)
+        axes.fill_between(epochs, low, high, color=color, alpha=0.18, lw=0)
+
+
 @torch.no_grad()
 def draw_reconstructions(method, dataset, seed: int, path: Path, *, note: str = "", count: int = 8) -> None:
     """Held-out images: original, what the encoder sees, and the reconstruction."""
     images, _ = next(dataset.evaluation_batches("test", count, count))
     noise = method.draw(len(images), generator(seed, "evaluation")).to(images.device)
     visible, filled = method.reconstruct(images, noise)
-    rows = [dataset.denormalize(batch) for batch in (images, visible, filled)]
-    figure = Figure(figsize=(1.25 * len(images) + 1, 4.1))
+    rows = {"original": images, "visible": visible, "reconstruction": filled}
+    draw_mosaic({name: dataset.denormalize(batch) for name, batch in rows.items()}, path, note=note)
+
+
+@torch.no_grad()
+def draw_views(method, dataset, seed: int, path: Path, *, count: int = 8) -> None:
+    """Two views of training images, as the method made them in its first step."""
+    (first, second, _), _ = next(iter(method.train_batches(dataset, 0, seed)))
+    rows = {"first view": first, "second view": second}
+    draw_mosaic({name: dataset.denormalize(view[:count]) for name, view in rows.items()}, path)
+
+
+def draw_mosaic(rows: dict[str, Tensor], path: Path, *, note: str = "") -> None:
+    """Rows of images, named at the left."""
+    canvas, middles = mosaic(list(rows.values()))
+    count = len(next(iter(rows.values())))
+    figure = Figure(figsize=(1.25 * count + 1, 1.3 * len(rows) + 0.2))
     axes = figure.subplots()
-    canvas, middles = mosaic(rows)
     axes.imshow(canvas, vmin=0, vmax=1, cmap="gray" if canvas.ndim == 2 else None, interpolation="nearest")
-    axes.set_yticks(middles, ("original", "visible", "reconstruction"), rotation=90, va="center")
+    axes.set_yticks(middles, list(rows), rotation=90, va="center")
     axes.set_xticks([])
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if note:
-        axes.set_xlabel(note, fontsize=8)
+    axes.set_xlabel(note, fontsize=8)
     save(figure, path)
 
 
@@ -88,17 +121,55 @@ def draw_training(records: list[dict[str, Any]], label: str, path: Path) -> None
     save(figure, path)
 
 
+BRANCH_COLOURS = (("backbone", COLOURS[1]), ("projector", COLOURS[2]))
+
+
+def draw_siamese_training(records: list[dict[str, Any]], label: str, path: Path) -> None:
+    """Loss, kNN accuracy, mutual information, joint entropy and divergences during training."""
+    train = [r for r in records if r["kind"] == "train"]
+    measured = [r for r in records if r["kind"] == "eval"]
+    epochs = [r["epoch"] for r in measured]
+    figure = Figure(figsize=(15, 7.2))
+    panels = figure.subplots(2, 3).flat
+    panels[0].plot([r["epoch"] for r in train], [r["loss"] for r in train], color=COLOURS[2], lw=1.2)
+    panels[0].set(ylabel="training loss", title=label)
+    for axes, key, title in (
+        (panels[1], "mutual_information", "mutual information of the branches (nats)"),
+        (panels[2], "joint_entropy", "joint entropy of the branches (nats)"),
+        (panels[3], "knn_accuracy", "kNN accuracy, held-out images (%)"),
+        (panels[4], "effective_rank", "effective rank, held-out images"),
+    ):
+        if f"batch_{key}" in train[0]:
+            values = [r[f"batch_{key}"] for r in train]
+            axes.plot([r["epoch"] for r in train], values, color=COLOURS[0], lw=0.7, alpha=0.6,
+                      label="projector, training batch")  # fmt: skip
+        for feature, colour in BRANCH_COLOURS:
+            values = [r[f"{feature}_{key}"] for r in measured]
+            axes.plot(epochs, values, color=colour, marker="o", ms=2.5, label=feature)
+        axes.set(title=title)
+    for feature, colour in BRANCH_COLOURS:
+        for key, style in (("matrix_js", "-"), ("spectrum_js", ":")):
+            values = [r[f"{feature}_{key}"] for r in measured]
+            name = f"{feature}, {'matrices' if key == 'matrix_js' else 'spectra'}"
+            panels[5].plot(epochs, values, style, color=colour, marker="o", ms=2.5, label=name)
+    panels[5].set(title="Jensen-Shannon divergence of the branches (nats)")
+    for axes in panels:
+        axes.set_xlabel("epoch")
+        tidy(axes)
+    for axes in panels[1:]:
+        axes.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    save(figure, path)
+
+
 def draw_curve(axes, seeds: list[list[dict[str, Any]]], key: str, label: str, colour: str) -> None:
     """One measured quantity during training: mean over seeds, band of one sd."""
     measured = [[r for r in records if r["kind"] == "eval"] for records in seeds]
     length = min(len(m) for m in measured)
     epochs = [r["epoch"] for r in measured[0][:length]]
     values = np.array([[r[key] for r in m[:length]] for m in measured])
-    mean = values.mean(0)
-    axes.plot(epochs, mean, color=colour, label=label, marker="o", ms=2.5)
-    if len(values) > 1:
-        sd = values.std(0, ddof=1)
-        axes.fill_between(epochs, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
+    sd = values.std(0, ddof=1) if len(values) > 1 else None
+    draw_band(axes, epochs, values.mean(0), sd, color=colour, label=label, marker="o", ms=2.5)
 
 
 def draw_comparison(
@@ -117,10 +188,9 @@ def draw_comparison(
         tidy(axes)
     panels[0].set(ylabel="effective rank (held-out images)")
     spread(*panels)
-    lines, labels = panels[0].get_legend_handles_labels()
     ends = [f"{line.get_label()}: {line.get_ydata()[-1]:.1f}" for line in panels[0].get_lines()]
     figure.suptitle(f"effective rank of the {panels[0].get_title()} at the end — {', '.join(ends)}", y=1.0)
-    figure.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncol=6, frameon=False)
+    legend_below(figure, panels)
     save(figure, path)
 
 

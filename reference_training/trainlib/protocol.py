@@ -16,7 +16,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from trainlib import ranks, study
+from trainlib import ranks
 from trainlib.backbone import OPTION, Backbone, Origin, load_backbone
 from trainlib.cli import read_config, seed_list
 from trainlib.config import DataConfig, resolve, to_dict
@@ -25,7 +25,15 @@ from trainlib.errors import UsageError
 from trainlib.files import CONFIG, SUMMARY, expand, read_json, read_table, write_atomic, write_json
 from trainlib.loop import TrainingLoop, make_fabric
 from trainlib.method import Method
-from trainlib.run import check_same, check_shares, create_run_dir, prepare_device, read_run_config, train
+from trainlib.run import (
+    check_comparable,
+    check_same,
+    check_shares,
+    create_run_dir,
+    prepare_device,
+    read_run_config,
+    train,
+)
 from trainlib.tables import aligned, spread
 
 SOURCE = "source.json"
@@ -79,7 +87,7 @@ class Job:
 def evaluate(protocol: Protocol, arguments: argparse.Namespace) -> None:
     """Carry out the command line of a protocol."""
     jobs = [_job(protocol, arguments, run_dir, place) for run_dir, place in result_places(arguments)]
-    study.check_comparable(OPTION, [job.origin.told for job in jobs])
+    check_comparable(OPTION, [job.origin.told for job in jobs])
     prepare_device(jobs[0].config)
     datasets = Datasets()
     for job in jobs:  # all that can be wrong is said before any folder is made

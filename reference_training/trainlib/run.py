@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,35 @@ def check_same(config, saved, run_dir: Path) -> None:
         raise UsageError(
             "--resume", f"{run_dir} was started with {flag} {theirs}, not {ours}", f"leave {flag} out"
         )
+
+
+def refuse_twins(option: str, runs: Iterable[tuple[str, int, Path]]) -> None:
+    """Refuse one run given twice, of which a mean would be taken: equal label and seed, even in two folders."""
+    seen: dict[tuple[str, int], Path] = {}
+    for label, seed, folder in runs:
+        if (label, seed) in seen:
+            problem = f"{folder} and {seen[label, seed]} are both {label} with seed {seed}"
+            raise UsageError(option, problem, "give each run once")
+        seen[label, seed] = folder
+
+
+def check_comparable(option: str, runs: list[tuple[str, Path, Any, int | None]]) -> None:
+    """Refuse runs of equal label whose mean would be one of unlike recipes or of one run twice.
+
+    A run is given by its label, folder, configuration, and finished epochs where they must be equal.
+    """
+    first: dict[str, tuple[Path, Any, int | None]] = {}
+    for label, folder, config, epoch in runs:
+        other, theirs_config, other_epoch = first.setdefault(label, (folder, config, epoch))
+        unlike = differences(config, theirs_config.with_seed(config.run.seed))
+        if not unlike and epoch != other_epoch:
+            unlike = [("epoch", epoch, other_epoch)]
+        for flag, ours, theirs in unlike:
+            raise UsageError(
+                option, f"{folder} has {flag} {ours}, {other} has {theirs}, and both are {label}",
+                "name only runs of one recipe",
+            )  # fmt: skip
+    refuse_twins(option, ((label, config.run.seed, folder) for label, folder, config, _ in runs))
 
 
 def train(

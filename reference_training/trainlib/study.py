@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainlib.config import FREE_ON_RESUME, differences
+from trainlib.config import FREE_ON_RESUME
 from trainlib.environment import environments
 from trainlib.errors import UsageError
+from trainlib.figures import FEATURES, SIAMESE, PaperFigure, draw, grid, numbers, read_run
 from trainlib.files import CONFIG, SUMMARY, expand, read_summary, read_table, write_atomic, write_json
 from trainlib.logs import read_metrics
 from trainlib.pictures import draw_comparison
+from trainlib.run import refuse_twins
 from trainlib.siamese.config import METHOD_OPTIONS
-from trainlib.siamese.pictures import draw_information
 from trainlib.tables import aggregate, group_by_method, results_table
 
 TABLE, FIGURE, INFORMATION = "table.md", "effective_rank.png", "information.png"
-FEATURES = {
-    "cls": "CLS feature", "pooled": "mean of the patch tokens", "backbone": "backbone", "projector": "projector",
-}  # fmt: skip
+BRANCHES_FIGURE = PaperFigure(
+    "information of the two branches", grid("mutual_information", "joint_entropy", "matrix_js"), SIAMESE
+)
 MAY_DIFFER = (
     "method",
     "lambda_",
@@ -60,41 +60,13 @@ def report(summaries: list[dict[str, Any]], run_dirs: list[Path], out: Path) -> 
     features = summaries[0]["features"]
     draw_comparison(curves, {name: FEATURES[name] for name in features}, out / FIGURE)
     if all("mutual_information" in values for values in features.values()):
-        draw_information(curves, out / INFORMATION)
+        runs = [read_run(run_dir) for run_dir in run_dirs]
+        draw(numbers(BRANCHES_FIGURE, runs), out / INFORMATION)
     write_json(
         out / SUMMARY,
         {"methods": aggregate(summaries), "environments": environments(run_dirs), "runs": summaries},
     )
     return table
-
-
-def refuse_twins(option: str, runs: Iterable[tuple[str, int, Path]]) -> None:
-    """Refuse one run given twice, of which a mean would be taken: equal label and seed, even in two folders."""
-    seen: dict[tuple[str, int], Path] = {}
-    for label, seed, folder in runs:
-        if (label, seed) in seen:
-            problem = f"{folder} and {seen[label, seed]} are both {label} with seed {seed}"
-            raise UsageError(option, problem, "give each run once")
-        seen[label, seed] = folder
-
-
-def check_comparable(option: str, runs: list[tuple[str, Path, Any, int | None]]) -> None:
-    """Refuse runs of equal label whose mean would be one of unlike recipes or of one run twice.
-
-    A run is given by its label, folder, configuration, and finished epochs where they must be equal.
-    """
-    first: dict[str, tuple[Path, Any, int | None]] = {}
-    for label, folder, config, epoch in runs:
-        other, theirs_config, other_epoch = first.setdefault(label, (folder, config, epoch))
-        unlike = differences(config, theirs_config.with_seed(config.run.seed))
-        if not unlike and epoch != other_epoch:
-            unlike = [("epoch", epoch, other_epoch)]
-        for flag, ours, theirs in unlike:
-            raise UsageError(
-                option, f"{folder} has {flag} {ours}, {other} has {theirs}, and both are {label}",
-                "name only runs of one recipe",
-            )  # fmt: skip
-    refuse_twins(option, ((label, config.run.seed, folder) for label, folder, config, _ in runs))
 
 
 def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:

@@ -17,9 +17,9 @@ from trainlib import ranks
 from trainlib.evaluate import extract, knn_accuracy
 from trainlib.method import DEFAULT, Measurements, Method, StepOutput
 from trainlib.optim import make_optimizer
+from trainlib.pictures import draw_siamese_training, draw_views
 from trainlib.siamese.instrument import correlations, divergences, reconstruction_bound, shared_information
 from trainlib.siamese.networks import Branch, calibrate
-from trainlib.siamese.pictures import draw_training, draw_views
 from trainlib.siamese.settings import Settings
 from trainlib.views import AUGMENTATIONS, ViewRecipe, Views
 
@@ -193,4 +193,4 @@ class SiameseMethod(Method):
     def draw_pictures(self, dataset, config, records: list[dict[str, Any]], folder: Path) -> None:
         """Views of training images; loss, accuracy and information during training."""
         draw_views(self, dataset, config.run.seed, folder / "views.png")
-        draw_training(records, f"{config.label()}, {config.data.data}", folder / "training.png")
+        draw_siamese_training(records, f"{config.label()}, {config.data.data}", folder / "training.png")

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from matinfo.plot.theme import GROUNDS
-from trainlib.pictures import COLOURS, save, tidy
+from trainlib.pictures import COLOURS, legend_below, save, tidy
 from trainlib.theorems.catalogue import OPERANDS
 from trainlib.theorems.instrument import statements_of
 from trainlib.theorems.statement import Statement
@@ -103,7 +103,7 @@ def _draw_group(columns: list[Column], panels: tuple[Panel, ...], path: Path) ->
         low, high = min(a.get_ylim()[0] for a in row), max(a.get_ylim()[1] for a in row)
         for axes in row:  # one range, so that runs can be compared
             axes.set_ylim(low, high)
-    _legend(figure, list(grid.flat))
+    legend_below(figure, grid.flat, columns=4)
     figure.tight_layout()
     save(figure, path)
 
@@ -132,13 +132,3 @@ def _draw_panel(axes: Any, column: Column, panel: Panel, colours: dict[str, str]
     else:
         axes.set_yscale(panel.scale)
     tidy(axes)
-
-
-def _legend(figure: Figure, panels: list[Any]) -> None:
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        entries |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        entries.values(), entries.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.01), frameon=False,
-        ncol=min(4, len(entries)), fontsize=9,
-    )  # fmt: skip
