@@ -5,19 +5,18 @@ unit-diagonal matrices from above; an overlap bounds information, entropy and co
 theory section of the documentation.
 """
 
-from matinfo.bounds.continuity import entropy_continuity_bound
-from matinfo.bounds.distance import js_lower_bound, js_upper_bound, trace_distance
+from matinfo.bounds.distance import entropy_continuity_bound, js_lower_bound, js_upper_bound, trace_distance
 from matinfo.bounds.expansion import mmae_convergence_ratio, mmae_remainder, mmae_remainder_bound
 from matinfo.bounds.overlap import (
     barlow_twins_overlap_bound,
     cross_overlap_bound,
     spectral_contrastive_overlap_bound,
 )
-from matinfo.bounds.products import product_coding_rate_lower_bound
 from matinfo.bounds.quantities import (
     coding_rate_lower_bound,
     information_lower_bound,
     joint_entropy_lower_bound,
+    product_coding_rate_lower_bound,
 )
 
 __all__ = [

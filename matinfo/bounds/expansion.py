@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -43,8 +45,7 @@ def mmae_convergence_ratio(features: Tensor, *, mu: float = 1.0, scale: str = "c
         >>> round(float(mmae_convergence_ratio(torch.ones(1024, 768))), 4)  # collapsed: 1024/768
         1.3333
     """
-    side = smaller_side(Gram(normalize_rows(check_features(features, "features"))))
-    return largest_eigenvalue(side.matrix, side.noise, side=side.name) / _unit(features, mu, scale)
+    return _of_smaller_side(largest_eigenvalue, features, mu, scale)
 
 
 @quantity
@@ -80,7 +81,7 @@ def mmae_remainder(features: Tensor, *, mu: float = 1.0, scale: str = "code") ->
         >>> round(float(mmae_remainder(torch.ones(4, 4))), 4)  # x = 1, 0, 0, 0: log 2 - 1/2
         0.1931
     """
-    x = _variables(features, mu, scale)
+    x = _of_smaller_side(spectrum, features, mu, scale)
     series = torch.stack([(-x) ** k / (k + 3) for k in range(12)]).sum(0)  # no digits lost where x is small
     return torch.where(x < 0.03, x**3 * series, x.log1p() - x + x**2 / 2).sum(-1)
 
@@ -116,16 +117,14 @@ def mmae_remainder_bound(features: Tensor, *, mu: float = 1.0, scale: str = "cod
         >>> float(mmae_remainder_bound(torch.ones(4, 4)))  # x = 1, 0, 0, 0
         0.2
     """
-    x = _variables(features, mu, scale)
+    x = _of_smaller_side(spectrum, features, mu, scale)
     return (x**3 / (3 + 2 * x)).sum(-1)
 
 
-def _unit(features: Tensor, mu: float, scale: str) -> float:
+def _of_smaller_side(solver: Callable[..., Tensor], features: Tensor, mu: float, scale: str) -> Tensor:
+    """Expansion variables x: what a solver finds of ``F^T F``, over m."""
     check_choice(scale, "scale", ("code", "paper"))
     check_positive(mu, "mu")
-    return mu if scale == "paper" else features.shape[-1] / mu
-
-
-def _variables(features: Tensor, mu: float, scale: str) -> Tensor:
     side = smaller_side(Gram(normalize_rows(check_features(features, "features"))))
-    return spectrum(side.matrix, side.noise, side=side.name) / _unit(features, mu, scale)
+    m = mu if scale == "paper" else features.shape[-1] / mu
+    return solver(side.matrix, side.noise, side=side.name) / m

@@ -12,7 +12,7 @@ from matinfo._columns import Column
 from matinfo.layers.groups import Groups
 from matinfo.layers.hidden_states import HiddenStates
 from matinfo.layers.report import LayerReport
-from matinfo.layers.rows import prepared_rows, rows_of
+from matinfo.layers.rows import rows_of
 from matinfo.layers.spectra import Spectra, joined, measure, measure_moments
 from matinfo.operands import dtype_given, rounded_in
 from matinfo.spectral.precision import at_least_float32, without_autocast
@@ -88,18 +88,35 @@ class Collector:
         self.held = []
 
     def _measured(self, rows: list[Tensor], groups: Groups) -> Spectra:
-        o = self.options
-        prepared = prepared_rows(
-            self.names,
-            rows,
-            self.dtypes,
-            self.given,
-            groups,
-            pool=o.pool,
-            center=o.center,
-            normalize=o.normalize,
-        )
+        o, prepared = self.options, []
+        if o.center and min(groups.sizes) < 2:
+            one = f"tokens in every sentence, got one in sentence {groups.sizes.index(min(groups.sizes))}"
+            raise ValueError(
+                f"Expected at least two {one if o.pool == 'tokens' else 'samples, got one'}: less its mean nothing is "
+                "left of it. Leave it out, or pass center=False."
+            )
+        for name, X, dtype, given in zip(self.names, rows, self.dtypes, self.given, strict=True):
+            eps = torch.finfo(at_least_float32(given)).eps
+            Z, finite, constant = groups.prepare(X, center=o.center, normalize=o.normalize, eps=eps)
+            if bool((~finite | constant).any()):
+                self._refuse(name, finite, constant)
+            prepared.append(Z.to(dtype))
         return measure(prepared, groups, o.alpha, pairs=o.pairs, precision=o.precision, columns=o.columns)
+
+    def _refuse(self, name: str, finite: Tensor, constant: Tensor) -> None:
+        """Say where a layer has no spectrum, and why."""
+        bad = ~finite if bool((~finite).any()) else constant
+        tokens = self.options.pool == "tokens"
+        where = f"layer {name}, sentence {int(bad.int().argmax())}" if tokens else f"layer {name}"
+        if bad is not constant:
+            raise ValueError(f"Expected finite hidden states, got NaN or infinity in {where}.")
+        if not self.options.center:
+            raise ValueError(f"Expected hidden states that are not all zero, got zeros in {where}.")
+        raise ValueError(
+            f"Expected rows that vary, got equal ones in {where}: less their mean nothing is left. Pass center=False, "
+            f"or leave out the {'sentence or the layer' if tokens else 'layer'} with layers= (an embedded first token "
+            "is the same in every sentence)."
+        )
 
     def _spectra(self) -> Spectra:
         if self.measured:

@@ -44,8 +44,12 @@ def read_hidden_states(
             )
         model = plain_module(source)
         mask = _mask_of(model, batch, masked)
-        by_index = layers is None or isinstance(layers, slice | int) or not _names_modules(layers)
-        if by_index and _returns_hidden_states(model):
+        by_index = (
+            layers is None
+            or isinstance(layers, slice)
+            or not any(isinstance(a, str) for a in _as_list(layers))
+        )
+        if by_index and hasattr(getattr(model, "config", None), "output_hidden_states"):  # as in transformers
             named = _from_output(
                 _run(model, batch, grad, output_hidden_states=True),
                 "model(**batch, output_hidden_states=True)",
@@ -184,15 +188,6 @@ def _listed(names: list[str]) -> str:
 # --- models ------------------------------------------------------------------------------------------------------
 
 
-def _names_modules(layers: Any) -> bool:
-    return any(isinstance(layer, str) for layer in _as_list(layers))
-
-
-def _returns_hidden_states(model: nn.Module) -> bool:
-    """Whether the model takes ``output_hidden_states``, as those of transformers do."""
-    return hasattr(getattr(model, "config", None), "output_hidden_states")
-
-
 def _mask_of(model: nn.Module, batch: Any, masked: bool) -> Any:
     """The attention mask among the arguments; token ids that hold padding are refused without one."""
     if not isinstance(batch, Mapping):
@@ -240,7 +235,16 @@ def _run(model: nn.Module, batch: Any, grad: bool, **options: Any) -> Any:
 
 def _captured(model: nn.Module, batch: Any, layers: Layers | None, grad: bool) -> list[tuple[str, Any]]:
     """What the named modules return, in the order in which they run; a second call of one is named ``name#2``."""
-    modules = _modules(model, layers)
+    if layers is None and isinstance(model, nn.Sequential):
+        modules = dict(model.named_children())
+    elif layers is None or isinstance(layers, int | slice) or not all(isinstance(a, str) for a in layers):
+        names = [name for name, _ in model.named_modules() if name]
+        raise ValueError(
+            f"Expected names of modules in layers= for a {type(model).__name__}, got {layers!r}. A pattern such as "
+            f"layers='blocks.*' will do; its modules are {_listed(names)}."
+        )
+    else:
+        modules = chosen_modules(model, layers)  # type: ignore[arg-type]
     captured: dict[str, Any] = {}
 
     def keep(name: str) -> Any:
@@ -264,15 +268,3 @@ def _captured(model: nn.Module, batch: Any, layers: Layers | None, grad: bool) -
             f"Expected every layer to run in the forward pass, got no output of {_listed(idle)}."
         )
     return list(captured.items())
-
-
-def _modules(model: nn.Module, layers: Layers | None) -> dict[str, nn.Module]:
-    if layers is None and isinstance(model, nn.Sequential):
-        return dict(model.named_children())
-    if layers is None or isinstance(layers, int | slice) or not all(isinstance(a, str) for a in layers):
-        names = [name for name, _ in model.named_modules() if name]
-        raise ValueError(
-            f"Expected names of modules in layers= for a {type(model).__name__}, got {layers!r}. A pattern such as "
-            f"layers='blocks.*' will do; its modules are {_listed(names)}."
-        )
-    return chosen_modules(model, layers)  # type: ignore[arg-type]

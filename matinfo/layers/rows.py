@@ -1,4 +1,4 @@
-"""The rows that are measured: pooled sentences or single tokens of each layer, checked, scaled and centred."""
+"""The rows that are measured: one a sample out of its tokens or positions, or the tokens themselves."""
 
 from __future__ import annotations
 
@@ -7,42 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.layers.groups import Groups
 from matinfo.layers.hidden_states import HiddenStates
-from matinfo.layers.pooling import pooled
 from matinfo.operands import as_tensor
-from matinfo.spectral.precision import at_least_float32
 
 
 def rows_of(states: HiddenStates, mask: Any, pool: str) -> tuple[list[Tensor], Tensor]:
     """Rows ``(N, d_l)`` of each layer, as they are, and the lengths ``(G,)`` of the groups that belong together."""
     keep = _as_mask(mask)
     found = [_rows(x, name, keep, pool) for name, x in zip(states.names, states.tensors, strict=True)]
-    _check_same_groups(states.names, [lengths for _, lengths in found], pool)
-    device = found[0][0].device
-    return [rows.to(device) for rows, _ in found], found[0][1]
-
-
-def prepared_rows(
-    names: tuple[str, ...],
-    found: list[Tensor],
-    dtypes: list[torch.dtype],
-    given: list[torch.dtype],
-    groups: Groups,
-    *,
-    pool: str,
-    center: bool | str,
-    normalize: bool,
-) -> list[Tensor]:
-    """Rows of each layer ready to be measured, in a dtype each; ``given`` is that in which they were rounded."""
-    _check_lengths(groups, pool, center=bool(center))
-    prepared = []
-    for name, X, dtype, coarse in zip(names, found, dtypes, given, strict=True):
-        eps = torch.finfo(at_least_float32(coarse)).eps
-        Z, finite, constant = groups.prepare(X, center=center, normalize=normalize, eps=eps)
-        _check_values(name, finite, constant, pool, center=bool(center))
-        prepared.append(Z.to(dtype))
-    return prepared
+    (first, lengths), names = found[0], states.names
+    for name, (_, other) in zip(names, found, strict=True):
+        if not torch.equal(other.cpu(), lengths.cpu()):
+            what = "tokens" if pool == "tokens" else "samples"
+            remedy = " Use pool='mean', or measure them in two calls." if pool == "tokens" else ""
+            raise ValueError(
+                f"Expected the same {what} in every layer, got {int(lengths.sum())} in layer {names[0]} "
+                f"and {int(other.sum())} in layer {name}.{remedy}"
+            )
+    return [rows.to(first.device) for rows, _ in found], lengths
 
 
 def _as_mask(mask: Any) -> Tensor | None:
@@ -83,40 +65,30 @@ def _rows(x: Tensor, name: str, mask: Tensor | None, pool: str) -> tuple[Tensor,
     return x[keep], keep.sum(1)
 
 
-def _check_same_groups(names: tuple[str, ...], lengths: list[Tensor], pool: str) -> None:
-    for name, other in zip(names, lengths, strict=True):
-        if not torch.equal(other.cpu(), lengths[0].cpu()):
-            what = "tokens" if pool == "tokens" else "samples"
-            remedy = " Use pool='mean', or measure them in two calls." if pool == "tokens" else ""
-            raise ValueError(
-                f"Expected the same {what} in every layer, got {int(lengths[0].sum())} in layer {names[0]} "
-                f"and {int(other.sum())} in layer {name}.{remedy}"
-            )
+def tokens_of(x: Tensor) -> Tensor:
+    """``(B, T, d)``: the positions of a feature map ``(B, C, ...)`` are tokens."""
+    return x.flatten(2).mT if x.ndim > 3 else x
 
 
-def _check_lengths(groups: Groups, pool: str, *, center: bool) -> None:
-    if center and min(groups.sizes) < 2:
-        one = groups.sizes.index(min(groups.sizes))
-        where = (
-            f"tokens in every sentence, got one in sentence {one}" if pool == "tokens" else "samples, got one"
-        )
-        raise ValueError(
-            f"Expected at least two {where}: less its mean nothing is left of it. Leave it out, or pass center=False."
-        )
-
-
-def _check_values(name: str, finite: Tensor, constant: Tensor, pool: str, *, center: bool) -> None:
-    """Refuse what has no spectrum, and say where it is."""
-    if not bool((~finite | constant).any()):
-        return
-    bad = ~finite if bool((~finite).any()) else constant
-    where = f"layer {name}, sentence {int(bad.int().argmax())}" if pool == "tokens" else f"layer {name}"
-    if not bool(finite.all()):
-        raise ValueError(f"Expected finite hidden states, got NaN or infinity in {where}.")
-    if not center:
-        raise ValueError(f"Expected hidden states that are not all zero, got zeros in {where}.")
-    raise ValueError(
-        f"Expected rows that vary, got equal ones in {where}: less their mean nothing is left. Pass center=False, or "
-        f"leave out the {'sentence or the layer' if pool == 'tokens' else 'layer'} with layers= (an embedded first "
-        "token is the same in every sentence)."
-    )
+def pooled(tokens: Tensor, keep: Tensor | None, pool: str) -> Tensor:
+    """``(B, d)`` of ``(B, T, d)``: the mean, the first or the last of the tokens that ``keep`` ``(B, T)`` names."""
+    # Samples without a token are left out. Padding may hold anything, NaN included. Means are summed and kept in
+    # float64: at an offset of 1e6 spreads a mean rounded to float32 is off by a tenth of a spread, which no centring
+    # could bring back.
+    rows = torch.arange(len(tokens), device=tokens.device)
+    if pool == "mean":
+        exact = torch.float32 if tokens.device.type == "mps" else torch.float64
+        if keep is None:
+            return tokens.sum(1, dtype=exact) / tokens.shape[1]
+        counts = keep.sum(1)
+        sums = torch.where(keep[..., None], tokens, 0.0).sum(1, dtype=exact)
+        some = counts > 0
+        return sums[some] / counts[some, None]
+    if keep is None:
+        return tokens[:, 0 if pool == "cls" else -1]
+    some = keep.any(1)
+    if pool == "cls":
+        place = keep.int().argmax(1)
+    else:
+        place = keep.shape[1] - 1 - keep.flip(1).int().argmax(1)
+    return tokens[rows, place][some]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from matinfo._columns import Column
 from matinfo.entropy import joint_entropy, renyi_entropy, von_neumann_entropy
 from matinfo.layers.groups import Groups
-from matinfo.operands import Gram, StreamGram, smaller_side
+from matinfo.operands import AnyGram, Gram, StreamGram, smaller_side
 from matinfo.spectral.traces import trace
 from matinfo.spectrum import spectrum
 
@@ -50,11 +51,9 @@ def measure(
     for chunk in groups.chunks(_ENTRIES, max(X.shape[-1] for X in layers), len(layers), spread=spread):
         grams = [Gram(chunk.padded(X)) for X in layers]
         if columns:
-            spectra = [spectrum(gram, precision=precision) for gram in grams]
-            own = torch.stack([renyi_entropy(S, alpha).double() for S in spectra])
-            for column in columns:
-                found = [column.value(S, gram) for S, gram in zip(spectra, grams, strict=True)]
-                values[column.name].append(torch.stack(found))
+            own, found = _of_spectra(grams, alpha, columns, precision)
+            for name, value in found.items():
+                values[name].append(value)
         else:
             own = _entropies(grams, alpha, precision)
         entropies.append(own)
@@ -78,13 +77,20 @@ def measure(
 
 def measure_moments(grams: list[StreamGram], alpha: float, columns: list[Column]) -> Spectra:
     """Measure the Gram matrices of rows that were added up, one a layer."""
-    spectra = [spectrum(gram) for gram in grams]
-    found = {
+    entropies, found = _of_spectra(grams, alpha, columns, "auto")
+    return Spectra(entropies[:, None], None, None, {name: values[:, None] for name, values in found.items()})
+
+
+def _of_spectra(
+    grams: Sequence[AnyGram], alpha: float, columns: list[Column], precision: str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Entropies and other quantities, a row each layer, of one decomposition of each."""
+    spectra = [spectrum(gram, precision=precision) for gram in grams]
+    values = {
         column.name: torch.stack([column.value(S, gram) for S, gram in zip(spectra, grams, strict=True)])
         for column in columns
     }
-    entropies = torch.stack([renyi_entropy(S, alpha) for S in spectra])[:, None]
-    return Spectra(entropies, None, None, {name: values[:, None] for name, values in found.items()})
+    return torch.stack([renyi_entropy(S, alpha).double() for S in spectra]), values
 
 
 def joined(parts: list[Spectra]) -> Spectra:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from matinfo.layers.modules import first_tensor
-from matinfo.layers.pooling import pooled, tokens_of
+from matinfo.layers.rows import pooled, tokens_of
 
 POOLS = ("mean", "cls", "last", "tokens", "flatten")
 
