@@ -10,13 +10,7 @@ from torch import Tensor
 
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_positive
-from matinfo.estimate.estimator import (
-    Entropy,
-    Quadrature,
-    check_arguments,
-    first_probes,
-    solve,
-)
+from matinfo.estimate.estimator import SMALLEST, Entropy, Quadrature, check_arguments, solve
 from matinfo.estimate.result import Estimate
 from matinfo.operands import Gram
 from matinfo.operands.kernel_operator import KernelOperator
@@ -29,9 +23,6 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
     Estimable: TypeAlias = Tensor | np.ndarray | Gram | KernelOperator | LinearOperator | sparray | spmatrix
-
-_SMALLEST = 0.01
-"""Relative errors of smaller entropies, in nats, are relative to this: they may be zero."""
 
 
 @answers_keywords
@@ -108,7 +99,7 @@ def estimate_entropy(
             if order == 2 and term.collision is not None:
                 check_definite(operator)
                 return Estimate(term.collision, 0.0, term.rounding, 0, 0)
-            goal = None if rtol is None else lambda value: rtol * max(abs(value), _SMALLEST)
+            goal = None if rtol is None else lambda value: rtol * max(abs(value), SMALLEST)
             sampler = Quadrature([term], generator, degree=degree, goal=goal)
-            found = solve(sampler, [term], probes, goal, first_probes())
-            return found.judged(f"rtol={rtol or 0:g}", max(abs(found.value), _SMALLEST), goal)
+            found = solve(sampler, probes)
+            return found.judged(f"rtol={rtol or 0:g}", max(abs(found.value), SMALLEST), goal)

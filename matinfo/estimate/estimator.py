@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +42,12 @@ DEGREE, HIGHEST_DEGREE = 24, 128
 
 _FIRST = 16
 """Probes of the first round: enough to judge a standard error by. Rules of smaller blocks are less exact."""
+
+_EXPECTED = 64
+"""Vectors that a tolerance may be expected to take."""
+
+SMALLEST = 0.01
+"""Relative errors of smaller entropies and log-determinants, in nats, are relative to this: they may be zero."""
 
 _NEAR_ONE = 0.25
 """So near to order one the entropy is found from ``(x^alpha - x)/(alpha - 1)``, farther away from ``x^alpha``."""
@@ -173,19 +179,6 @@ class Entropy(Trace):
         return self.alpha * math.log(self.scale)
 
 
-class Sampler(Protocol):
-    """A source of estimates that can be made better."""
-
-    def open(self, count: int, goal: Goal | None) -> None:
-        """The first ``count`` vectors."""
-
-    def grow(self, wanted: int, most: int) -> bool:
-        """Towards ``wanted`` probes, with at most ``most`` vectors in all; False if nothing is left to do."""
-
-    def read(self) -> Estimate:
-        """The estimate so far."""
-
-
 class Quadrature:
     """Lanczos quadrature of a sum of terms, all from the same probes so that errors cancel; with or without sketch."""
 
@@ -199,12 +192,14 @@ class Quadrature:
         sketch: bool = False,
     ) -> None:
         """Takes ``degree`` steps, for a goal at most so many; a sketch takes half of the vectors."""
-        self.terms, self.generator, self.sketch = terms, generator, sketch
+        self.terms, self.generator, self.goal, self.sketch = terms, generator, goal, sketch
+        self.first = 2 * _FIRST if sketch else _FIRST
         self.least = degree if degree and goal is None else 0
         self.highest = degree or (DEGREE if goal is None else HIGHEST_DEGREE)
 
-    def open(self, count: int, goal: Goal | None) -> None:
-        width = count // 2 if self.sketch else 0
+    def open(self, count: int) -> None:
+        """The first ``count`` vectors."""
+        width, goal = count // 2 if self.sketch else 0, self.goal
         if width:
             start = gaussian(self.terms[0].operator, width - self.terms[0].trace.width, self.generator)
             for term in self.terms:
@@ -214,21 +209,23 @@ class Quadrature:
         first = min(count - width, BATCH if goal is None else _FIRST)
         signs = self._signs(first)
         for term in self.terms:
-            self._choose_degree(term, signs, goal, math.sqrt(first / (count - width)))
+            self._choose_degree(term, signs, math.sqrt(first / (count - width)))
         if goal is None:
             self._add(count - width - first)
 
     def grow(self, wanted: int, most: int) -> bool:
+        """Towards ``wanted`` probes, with at most ``most`` vectors in all; False if nothing is left to do."""
         width, probes = self.terms[0].trace.width, self._probes
         # Far from the goal a wider sketch, which lowers the variance, buys more than further probes.
         if self.sketch and wanted > 2 * probes and 4 * width <= most:
-            self.open(4 * width, self._goal)
+            self.open(4 * width)
             return True
         count = min(max(wanted - probes, _FIRST), 3 * probes, most - width - probes)
         self._add(count)
         return count > 0
 
     def read(self) -> Estimate:
+        """The estimate so far."""
         readings = [term.read() for term in self.terms]
         return Estimate(
             value=sum([reading.value for reading in readings]),
@@ -245,12 +242,12 @@ class Quadrature:
     def _signs(self, count: int) -> Tensor:
         return rademacher(self.terms[0].operator, count, self.generator)
 
-    def _choose_degree(self, term: Trace, signs: Tensor, goal: Goal | None, share: float) -> None:
+    def _choose_degree(self, term: Trace, signs: Tensor, share: float) -> None:
         """Steps until truncation is a quarter of the goal or, without one, an eighth of the standard error to come.
 
         The latter is ``share`` times that of these first probes. Below a quarter of the round-off steps gain nothing.
         """
-        self._goal = goal
+        goal = self.goal
         lanczos, sizes = term.trace.begin(signs)
         lanczos.advance(term.steps or max(term.least, self.least))
         while True:
@@ -280,11 +277,16 @@ class Quadrature:
 class Exchangeable:
     """XTrace of a power, from one block of vectors that doubles."""
 
-    def __init__(self, operator: SymmetricOperator, power: int, generator: torch.Generator | None) -> None:
-        self.operator, self.power, self.generator = operator, power, generator
+    first = _FIRST
+
+    def __init__(
+        self, term: Trace, power: int, generator: torch.Generator | None, *, goal: Goal | None
+    ) -> None:
+        self.terms, self.operator, self.power = [term], term.operator, power
+        self.generator, self.goal = generator, goal
         self.columns: list[tuple[Tensor, Tensor]] = []
 
-    def open(self, count: int, goal: Goal | None) -> None:
+    def open(self, count: int) -> None:
         block = gaussian(self.operator, count, self.generator)
         self.columns.append((block, power_images(self.operator, block, self.power)))
 
@@ -292,7 +294,7 @@ class Exchangeable:
         probes = sum([block.shape[1] for block, _ in self.columns])
         if probes == most:
             return False
-        self.open(min(probes, most - probes), None)
+        self.open(min(probes, most - probes))
         return True
 
     def read(self) -> Estimate:
@@ -302,18 +304,16 @@ class Exchangeable:
         return Estimate(found.value, found.standard_error, bias, probes.shape[1], self.power)
 
 
-def solve(
-    sampler: Sampler, terms: Sequence[Trace], probes: int | None, goal: Goal | None, least: int
-) -> Estimate:
-    """An estimate with ``probes`` vectors or, for a goal, with at most so many, ``least`` in the first round.
+def solve(sampler: Quadrature | Exchangeable, probes: int | None) -> Estimate:
+    """An estimate with ``probes`` vectors or, for a goal, with at most so many.
 
     With as many vectors as the matrix has rows its eigenvalues cost no more products, and leave no scatter.
     """
-    n = terms[0].n
+    terms, goal, n = sampler.terms, sampler.goal, sampler.terms[0].n
     most = probes or (PROBES if goal is None else MOST_PROBES)
     if n <= (most if goal is None else min(most, _FIRST)):
         return _exact(terms)
-    sampler.open(most if goal is None else min(least, most), goal)
+    sampler.open(most if goal is None else min(sampler.first, most))
     found = sampler.read()
     while goal is not None and found.error() > goal(found.value):
         # The scatter falls as 1/sqrt(probes) into what the bias leaves of the goal; a tenth more, as it is an estimate.
@@ -330,9 +330,9 @@ def _exact(terms: Sequence[Trace]) -> Estimate:
     return Estimate(sum(values), 0.0, sum(biases), 0, 0)
 
 
-def first_probes(*, sketch: bool = False) -> int:
-    """Vectors of the first round of a goal; a sketch takes as many again."""
-    return 2 * _FIRST if sketch else _FIRST
+def expected_vectors(probes: int | None, tolerance: float | None) -> int:
+    """How many vectors are to be expected, for the choice of a method."""
+    return probes or PROBES if tolerance is None else min(probes or MOST_PROBES, _EXPECTED)
 
 
 def check_arguments(alpha: float, probes: int | None, degree: int | None) -> float:

@@ -133,7 +133,7 @@ def stochastic_entropy(
             estimate = Estimate(term.collision, 0.0, term.rounding, 0, 0)
         else:
             sampler = Quadrature([term], generator, degree=degree)
-            sampler.open(probes, None)
+            sampler.open(probes)
             estimate = sampler.read()
         value = torch.tensor(estimate.value, dtype=_dtype(K), device=operator.device)
         if not wanted:

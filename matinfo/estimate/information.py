@@ -14,15 +14,7 @@ from matinfo._keywords import answers_keywords
 from matinfo._validation import check_positive, check_same_samples
 from matinfo.dependence import dime
 from matinfo.entropy import conditional_entropy, joint_entropy, renyi_entropy
-from matinfo.estimate.estimator import (
-    MOST_PROBES,
-    PROBES,
-    Entropy,
-    Quadrature,
-    check_arguments,
-    first_probes,
-    solve,
-)
+from matinfo.estimate.estimator import Entropy, Quadrature, check_arguments, expected_vectors, solve
 from matinfo.estimate.result import Estimate
 from matinfo.information import (
     conditional_mutual_information,
@@ -55,12 +47,10 @@ _QUANTITIES: tuple[Callable[..., Any], ...] = (
 _EXACT_WIDTH = 1024
 """Features so few have their exact entropy in less time than a few probes take."""
 
-_EXPECTED = 64
-"""Vectors that a tolerance may be expected to take. Where no term has more effective eigenvalues (``exp H_2``), half of
-them are spent on a sketch of each (Hutch++): of 11 such it left a tenth of the error, of 5 a sixtieth."""
-
 _FEWEST = 12
-"""Vectors that leave enough probes beside a sketch for a standard error."""
+"""Vectors that leave enough probes beside a sketch for a standard error. Where no term has more effective eigenvalues
+(``exp H_2``) than there are vectors, half of these are spent on a sketch of each (Hutch++): of 11 such it left a tenth
+of the error, of 5 a sixtieth."""
 
 
 @answers_keywords
@@ -178,9 +168,9 @@ def _estimated(
     if not terms:
         return Estimate(exact, 0.0, bias, 0, 0)
     goal = None if atol is None else lambda _: atol - bias
-    vectors = probes or PROBES if atol is None else min(probes or MOST_PROBES, _EXPECTED)
+    vectors = expected_vectors(probes, atol)
     sketch = vectors >= _FEWEST and all([math.exp(term.collision or math.inf) <= vectors for term in terms])
     sampler = Quadrature(terms, generator, degree=degree, goal=goal, sketch=sketch)
-    found = solve(sampler, terms, probes, goal, first_probes(sketch=sketch))
+    found = solve(sampler, probes)
     found = replace(found, value=found.value + exact, bias_bound=found.bias_bound + bias)
     return found.judged(f"atol={atol or 0:g}", 1.0, None if atol is None else lambda _: atol)

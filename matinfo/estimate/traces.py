@@ -10,16 +10,7 @@ import torch
 
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_positive
-from matinfo.estimate.estimator import (
-    MOST_PROBES,
-    PROBES,
-    Exchangeable,
-    Quadrature,
-    Sampler,
-    Trace,
-    first_probes,
-    solve,
-)
+from matinfo.estimate.estimator import SMALLEST, Exchangeable, Quadrature, Trace, expected_vectors, solve
 from matinfo.estimate.result import Estimate
 from matinfo.operands.operator import as_operator, smaller_operator
 from matinfo.spectral.functions import Power
@@ -29,12 +20,7 @@ from matinfo.spectral.precision import without_autocast
 if TYPE_CHECKING:
     from matinfo.estimate.entropy import Estimable
 
-__all__ = ["estimate_tcr", "estimate_trace_power"]
-
 _METHODS = ("auto", "hutchinson", "hutch++")
-
-_EXPECTED = 64
-"""Vectors that a tolerance may be expected to take, for the choice of the method."""
 
 _FLAT_POWER, _FLAT_LOG = 1 / 2, 1 / 4
 """Share of the n eigenvalues that, if so many are effective, leaves nothing to a sketch; a logarithm is flatter."""
@@ -47,9 +33,6 @@ _FEWEST = 6
 
 _LEAST_TRACE = torch.finfo(torch.float64).tiny / torch.finfo(torch.float64).eps
 """Of smaller traces float64 does not keep all digits: what they are the sum of is subnormal."""
-
-_SMALLEST = 0.01
-"""Relative errors of smaller log-determinants, in nats, are relative to this: they may be zero."""
 
 
 @answers_keywords
@@ -129,12 +112,12 @@ def estimate_trace_power(
                 value = squared / total**2
                 return Estimate(value, 0.0, 16 * operator.noise * value, 0, 0)
             goal = None if rtol is None else lambda value: rtol * max(value, 0.0)
-            chosen = _chosen(operator, method, power, _expected(rtol, probes))
+            chosen = _chosen(operator, method, power, expected_vectors(probes, rtol))
             term = Trace(operator, Power(power).value, power=power, iterations=math.ceil(power / 2))
-            sampler: Sampler = Quadrature([term], generator, sketch=chosen == "hutch++")
             if chosen == "xtrace":
-                sampler = Exchangeable(operator, power, generator)
-            found = solve(sampler, [term], probes, goal, first_probes(sketch=chosen != "xtrace"))
+                found = solve(Exchangeable(term, power, generator, goal=goal), probes)
+            else:
+                found = solve(Quadrature([term], generator, goal=goal, sketch=chosen == "hutch++"), probes)
             if not found.value > _LEAST_TRACE:
                 raise ValueError(
                     f"Expected a power whose trace float64 can hold, got {power}: the estimate is {found.value:.3g}. "
@@ -214,12 +197,12 @@ def estimate_tcr(
         operator = smaller_operator(given)
         with without_autocast(operator.device):
             scale = checked_moments(operator)[0] / mu
-            goal = None if rtol is None else lambda value: rtol * max(value, _SMALLEST)
+            goal = None if rtol is None else lambda value: rtol * max(value, SMALLEST)
             term = Trace(operator, lambda x: torch.log1p(scale * x))
-            sketch = _chosen(operator, method, None, _expected(rtol, probes)) == "hutch++"
+            sketch = _chosen(operator, method, None, expected_vectors(probes, rtol)) == "hutch++"
             sampler = Quadrature([term], generator, degree=degree, goal=goal, sketch=sketch)
-            found = solve(sampler, [term], probes, goal, first_probes(sketch=True))
-            found = found.judged(f"rtol={rtol or 0:g}", max(found.value, _SMALLEST), goal)
+            found = solve(sampler, probes)
+            found = found.judged(f"rtol={rtol or 0:g}", max(found.value, SMALLEST), goal)
             return replace(found, value=found.value + given.shape[0] * math.log(mu))
 
 
@@ -237,10 +220,6 @@ def _chosen(operator: SymmetricOperator, method: str, power: int | None, probes:
         return "xtrace"
     most = min((_FLAT_LOG if power is None else _FLAT_POWER) * operator.shape[0], _MANY * probes)
     return "hutchinson" if ratio > most else "hutch++"
-
-
-def _expected(rtol: float | None, probes: int | None) -> int:
-    return probes or PROBES if rtol is None else min(probes or MOST_PROBES, _EXPECTED)
 
 
 def _check_arguments(rtol: float | None, probes: int | None, method: str, methods: tuple[str, ...]) -> None:
