@@ -320,7 +320,7 @@ def test_conditional_test_is_the_loop_over_its_definition():
 
 
 def test_permutations_within_groups_stay_there_and_reach_all_of_them():
-    from matinfo.independence.permutations import within_groups
+    from matinfo.independence.statistics import within_groups
 
     labels = np.array([2, 0, 0, 1, 2, 0, 1])
     drawn = [p.numpy() for p in within_groups(labels, 200, 0)]
@@ -329,7 +329,7 @@ def test_permutations_within_groups_stay_there_and_reach_all_of_them():
 
 
 def test_local_permutations_take_neighbours():
-    from matinfo.independence.permutations import among_neighbours
+    from matinfo.independence.statistics import among_neighbours
 
     z = np.sort(features(40, 1, seed=0), 0)
     drawn = [p.numpy() for p in among_neighbours(t(z @ z.T), 4, 20, 0)]

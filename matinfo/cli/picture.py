@@ -15,7 +15,7 @@ from matinfo.cli.report import Report
 from matinfo.cli.value import Value, order_name
 from matinfo.measures import MEASURES
 from matinfo.plot import entropy_profile, layers, spectrum, style
-from matinfo.plot.profile import unit_name
+from matinfo.plot.spectra import unit_name
 from matinfo.plot.theme import line_style, tidy
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import matinfo
 from matinfo.cli.arguments import Options
 from matinfo.measures import MEASURES
-from matinfo.plot.profile import unit_name
+from matinfo.plot.spectra import unit_name
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,16 @@ from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_order, check_same_samples
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.estimate.result import Estimate
-from matinfo.independence.permutations import among_neighbours, of_all, within_groups
 from matinfo.independence.statistics import (
     NEGLIGIBLE,
     NEVER_FORMED,
+    among_neighbours,
     criterion,
     dense,
     joint_entropies,
     marginals,
+    of_all,
+    within_groups,
 )
 from matinfo.operands import Gram, Matrix, as_operands, as_tensor, hadamard
 from matinfo.operands.operator import TiledOperator, tiled_operator

@@ -2,7 +2,13 @@
 
 from matinfo.losses.clustering import deepcluster_loss, sinkhorn, swav_loss
 from matinfo.losses.coding import emp_ssl_loss, matrix_ssl_loss, mcr2_loss, mec_loss, vne_loss
-from matinfo.losses.contrastive import infonce_loss, ntxent_loss, spectral_contrastive_loss
+from matinfo.losses.contrastive import (
+    gram_loss,
+    gram_volume,
+    infonce_loss,
+    ntxent_loss,
+    spectral_contrastive_loss,
+)
 from matinfo.losses.decorrelation import barlow_twins_loss, vicreg_loss
 from matinfo.losses.distillation import DINOCenter, byol_loss, dino_loss, simsiam_loss
 from matinfo.losses.entropy_reconstruction import (
@@ -27,7 +33,6 @@ from matinfo.losses.masked import (
     patch_normalize,
     umae_uniformity_loss,
 )
-from matinfo.losses.modalities import gram_loss, gram_volume
 from matinfo.losses.normality import bhep_loss, sigreg_loss
 
 __all__ = [

@@ -6,8 +6,7 @@ colour, marker and dash; the colours are chosen for the background, light or dar
 
 from matinfo.plot.matrix import information_matrix
 from matinfo.plot.panels import layers, layers_over_training, training_curves
-from matinfo.plot.profile import entropy_profile
-from matinfo.plot.spectra import spectra_over_time, spectrum
+from matinfo.plot.spectra import entropy_profile, spectra_over_time, spectrum
 from matinfo.plot.theme import style
 
 __all__ = [
