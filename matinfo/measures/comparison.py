@@ -98,16 +98,22 @@ def representation_js(K: Operand, count: int, *, keep: int | None = None) -> Ten
         >>> round(float(representation_js(Gram(torch.cat([same, other])), 2)), 4)  # log 2
         0.6931
     """
-    K = K if isinstance(K, Gram) else check_matrix(cast(Tensor, K), "K", "representation_js")
-    n, total = check_count(count, "count"), K.shape[-1]
-    if n >= total:
-        raise ValueError(f"Expected count below the {total} samples, got {n}.")
+    K, n, total = two_sets(K, count, "representation_js")
     weight = torch.full((total,), (2 * (total - n)) ** -0.5, dtype=torch.float64, device=K.device)
     weight[:n] = (2 * n) ** -0.5
     order = min(K.width, total) if isinstance(K, Gram) else total
     parts = [_weighted(K, weight, rows) for rows in (slice(None), slice(0, n), slice(n, None))]
     entropies = [_entropy(part, keep, order) for part in parts]
     return entropies[0] - (entropies[1] + entropies[2]) / 2
+
+
+def two_sets(K: Operand, count: int, function: str) -> tuple[Tensor | Gram, int, int]:
+    """A kernel matrix of two sets of samples together, the size of the first, and of both."""
+    K = K if isinstance(K, Gram) else check_matrix(cast(Tensor, K), "K", function)
+    n, total = check_count(count, "count"), K.shape[-1]
+    if n >= total:
+        raise ValueError(f"Expected count below the {total} samples, got {n}.")
+    return K, n, total
 
 
 def _weighted(K: Tensor | Gram, weight: Tensor, rows: slice) -> Operand:

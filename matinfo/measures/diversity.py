@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from matinfo._keywords import answers_keywords
 from matinfo._validation import check_count, check_features, check_order, check_positive
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.kernels import random_features
+from matinfo.measures.comparison import two_sets
 from matinfo.operands import Gram, Matrix, Operand, as_factors, as_operand, as_tensor
-from matinfo.operands.matrix import check_matrix
 from matinfo.spectral.eigensolver import eigh_psd
 from matinfo.spectrum import spectrum
 
@@ -186,10 +186,7 @@ def ken(K: Operand, count: int, *, eta: float = 1.0) -> Tensor:
         >>> round(float(ken(Gram(torch.cat([samples, reference])), 4)), 4)  # log 2
         0.6931
     """
-    K = K if isinstance(K, Gram) else check_matrix(cast(Tensor, K), "K", "ken")
-    n, total = check_count(count, "count"), K.shape[-1]
-    if n >= total:
-        raise ValueError(f"Expected count below the {total} samples and references, got {n}.")
+    K, n, total = two_sets(K, count, "ken")
     weight = torch.full(
         (total,), -check_positive(eta, "eta") / (total - n), dtype=torch.float64, device=K.device
     )

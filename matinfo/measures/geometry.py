@@ -13,9 +13,11 @@ from matinfo.operands import normalize_rows
 from matinfo.spectral.singular import singular_system
 
 
-def _rows(features: Tensor, normalize: bool, name: str = "features") -> Tensor:
-    """Rows in float64, of length one if asked for."""
+def _rows(features: Tensor, name: str = "features", *, normalize: bool = False, least: int = 1) -> Tensor:
+    """Rows in float64, so many at least, of length one if asked for."""
     Z = check_features(features, name).double()
+    if Z.shape[-2] < least:
+        raise ValueError(f"Expected {name} with at least {least} rows, got {Z.shape[-2]}.")
     return normalize_rows(Z) if normalize else Z
 
 
@@ -50,8 +52,8 @@ def uniformity(features: Tensor, *, t: float = 2.0, normalize: bool = True) -> T
         -4.0
     """
     scale = check_positive(t, "t")
-    Z = _rows(features, normalize)
-    n = _at_least(Z, 2)
+    Z = _rows(features, normalize=normalize, least=2)
+    n = Z.shape[-2]
     K = Z @ Z.mT
     squares = K.diagonal(dim1=-2, dim2=-1)
     distances = squares[..., :, None] + squares[..., None, :] - 2 * K
@@ -91,7 +93,7 @@ def alignment(Z1: Tensor, Z2: Tensor, *, alpha: float = 2.0, normalize: bool = T
         4.0
     """
     power = check_positive(alpha, "alpha")
-    first, second = _rows(Z1, normalize, "Z1"), _rows(Z2, normalize, "Z2")
+    first, second = _rows(Z1, "Z1", normalize=normalize), _rows(Z2, "Z2", normalize=normalize)
     check_same_shape(first, second, ("Z1", "Z2"))
     squared = (first - second).square().sum(-1)
     apart = squared > 0
@@ -128,8 +130,8 @@ def mean_cosine(features: Tensor) -> Tensor:
         >>> float(mean_cosine(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))), float(mean_cosine(torch.eye(2)))
         (1.0, 0.0)
     """
-    Z = _rows(features, True)
-    n = _at_least(Z, 2)
+    Z = _rows(features, normalize=True, least=2)
+    n = Z.shape[-2]
     return (Z.sum(-2).square().sum(-1) - Z.square().sum((-2, -1))) / (n * (n - 1))
 
 
@@ -163,7 +165,7 @@ def coherence(features: Tensor) -> Tensor:
         >>> round(float(coherence(torch.eye(3).repeat(2, 1))), 6), round(float(coherence(torch.eye(3)[[0, 1, 1]])), 6)
         (1.0, 1.5)
     """
-    Z = check_features(features, "features").detach().double()
+    Z = _rows(features).detach()
     sigma, U, _ = singular_system(Z)
     above = sigma > max(Z.shape[-2:]) * torch.finfo(Z.dtype).eps * sigma[..., :1]
     leverage = (U * above[..., None, :]).square().sum(-1) + 0.0 * sigma[..., :1]
@@ -204,9 +206,7 @@ def curvature(tokens: Tensor, *, absolute: bool = False) -> Tensor:
         >>> round(float(curvature(corner)), 4)  # pi/2
         1.5708
     """
-    Z = check_features(tokens, "tokens").double()
-    _at_least(Z, 3, "tokens")
-    step = normalize_rows(Z.diff(dim=-2))
+    step = normalize_rows(_rows(tokens, "tokens", least=3).diff(dim=-2))
     u, w = step[..., :-1, :], step[..., 1:, :]
     moved = (u.detach() != 0).any(-1) & (w.detach() != 0).any(-1)
     if absolute:
@@ -246,12 +246,6 @@ def matrix_nuclear_norm(features: Tensor) -> Tensor:
         >>> float(matrix_nuclear_norm(torch.eye(4)))
         1.0
     """
-    Z = check_features(features, "features").double()
+    Z = _rows(features)
     lengths = torch.linalg.vector_norm(Z, dim=-2).sort(-1, descending=True).values
     return lengths[..., : min(Z.shape[-2:])].sum(-1) / Z.shape[-2]
-
-
-def _at_least(Z: Tensor, rows: int, name: str = "features") -> int:
-    if Z.shape[-2] < rows:
-        raise ValueError(f"Expected {name} with at least {rows} rows, got {Z.shape[-2]}.")
-    return Z.shape[-2]

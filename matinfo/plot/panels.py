@@ -12,7 +12,7 @@ from matinfo.layers import LayerReport
 from matinfo.measures import MEASURES
 from matinfo.plot.matrix import information_matrix
 from matinfo.plot.operands import Drawable, spectrum_of
-from matinfo.plot.tables import Table, as_float, columns_of, is_number, numeric_names, plain, unit_of
+from matinfo.plot.tables import Table, columns_of, is_number, numeric_names, plain, unit_of
 from matinfo.plot.theme import (
     far_apart,
     ground_of,
@@ -133,15 +133,25 @@ def layers(
         ['entropy (nats)', 'effective rank (dimensions)']
     """
     reports = _reports(report)
+    lines: Lines = {}
     if reports:
         names = max([list(one.names) for one in reports.values()], key=len)
-        lines = _of_reports(reports)
+        for label, one in reports.items():
+            for name, values in one.columns().items():
+                if name in ("entropy", "effective_rank", *one.quantities):
+                    heights = np.asarray(plain(values))
+                    lines.setdefault(name, {})[label] = _without_gaps(range(len(heights)), heights)
     else:
-        rows = _layer_rows(report)  # type: ignore[arg-type]
+        if isinstance(report, Mapping):
+            rows = [(str(name), _of_layer(str(name), value)) for name, value in report.items()]
+        else:
+            rows = [
+                (str(row.get("name", row.get("layer", i))), _numbers(row)) for i, row in enumerate(report)
+            ]  # type: ignore[arg-type]
         names = [name for name, _ in rows]
         columns = columns_of([numbers for _, numbers in rows])
-        places = list(range(len(rows)))
-        lines = {name: {"": _without_gaps(places, columns[name])} for name in numeric_names(columns, ())}
+        for name in numeric_names(columns, ()):
+            lines[name] = {"": _without_gaps(range(len(rows)), columns[name])}
     panels = _chosen(list(lines), quantities)
     axes = _draw(panels, lines, "layer", names, units, ax, _largest(reports, panels))
     if reports and ax is None:
@@ -226,17 +236,6 @@ def _reports(report: Any) -> dict[str, LayerReport]:
     return {}
 
 
-def _of_reports(reports: Mapping[str, LayerReport]) -> Lines:
-    """Entropy, effective rank and the quantities that were asked for, a line for each model."""
-    lines: Lines = {}
-    for label, one in reports.items():
-        for name, values in one.columns().items():
-            if name in ("entropy", "effective_rank", *one.quantities):
-                heights = np.asarray(plain(values)).tolist()
-                lines.setdefault(name, {})[label] = _without_gaps(range(len(heights)), heights)
-    return lines
-
-
 def _largest(reports: Mapping[str, LayerReport], panels: Sequence[str]) -> Lines:
     """Per quantity that the shape of Z limits and per model: the largest value at each layer."""
     lines: Lines = {}
@@ -262,14 +261,6 @@ def _draw_largest(axes: Axes, largest: Mapping[str, tuple[np.ndarray, np.ndarray
         line.set_label("largest possible" if label == next(iter(largest)) else "_")
 
 
-def _layer_rows(
-    report: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-) -> list[tuple[str, Mapping[str, Any]]]:
-    if not isinstance(report, Mapping):
-        return [(str(row.get("name", row.get("layer", i))), _numbers(row)) for i, row in enumerate(report)]
-    return [(str(name), _of_layer(str(name), value)) for name, value in report.items()]
-
-
 def _of_layer(name: str, value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return _numbers(value)
@@ -286,8 +277,8 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in {"name", "layer"} and is_number(value)}
 
 
-def _without_gaps(x: Sequence[Any], y: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    places, heights = (np.asarray([as_float(value) for value in column]) for column in (x, y))
+def _without_gaps(x: Sequence[Any], y: Sequence[Any] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    places, heights = np.asarray(x, dtype=float), np.asarray(y, dtype=float)  # a gap is None, and becomes NaN
     good = np.isfinite(places) & np.isfinite(heights)
     order = np.argsort(places[good], kind="stable")
     return places[good][order], heights[good][order]

@@ -74,8 +74,3 @@ def numeric_names(columns: Mapping[str, Sequence[Any]], leave_out: Iterable[str]
         and any(is_number(value) for value in column)
         and all(value is None or is_number(value) for value in column)
     ]
-
-
-def as_float(value: Any) -> float:
-    """A gap is NaN."""
-    return float("nan") if value is None else float(value)
