@@ -99,33 +99,25 @@ def nystrom(
             )
         if given is None and sampling == "uniform":
             given = torch.randperm(n, generator=generator, device=samples.device)[:count]
-        if given is None:
-            evaluated: dict[int, Tensor] = {}
+        evaluated: dict[int, Tensor] = {}
+        if given is not None:
+            evaluated.update(zip(given.tolist(), values(given).unbind(1), strict=True))
 
-            def column(index: int) -> Tensor:
+        def column(index: int) -> Tensor:
+            if given is None:
                 evaluated[index] = values(torch.tensor([index], device=samples.device))[:, 0]
-                return evaluated[index].detach()
+            return evaluated[index].detach()
 
-            pivots = select_pivots(
-                column,
-                diagonal,
-                count,
-                tolerance=tolerance,
-                at_random=sampling == "random",
-                generator=generator,
-            )
-            columns = torch.stack([evaluated[pivot] for pivot in pivots], 1)
-        else:
-            block = values(given)
-            place = {int(index): position for position, index in enumerate(given)}
-            pivots = select_pivots(
-                lambda index: block.detach()[:, place[index]],
-                diagonal,
-                count,
-                tolerance=tolerance,
-                candidates=given,
-            )
-            columns = block[:, [place[pivot] for pivot in pivots]]
+        pivots = select_pivots(
+            column,
+            diagonal,
+            count,
+            tolerance=tolerance,
+            candidates=given,
+            at_random=given is None and sampling == "random",
+            generator=generator,
+        )
+        columns = torch.stack([evaluated[pivot] for pivot in pivots], 1)
         return _gram(factor_of_columns(columns, torch.tensor(pivots, device=samples.device)), dtype, is_numpy)
 
 

@@ -13,7 +13,18 @@ from matinfo.operands import as_tensor
 
 def rows_of(states: HiddenStates, mask: Any, pool: str) -> tuple[list[Tensor], Tensor]:
     """Rows ``(N, d_l)`` of each layer, as they are, and the lengths ``(G,)`` of the groups that belong together."""
-    keep = _as_mask(mask)
+    keep = as_tensor(mask)
+    if keep is not None:
+        if not isinstance(keep, Tensor):
+            raise TypeError(
+                f"Expected mask to be a torch.Tensor or a NumPy array, got {type(keep).__name__}."
+            )
+        if keep.ndim != 2 or (keep.dtype != torch.bool and not bool(((keep == 0) | (keep == 1)).all())):
+            raise ValueError(
+                "Expected mask of shape (B, T) with 1 or True for tokens that count and 0 for padding, got shape "
+                f"{tuple(keep.shape)} with values from {keep.min().item():.3g} to {keep.max().item():.3g}."
+            )
+        keep = keep.bool()
     found = [_rows(x, name, keep, pool) for name, x in zip(states.names, states.tensors, strict=True)]
     (first, lengths), names = found[0], states.names
     for name, (_, other) in zip(names, found, strict=True):
@@ -25,21 +36,6 @@ def rows_of(states: HiddenStates, mask: Any, pool: str) -> tuple[list[Tensor], T
                 f"and {int(other.sum())} in layer {name}.{remedy}"
             )
     return [rows.to(first.device) for rows, _ in found], lengths
-
-
-def _as_mask(mask: Any) -> Tensor | None:
-    """``(B, T)`` of booleans."""
-    if mask is None:
-        return None
-    mask = as_tensor(mask)
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"Expected mask to be a torch.Tensor or a NumPy array, got {type(mask).__name__}.")
-    if mask.ndim != 2 or (mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all())):
-        raise ValueError(
-            "Expected mask of shape (B, T) with 1 or True for tokens that count and 0 for padding, got shape "
-            f"{tuple(mask.shape)} with values from {mask.min().item():.3g} to {mask.max().item():.3g}."
-        )
-    return mask.bool()
 
 
 def _rows(x: Tensor, name: str, mask: Tensor | None, pool: str) -> tuple[Tensor, Tensor]:

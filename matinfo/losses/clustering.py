@@ -112,17 +112,17 @@ def swav_loss(
         (scores1, scores2, queue1, "queue1"),
         (scores2, scores1, queue2, "queue2"),
     ):
-        pool = scores if queue is None else _with_queue(scores, queue, name)
+        pool = scores
+        if queue is not None:
+            rows = one_batch(queue, name)
+            if rows.shape[-1] != scores.shape[-1]:
+                raise ValueError(
+                    f"Expected {name} of shape {('Q', scores.shape[-1])}, got {tuple(rows.shape)}."
+                )
+            pool = torch.cat([scores, rows])  # in the wider of the two dtypes
         codes = sinkhorn(pool, epsilon=epsilon, iterations=iterations)[..., : scores.shape[-2], :]
         terms.append(-(codes * log_probabilities(other, temperature)).sum(-1).mean(-1))
     return (terms[0] + terms[1]) / 2
-
-
-def _with_queue(scores: Tensor, queue: Tensor, name: str) -> Tensor:
-    rows = one_batch(queue, name)
-    if rows.shape[-1] != scores.shape[-1]:
-        raise ValueError(f"Expected {name} of shape {('Q', scores.shape[-1])}, got {tuple(rows.shape)}.")
-    return torch.cat([scores, rows], -2)  # in the wider of the two dtypes
 
 
 @quantity
@@ -164,15 +164,6 @@ def deepcluster_loss(scores: Tensor, assignments: Tensor, *, temperature: float 
     check_features(scores, "scores")
     if scores.ndim > 3 or scores.shape[0] == 0:
         raise ValueError(f"Expected scores of shape (H, B, K) or (B, K), got {tuple(scores.shape)}.")
-    _check_assignments(assignments, scores)
-    chosen = assignments.long().clamp(min=0).unsqueeze(-1)
-    picked = log_probabilities(scores, temperature).gather(-1, chosen).squeeze(-1)
-    kept = assignments >= 0
-    heads = -torch.where(kept, picked, 0.0).sum(-1) / kept.sum(-1).clamp(min=1)
-    return heads.mean() if heads.ndim else heads
-
-
-def _check_assignments(assignments: object, scores: Tensor) -> None:
     if not isinstance(assignments, Tensor):
         raise TypeError(
             f"Expected assignments to be a torch.Tensor or a NumPy array, got {type(assignments).__name__}."
@@ -183,10 +174,14 @@ def _check_assignments(assignments: object, scores: Tensor) -> None:
         raise ValueError(
             f"Expected assignments of shape {tuple(scores.shape[:-1])}, got {tuple(assignments.shape)}."
         )
-    if assignments.device.type != "cpu" or not values_are_readable(assignments):
-        return
-    smallest, largest = assignments.min().item(), assignments.max().item()
-    if smallest < -1 or largest >= scores.shape[-1]:
-        raise ValueError(
-            f"Expected assignments in -1, ..., {scores.shape[-1] - 1}, got values from {smallest} to {largest}."
-        )
+    if assignments.device.type == "cpu" and values_are_readable(assignments):
+        smallest, largest = assignments.min().item(), assignments.max().item()
+        if smallest < -1 or largest >= scores.shape[-1]:
+            raise ValueError(
+                f"Expected assignments in -1, ..., {scores.shape[-1] - 1}, got values from {smallest} to {largest}."
+            )
+    chosen = assignments.long().clamp(min=0).unsqueeze(-1)
+    picked = log_probabilities(scores, temperature).gather(-1, chosen).squeeze(-1)
+    kept = assignments >= 0
+    heads = -torch.where(kept, picked, 0.0).sum(-1) / kept.sum(-1).clamp(min=1)
+    return heads.mean() if heads.ndim else heads

@@ -245,7 +245,9 @@ def matrix_ssl_loss(
     Q, P = (Z.mT @ Z / samples + mu * identity for Z in (Z1, Z2))
     if terms is None:
         log_trace = continued_logdet((C + C.mT) / 2, mu, bound=1.0, side="features")
-        cross = _cross_entropy(P, Q)
+        # -tr(P log Q) is the relative entropy plus the entropy of P, which is a constant.
+        total = trace(P)
+        cross = matrix_kl(P, Q) + total * (entropy_of(P, 1.0) - total.log() + 1) - trace(Q)
     else:
         log_trace = trace(taylor_log(C + (mu - 1) * identity, terms))
         cross = -(P * taylor_log(Q - identity, terms)).sum((-2, -1))
@@ -253,12 +255,6 @@ def matrix_ssl_loss(
         return gamma * cross - lambda_ * log_trace
     uniformity = trace(C) + width * mu - (1 / width + mu) * log_trace
     return uniformity + gamma * (cross + trace(Q))
-
-
-def _cross_entropy(P: Tensor, Q: Tensor) -> Tensor:
-    """``-tr(P log Q)`` of positive definite matrices: relative entropy plus the entropy of P, which is a constant."""
-    total = trace(P)
-    return matrix_kl(P, Q) + total * (entropy_of(P, 1.0) - total.log() + 1) - trace(Q)
 
 
 @quantity

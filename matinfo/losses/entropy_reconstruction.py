@@ -9,6 +9,7 @@ import functools
 import math
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
@@ -62,7 +63,8 @@ def vmf_log_normalizer(dim: int, kappa: float) -> float:
     """
     if check_count(dim, "dim") < 2:
         raise ValueError(f"Expected dim >= 2, got {dim}: the sphere of R^1 is two points.")
-    return _vmf_log_normalizer(int(dim), _check_kappa(kappa))
+    log_area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
+    return -log_area - _log_hypergeometric(dim / 2, _check_kappa(kappa))
 
 
 def _check_kappa(kappa: float) -> float:
@@ -72,11 +74,6 @@ def _check_kappa(kappa: float) -> float:
 
 
 @functools.lru_cache(maxsize=256)
-def _vmf_log_normalizer(dim: int, kappa: float) -> float:
-    log_area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
-    return -log_area - _log_hypergeometric(dim / 2, kappa)
-
-
 def _log_hypergeometric(b: float, kappa: float) -> float:
     """``log 0F1(; b; y) = log sum_k y^k / (k! (b)_k)``, ``y = kappa^2/4``."""
     log_y = 2 * (math.log(kappa) - math.log(2))
@@ -286,12 +283,10 @@ def discrete_er_loss(
     p, q = aligned(probabilities1=probabilities1, probabilities2=probabilities2)
     p, q = p.double(), q.double()  # a small eps would be lost in float32
     reconstruction = -(p * (q + eps).log() + q * (p + eps).log()).sum(-1).mean(-1) / 2
-    return reconstruction - sum(_usage_entropy(x.mean(-2), reduction, eps) for x in (p, q)) / 2
-
-
-def _usage_entropy(usage: Tensor, reduction: str, eps: float) -> Tensor:
+    usage = torch.stack([p.mean(0), q.mean(0)])
     logs = (usage + eps).log()
-    return -logs.mean(-1) if reduction == "average" else -(usage * logs).sum(-1)
+    entropies = -logs.mean(-1) if reduction == "average" else -(usage * logs).sum(-1)
+    return reconstruction - entropies.mean()
 
 
 def _entropy_without_constant(z: Tensor, kappa: float, reduction: str) -> Tensor:

@@ -73,7 +73,10 @@ def sigreg_loss(
         raise ValueError(f"Expected nodes >= 2, got {nodes}: an interval has two ends.")
     Z = one_batch(features, "features").double()
     if form == "limit":
-        return len(Z) * math.sqrt(2 * math.pi) * _discrepancy(Z)
+        distances, norms = _squares(Z)
+        pairs, own = _mean_over_slices(distances / 2, Z.shape[1]), _mean_over_slices(norms / 4, Z.shape[1])
+        discrepancy = pairs.mean() - math.sqrt(2) * own.mean() + 1 / math.sqrt(3)
+        return len(Z) * math.sqrt(2 * math.pi) * discrepancy
     device = torch.device("cpu") if generator is None else generator.device
     A = torch.randn(Z.shape[1], slices, dtype=torch.float64, device=device, generator=generator).to(Z.device)
     t = torch.linspace(0.0, t_max, nodes, dtype=torch.float64, device=Z.device)
@@ -147,14 +150,6 @@ def _squares(Z: Tensor) -> tuple[Tensor, Tensor]:
     distances = lengths[:, None] + lengths - 2 * products
     # Not below zero, but with the derivatives that a clamp would cut off between equal rows.
     return distances - distances.detach().clamp(max=0.0), Z.square().sum(1)
-
-
-def _discrepancy(Z: Tensor) -> Tensor:
-    """The limit of the statistic over ``B sqrt(2 pi)``."""
-    width = Z.shape[1]
-    distances, norms = _squares(Z)
-    pairs, own = _mean_over_slices(distances / 2, width), _mean_over_slices(norms / 4, width)
-    return pairs.mean() - math.sqrt(2) * own.mean() + 1 / math.sqrt(3)
 
 
 _STEP, _TAIL, _LARGEST = 0.15, 37.0, 1e30

@@ -51,18 +51,19 @@ def two_nn(features: Tensor, *, discard: float = 0.1) -> Tensor:
     """
     if not 0 < discard < 1:
         raise ValueError(f"Expected discard in (0, 1), got {discard}.")
-    return _each(features, lambda Z: _slope(_neighbours(Z, 2)[0], discard))
 
+    def slope(Z: Tensor) -> Tensor:
+        r = _neighbours(Z, 2)[0]
+        r = r[r[:, 0] > 0]
+        n = len(r)
+        kept = int(n * (1 - discard))
+        if kept < 3:
+            return r.new_full((), torch.nan)
+        x = (r[:, 1] / r[:, 0]).log().sort().values[:kept]
+        y = -torch.log1p(-torch.arange(1, kept + 1, device=r.device, dtype=r.dtype) / n)
+        return (x * y).sum() / x.square().sum()
 
-def _slope(r: Tensor, discard: float) -> Tensor:
-    r = r[r[:, 0] > 0]
-    n = len(r)
-    kept = int(n * (1 - discard))
-    if kept < 3:
-        return r.new_full((), torch.nan)
-    x = (r[:, 1] / r[:, 0]).log().sort().values[:kept]
-    y = -torch.log1p(-torch.arange(1, kept + 1, device=r.device, dtype=r.dtype) / n)
-    return (x * y).sum() / x.square().sum()
+    return _each(features, slope)
 
 
 @quantity
@@ -103,14 +104,15 @@ def mle_dimension(features: Tensor, *, neighbours: int = 20, average: str = "inv
     check_choice(average, "average", ("inverse", "mean"))
     if k < 2:
         raise ValueError(f"Expected neighbours >= 2, got {k}.")
-    return _each(features, lambda Z: _likelihood(_neighbours(Z, k)[0], average))
 
+    def likelihood(Z: Tensor) -> Tensor:
+        r = _neighbours(Z, k)[0]
+        apart = r > 0
+        logs = torch.where(apart, r[:, -1:].log() - torch.where(apart, r, 1.0).log(), 0.0).sum(-1)
+        inverse = (logs / (apart.sum(-1) - 1))[apart.sum(-1) > 1]
+        return 1 / inverse.mean() if average == "inverse" else (1 / inverse).mean()
 
-def _likelihood(r: Tensor, average: str) -> Tensor:
-    apart = r > 0
-    logs = torch.where(apart, r[:, -1:].log() - torch.where(apart, r, 1.0).log(), 0.0).sum(-1)
-    inverse = (logs / (apart.sum(-1) - 1))[apart.sum(-1) > 1]
-    return 1 / inverse.mean() if average == "inverse" else (1 / inverse).mean()
+    return _each(features, likelihood)
 
 
 @quantity
@@ -147,17 +149,15 @@ def local_participation_ratio(features: Tensor, neighbours: int) -> Tensor:
         [1.0, 2.0]
     """
     k = check_count(neighbours, "neighbours")
-    return _each(features, lambda Z: _mean_ratio(Z, _neighbours(Z, k)[1]))
 
+    def mean_ratio(Z: Tensor) -> Tensor:
+        ratios = []
+        for part in _neighbours(Z, k)[1].split(max(1, _ENTRIES // (Z.shape[-1] * (k + 1)))):
+            K = Gram(Z[part] - Z[part].mean(-2, keepdim=True))
+            ratios.append(K.trace().square() / K.frobenius_squared())
+        return torch.cat(ratios).nanmean()
 
-def _mean_ratio(Z: Tensor, index: Tensor) -> Tensor:
-    step = max(1, _ENTRIES // (Z.shape[-1] * index.shape[-1]))
-    ratios = []
-    for part in index.split(step):
-        rows = Z[part] - Z[part].mean(-2, keepdim=True)
-        K = Gram(rows)
-        ratios.append(K.trace().square() / K.frobenius_squared())
-    return torch.cat(ratios).nanmean()
+    return _each(features, mean_ratio)
 
 
 def _each(features: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:

@@ -63,12 +63,26 @@ def pooled_rows(
             f"Expected layer {layer!r} to return (n, d), (n, tokens, d) or (n, channels, ...), got shape "
             f"{tuple(x.shape)}. Give a callable as pool, which turns the output into rows (n, d)."
         )
-    if pool == "tokens" and x.ndim > 2:
-        tokens, keep = _tokens(x, mask, layer)
-        kept, count = _chosen_tokens(tokens, keep, max_rows, seed)
-        return Rows(kept, count, torch.finfo(x.dtype).eps)
-    Z = _samples(x, pool, mask, layer)
-    return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], torch.finfo(x.dtype).eps)
+    Z, eps = x, torch.finfo(x.dtype).eps
+    if x.ndim > 2 and pool == "flatten":
+        if mask is not None and x.ndim == 3:
+            raise ValueError('Expected no mask with pool="flatten", got one. Use "mean", "tokens" or "cls".')
+        Z = x.flatten(1)
+    elif x.ndim > 2:
+        if pool not in ("mean", "tokens") and x.ndim != 3:
+            raise ValueError(
+                f'Expected layer {layer!r} to return (n, tokens, d) for pool="{pool}", got shape {tuple(x.shape)}.'
+            )
+        keep = None if mask is None or x.ndim > 3 else mask.to(x.device) != 0
+        if keep is not None and keep.shape != x.shape[:2]:
+            raise ValueError(
+                f"Expected a mask of shape {tuple(x.shape[:2])}, (n, tokens), for layer {layer!r}, got "
+                f"{tuple(keep.shape)}. A layer that adds or drops tokens needs a mask of its own: give a callable as pool."
+            )
+        if pool == "tokens":
+            return Rows(*_chosen_tokens(tokens_of(x), keep, max_rows, seed), eps)
+        Z = pooled(tokens_of(x), keep, pool)
+    return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], eps)
 
 
 def _padded(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,27 +90,6 @@ def _padded(x: Tensor) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(tokens) for tokens in x.unbind()], device=x.device)
     padded = torch.nested.to_padded_tensor(x, 0.0)
     return padded, torch.arange(padded.shape[1], device=x.device) < lengths[:, None]
-
-
-def _samples(x: Tensor, pool: str, mask: Tensor | None, layer: str) -> Tensor:
-    """One row a sample."""
-    if x.ndim == 2:
-        return x
-    if pool == "flatten":
-        if mask is not None and x.ndim == 3:
-            raise ValueError('Expected no mask with pool="flatten", got one. Use "mean", "tokens" or "cls".')
-        return x.flatten(1)
-    if pool != "mean" and x.ndim != 3:
-        raise ValueError(
-            f'Expected layer {layer!r} to return (n, tokens, d) for pool="{pool}", got shape {tuple(x.shape)}.'
-        )
-    return pooled(*_tokens(x, mask, layer), pool)
-
-
-def _tokens(x: Tensor, mask: Tensor | None, layer: str) -> tuple[Tensor, Tensor | None]:
-    """``(n, tokens, d)``, tokens or positions, and which of them are there."""
-    tokens = tokens_of(x)
-    return tokens, None if mask is None or x.ndim > 3 else _token_mask(mask, x, layer)
 
 
 def _checked(x: object, layer: str) -> Tensor:
@@ -113,15 +106,6 @@ def _checked(x: object, layer: str) -> Tensor:
             "Give a callable as pool, which turns the output into rows (n, d)."
         )
     return x
-
-
-def _token_mask(mask: Tensor, tokens: Tensor, layer: str) -> Tensor:
-    if mask.shape != tokens.shape[:2]:
-        raise ValueError(
-            f"Expected a mask of shape {tuple(tokens.shape[:2])}, (n, tokens), for layer {layer!r}, got "
-            f"{tuple(mask.shape)}. A layer that adds or drops tokens needs a mask of its own: give a callable as pool."
-        )
-    return mask.to(tokens.device) != 0
 
 
 def _chosen_tokens(tokens: Tensor, keep: Tensor | None, max_rows: int, seed: int) -> tuple[Tensor, int]:
