@@ -77,7 +77,8 @@ def pooled_rows(
         if keep is not None and keep.shape != x.shape[:2]:
             raise ValueError(
                 f"Expected a mask of shape {tuple(x.shape[:2])}, (n, tokens), for layer {layer!r}, got "
-                f"{tuple(keep.shape)}. A layer that adds or drops tokens needs a mask of its own: give a callable as pool."
+                f"{tuple(keep.shape)}. A layer that adds or drops tokens needs a mask of its own: give a callable as "
+                "pool."
             )
         if pool == "tokens":
             return Rows(*_chosen_tokens(tokens_of(x), keep, max_rows, seed), eps)

@@ -145,9 +145,10 @@ def layers(
         if isinstance(report, Mapping):
             rows = [(str(name), _of_layer(str(name), value)) for name, value in report.items()]
         else:
+            assert not isinstance(report, LayerReport)  # which is a mapping of reports by now
             rows = [
                 (str(row.get("name", row.get("layer", i))), _numbers(row)) for i, row in enumerate(report)
-            ]  # type: ignore[arg-type]
+            ]
         names = [name for name, _ in rows]
         columns = columns_of([numbers for _, numbers in rows])
         for name in numeric_names(columns, ()):
