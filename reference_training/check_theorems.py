@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> int:
         from trainlib import ranks
-        from trainlib.theorems.report import report
+        from trainlib.theorems.study import report
 
         ranks.expect_one()
         folders, out = _folders(arguments)
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 def _folders(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
     """The runs to judge, trained now if none were named, and where the report goes."""
     from trainlib.errors import UsageError
-    from trainlib.theorems.instrument import METHODS
+    from trainlib.theorems.catalogue import METHODS
 
     if arguments.folders:
         if arguments.methods or any("." in name for name in vars(arguments)):
@@ -85,7 +85,7 @@ def _folders(arguments: argparse.Namespace) -> tuple[list[Path], Path]:
             "--methods", f"got {','.join(methods)}", f"name some of {','.join(METHODS)}, each once"
         )
     from trainlib.driver import free_folder
-    from trainlib.theorems.study import configurations, train  # loads the training framework
+    from trainlib.theorems.study import configurations, train
 
     out = arguments.out or free_folder(Path("runs") / "theorems")
     return train(configurations(arguments, methods), out), out

@@ -293,18 +293,8 @@ class _Planner:
 
 
 WHATS = (
-    "figure1",
-    "figure3",
-    "figure4",
-    "table1",
-    "table2",
-    "table3",
-    "strength",
-    "matched",
-    "defects",
-    "er",
-    "mimae",
-)
+    "figure1", "figure3", "figure4", "table1", "table2", "table3", "strength", "matched", "defects", "er", "mimae",
+)  # fmt: skip
 
 
 def plan(what: str, scale: str, epochs: int | None = None) -> What:

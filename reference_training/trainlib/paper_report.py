@@ -17,7 +17,7 @@ from trainlib.paper_commands import RESULTS, Chosen, Command, run_folder
 from trainlib.pictures import COLOURS, save, tidy
 from trainlib.protocol import NOTE
 from trainlib.study import TABLE
-from trainlib.tables import aligned, spread
+from trainlib.tables import aligned, mean_and_sd, spread
 
 SWEEP = "mu.png"
 
@@ -50,55 +50,36 @@ class Column(NamedTuple):
         return statistics.fmean(head["features"][self.feature][self.key] for head in content["heads"])
 
 
-def _of_masked() -> tuple[Column, ...]:
+def _of_run(features: tuple[str, ...], digits: int = 2, **titles: str) -> tuple[Column, ...]:
+    """For each feature the quantities of its summary, by key, with their titles."""
     return tuple(
-        Column(f"{title}, {feature}", "run", feature, key)
-        for feature in ("cls", "pooled")
-        for key, title in (("effective_rank", "eff. rank"), ("knn_accuracy", "kNN %"))
-    )
+        Column(f"{title}, {feature}", "run", feature, key, digits)
+        for feature in features for key, title in titles.items()
+    )  # fmt: skip
 
 
-def _of_protocols() -> tuple[Column, ...]:
-    keys = (("top1", "top-1 last"), ("max_top1", "max"), ("top5", "top-5 last"))
-    protocols = (("linear_probe", "linear"), ("finetune", "fine-tuned"))
-    return tuple(
-        Column(f"{word}, {feature}, {title}", source, feature, key)
-        for source, word in protocols
-        for feature in ("cls", "pooled")
-        for key, title in keys
-    )
-
-
-def _of_siamese() -> tuple[Column, ...]:
-    return (
-        *(
-            Column(f"{title}, {feature}", "run", feature, key, 3)
-            for feature in ("projector", "backbone")
-            for key, title in (("mutual_information", "I"), ("joint_entropy", "joint H"), ("matrix_js", "JS"))
-        ),
-        Column("kNN %, backbone", "run", "backbone", "knn_accuracy"),
-        Column("probe %, backbone", "run", "backbone", "probe_accuracy"),
-    )
-
-
+TOKENS = ("cls", "pooled")
 TIME = (Column("seconds", "run", "", "seconds", 0), Column("CPU s", "run", "", "cpu_seconds", 0))
 COLUMNS = {
-    "siamese": (*_of_siamese(), *TIME),
-    "masked": (*_of_masked(), *TIME),
+    "siamese": (
+        *_of_run(("projector", "backbone"), 3, mutual_information="I", joint_entropy="joint H", matrix_js="JS"),
+        *_of_run(("backbone",), knn_accuracy="kNN %", probe_accuracy="probe %"), *TIME,
+    ),
+    "masked": (*_of_run(TOKENS, effective_rank="eff. rank", knn_accuracy="kNN %"), *TIME),
     "strength": (
+        *_of_run(TOKENS, effective_rank="eff. rank", knn_accuracy="kNN %", probe_accuracy="probe %"), *TIME
+    ),
+    "protocols": (
+        *_of_run(("cls",), effective_rank="eff. rank", knn_accuracy="kNN %"),
         *(
-            Column(f"{title}, {feature}", "run", feature, key)
-            for feature in ("cls", "pooled")
-            for key, title in (
-                ("effective_rank", "eff. rank"),
-                ("knn_accuracy", "kNN %"),
-                ("probe_accuracy", "probe %"),
-            )
+            Column(f"{word}, {feature}, {title}", source, feature, key)
+            for source, word in (("linear_probe", "linear"), ("finetune", "fine-tuned"))
+            for feature in TOKENS
+            for key, title in (("top1", "top-1 last"), ("max_top1", "max"), ("top5", "top-5 last"))
         ),
         *TIME,
     ),
-    "protocols": (*_of_masked()[:2], *_of_protocols(), *TIME),
-}
+}  # fmt: skip
 # Published values, top-1 %: linear probe and fine-tuning. Shown beside runs of the same recipe and data only.
 PUBLISHED: dict[tuple[str, str], dict[str, tuple[float, ...]]] = {
     ("table1", "imagenet"): {
@@ -183,10 +164,7 @@ def _summary(
             "label": row["label"],
             "runs": [record["folder"] for record in row["records"]],
             "seeds": [record["run"]["seed"] for record in row["records"]],
-            "values": {
-                key: {"mean": statistics.fmean(v), "sd": statistics.stdev(v) if len(v) > 1 else None, "values": v}
-                for key, v in values.items() if v
-            },
+            "values": {key: mean_and_sd(v) for key, v in values.items() if v},
         })  # fmt: skip
     folders = [Path(folder) for row in content for folder in row["runs"]]
     return {
@@ -216,15 +194,8 @@ def _draw_sweep(runs: list[figures.Run], path: Path) -> None:
             if line:
                 spreads = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in line.values()]
                 means = [statistics.fmean(v) for v in line.values()]
-                axes.errorbar(
-                    list(line),
-                    means,
-                    spreads,
-                    color=colour,
-                    marker=marker,
-                    capsize=3,
-                    label=f"{scale}'s scale",
-                )
+                label = f"{scale}'s scale"
+                axes.errorbar(list(line), means, spreads, color=colour, marker=marker, capsize=3, label=label)
         axes.set(xscale="log", xlabel="mu", ylabel=column.title)
         tidy(axes)
         if axes.get_legend_handles_labels()[0]:

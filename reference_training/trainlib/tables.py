@@ -77,14 +77,15 @@ def aggregate(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         record: dict[str, Any] = {"label": label, "seeds": [s["seed"] for s in group], "features": {}}
         for feature in group[0]["features"]:
             record["features"][feature] = {
-                key: _statistics([s["features"][feature][key] for s in group]) for key, _, _ in columns(group)
+                key: mean_and_sd([s["features"][feature][key] for s in group]) for key, _, _ in columns(group)
             }
         for key in ("seconds", "cpu_seconds"):
-            record[key] = _statistics([s[key] for s in group])
+            record[key] = mean_and_sd([s[key] for s in group])
         records.append(record)
     return records
 
 
-def _statistics(values: list[float]) -> dict[str, Any]:
+def mean_and_sd(values: list[float]) -> dict[str, Any]:
+    """Numbers for machines: mean, sample standard deviation where there are several, and all of them."""
     sd = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "sd": sd, "values": values}

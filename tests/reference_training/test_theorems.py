@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import torch
 from trainlib.theorems import masked, pictures, study, two_views
-from trainlib.theorems import report as report_module
 from trainlib.theorems.catalogue import (
+    METHODS,
     OPERANDS,
     SCALES,
     common_statements,
     masked_statements,
+    statements_of,
     two_view_statements,
 )
 from trainlib.theorems.from_loss import bounds_from_loss, informative_below, trivial
-from trainlib.theorems.instrument import METHODS, instrument, statements_of
 from trainlib.theorems.statement import TOLERANCE, Statement, column
+from trainlib.theorems.study import instrument
 from trainlib.theorems.verdict import conclusion, judge, read_run, table
 
 import matinfo
@@ -262,7 +263,7 @@ def test_informative_below_is_the_loss_at_which_a_bound_starts_to_say_something(
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Reports without their pictures, which take seconds."""
-    monkeypatch.setattr(report_module, "draw", lambda runs, out: [])
+    monkeypatch.setattr(study, "draw", lambda runs, out: [])
 
 
 @functools.cache

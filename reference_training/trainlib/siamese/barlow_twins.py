@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from matinfo.losses import barlow_twins_loss
-from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.settings import Projector, Rates, Settings
+from trainlib.siamese.base import Projections, Rates, Settings, SiameseMethod
+from trainlib.siamese.networks import Projector
 
 SCALE = 0.1  # common in CIFAR recipes; matters to SGD and LARS
 # The balance of the two sums depends on lambda times the number of features. The authors' 5.1e-3 makes 10 of the 2,048

@@ -6,21 +6,21 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from matinfo import correlation, joint_entropy, matrix_js, mutual_information, spectrum_js
+from matinfo.losses import sphere_entropy, sphere_reconstruction
 from trainlib import ranks
 from trainlib.evaluate import extract, knn_accuracy
 from trainlib.method import DEFAULT, Measurements, Method, StepOutput
 from trainlib.optim import make_optimizer
 from trainlib.pictures import draw_siamese_training, draw_views
-from trainlib.siamese.instrument import correlations, divergences, reconstruction_bound, shared_information
-from trainlib.siamese.networks import Branch, calibrate
-from trainlib.siamese.settings import Settings
+from trainlib.siamese.networks import Branch, Projector, calibrate
 from trainlib.views import AUGMENTATIONS, ViewRecipe, Views
 
 CALIBRATION = 1000  # images
@@ -32,6 +32,60 @@ def measured_views(config) -> ViewRecipe:
     """How the held-out batch is augmented: by the data set alone, hence equal for all methods and options."""
     own = config.recipes[config.data.data]
     return replace(MEASURED_VIEWS, flip=own["flip"], crop_min=own.get("crop_min", MEASURED_VIEWS.crop_min))
+
+
+class Rates(NamedTuple):
+    """Base learning rate (for a batch of 256) and weight decay of a method with one optimiser."""
+
+    lr: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Name in tables, rates by optimiser, how views are made, the projector, and the options that the method has.
+
+    Options are those of ``SiameseConfig`` that are None there, with the method's defaults; the defaults of
+    ``over_width`` are divided by the width of the projections.
+    """
+
+    label: str
+    rates: dict[str, Rates]
+    augmentation: str = "symmetric"
+    projector: Projector = field(default_factory=Projector)
+    options: dict[str, float] = field(default_factory=dict)
+    over_width: dict[str, float] = field(default_factory=dict)
+
+    def defaults(self, width: int) -> dict[str, float]:
+        """The method's options for projections of this width."""
+        return self.options | {name: value / width for name, value in self.over_width.items()}
+
+    def has(self, option: str) -> bool:
+        """Whether the method has this option."""
+        return option in self.options or option in self.over_width
+
+
+@torch.no_grad()
+def shared_information(K1: Tensor, K2: Tensor) -> dict[str, float]:
+    """Mutual information and joint entropy (order 1, nats) of two correlation matrices."""
+    information, joint = mutual_information(K1, K2), joint_entropy(K1, K2)
+    return {"mutual_information": float(information), "joint_entropy": float(joint)}
+
+
+@torch.no_grad()
+def branch_information(features1: Tensor, features2: Tensor) -> dict[str, float]:
+    """What two branches share: of their column-normalised correlation matrices, and the entropy-reconstruction bound.
+
+    The Jensen-Shannon divergences are of the matrices and of their sorted spectra; the bound, on the sphere at
+    kappa = 10, is entropy minus reconstruction.
+    """
+    K1, K2 = correlation(features1), correlation(features2)
+    return shared_information(K1, K2) | {
+        "matrix_js": float(matrix_js(K1, K2)),
+        "spectrum_js": float(spectrum_js(K1, K2)),
+        "sphere_entropy": float(sphere_entropy(features2)),
+        "sphere_reconstruction": float(sphere_reconstruction(features1, features2)),
+    }
 
 
 class Projections(NamedTuple):
@@ -126,7 +180,7 @@ class SiameseMethod(Method):
         """The information of the two projections that entered the loss."""
         if not config.method.instrument:
             return {}
-        found = shared_information(*correlations(*output.views))
+        found = shared_information(*map(correlation, output.views))
         return {f"batch_{name}": value for name, value in found.items()}
 
     @torch.no_grad()
@@ -159,12 +213,9 @@ class SiameseMethod(Method):
             branches = self.branches(*views)
         bank, bank_labels = extract(encode, dataset, "train", self.config.knn_images)
         query, query_labels = extract(encode, dataset, "test", limit)
-        matrices = {name: correlations(*pair) for name, pair in branches.items()}
         return {
             name: {
-                **shared_information(*matrices[name]),
-                **divergences(*matrices[name]),
-                **reconstruction_bound(*pair),
+                **branch_information(*pair),
                 "knn_accuracy": knn_accuracy(
                     bank[name], bank_labels, query[name], query_labels, dataset.classes
                 ),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from matinfo.losses import byol_loss
-from trainlib.siamese.base import Projections, SiameseMethod
+from trainlib.siamese.base import Projections, Rates, Settings, SiameseMethod
 from trainlib.siamese.networks import mlp
-from trainlib.siamese.settings import Rates, Settings
 
 
 class BYOL(SiameseMethod):

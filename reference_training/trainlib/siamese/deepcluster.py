@@ -8,8 +8,7 @@ from torch.nn.functional import normalize
 
 from matinfo.losses import deepcluster_loss
 from trainlib.rng import generator
-from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.settings import Rates, Settings
+from trainlib.siamese.base import Projections, Rates, Settings, SiameseMethod
 
 HEADS = 3
 CHUNK = 500

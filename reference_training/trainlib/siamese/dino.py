@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from matinfo.losses import DINOCenter, dino_loss
-from trainlib.siamese.base import Projections, SiameseMethod
+from trainlib.siamese.base import Projections, Rates, Settings, SiameseMethod
 from trainlib.siamese.networks import Prototypes
-from trainlib.siamese.settings import Rates, Settings
 
 FROZEN_EPOCHS = 1
 TEACHER_TEMPERATURE = 0.04

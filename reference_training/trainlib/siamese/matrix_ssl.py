@@ -1,27 +1,21 @@
-"""Matrix-SSL (Zhang et al. 2024): matrix cross-entropies of the views' covariances; predictor and target network."""
+"""Matrix-SSL (Zhang et al. 2024): matrix cross-entropies of the views' covariances, between the branches of BYOL."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from matinfo.losses import matrix_ssl_loss
-from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.networks import mlp
-from trainlib.siamese.settings import Rates, Settings
+from trainlib.siamese.base import Projections, Rates, Settings
+from trainlib.siamese.byol import BYOL
 
 
-class MatrixSSL(SiameseMethod):
+class MatrixSSL(BYOL):
     settings = Settings(
         label="Matrix-SSL",
         augmentation="symmetric",
         options={"ema": 0.99, "gamma": 1.0},
         rates={"adamw": Rates(2e-3, 0.01), "sgd": Rates(0.12, 5e-4), "lars": Rates(0.5, 1e-5)},
     )
-
-    def __init__(self, config, channels: int, classes: int) -> None:
-        super().__init__(config, channels, classes)
-        width = config.model.projector_width
-        self.predictor = mlp([width, config.model.projector_hidden, width])
 
     def loss(self, batch: Projections) -> Tensor:
         """The mean of both directions."""

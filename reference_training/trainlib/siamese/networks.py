@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from trainlib.siamese.settings import Projector
+
+class Projector(NamedTuple):
+    """Hidden layers of the projector, batch norm after them, and one without parameters at the end."""
+
+    hidden_layers: int = 1
+    norm: bool = True
+    last_norm: bool = False
 
 
 def convnet(channels: int, width: int) -> tuple[nn.Module, int]:

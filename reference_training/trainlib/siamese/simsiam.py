@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from matinfo.losses import simsiam_loss
-from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.networks import mlp
-from trainlib.siamese.settings import Projector, Rates, Settings
+from trainlib.siamese.base import Projections, Rates, Settings, SiameseMethod
+from trainlib.siamese.networks import Projector, mlp
 
 BOTTLENECK = 4  # the predictor's hidden layer is narrower than the projection by this factor
 

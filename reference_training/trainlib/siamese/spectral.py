@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from matinfo.losses import spectral_contrastive_loss
-from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.settings import Projector, Rates, Settings
+from trainlib.siamese.base import Projections, Rates, Settings, SiameseMethod
+from trainlib.siamese.networks import Projector
 
 
 class Spectral(SiameseMethod):

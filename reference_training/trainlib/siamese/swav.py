@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from matinfo.losses import swav_loss
-from trainlib.siamese.base import Projections, SiameseMethod
-from trainlib.siamese.networks import Prototypes
-from trainlib.siamese.settings import Projector, Rates, Settings
+from trainlib.siamese.base import Projections, Rates, Settings, SiameseMethod
+from trainlib.siamese.networks import Projector, Prototypes
 
 FROZEN_EPOCHS = 1
 

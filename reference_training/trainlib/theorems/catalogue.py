@@ -107,3 +107,16 @@ def common_statements() -> list[Statement]:
         Statement("features/H_2", "Monotonicity", "H_2 <= H_1", "at most"),
         Statement("features/umae", "Proposition 4.12", "U-MAE loss = exp(-H_2)", "equal"),
     ]  # fmt: skip
+
+
+OPERANDS_OF = {"barlow_twins": ("columns", "centred"), "spectral": ("rows",)}  # methods of two views
+MASKED = ("mae", "umae", "mmae")
+METHODS = (*OPERANDS_OF, *MASKED)
+
+
+def statements_of(method: str) -> list[Statement]:
+    """The statements that a run of a method is held against."""
+    if method in MASKED:
+        scales = [statement for scale in SCALES for statement in masked_statements(scale)]
+        return [*scales, *common_statements()]
+    return [statement for operand in OPERANDS_OF[method] for statement in two_view_statements(operand)]

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from matinfo.plot.theme import GROUNDS
 from trainlib.pictures import COLOURS, legend_below, save, tidy
-from trainlib.theorems.catalogue import OPERANDS
-from trainlib.theorems.instrument import statements_of
+from trainlib.theorems.catalogue import OPERANDS, OPERANDS_OF, statements_of
 from trainlib.theorems.statement import Statement
 from trainlib.theorems.verdict import Run
 
@@ -83,8 +82,7 @@ def draw(runs: list[Run], out: Path) -> list[Path]:
 
 def _columns(run: Run) -> list[Column]:
     statements = {statement.key: statement for statement in statements_of(run.method)}
-    operands = [name for name in OPERANDS if f"{name}/I_2" in statements]
-    return [Column(run, operand, statements) for operand in operands or [""]]
+    return [Column(run, operand, statements) for operand in OPERANDS_OF.get(run.method, ("",))]
 
 
 def _draw_group(columns: list[Column], panels: tuple[Panel, ...], path: Path) -> None:

@@ -12,8 +12,8 @@ from trainlib.errors import UsageError
 from trainlib.files import read_json
 from trainlib.logs import NAME, read_metrics
 from trainlib.tables import aligned
+from trainlib.theorems.catalogue import METHODS, OPERANDS_OF, statements_of
 from trainlib.theorems.from_loss import informative_below
-from trainlib.theorems.instrument import METHODS, OPERANDS, statements_of
 from trainlib.theorems.statement import TOLERANCE, Statement, column
 from trainlib.theorems.two_views import MU
 
@@ -55,7 +55,7 @@ def read_run(folder: Path) -> Run:
             "RUN", f"{folder / NAME} holds no line of training", "train it with check_theorems.py"
         )
     needed = [name for statement in statements_of(method) for name in statement.columns]
-    for operand in OPERANDS.get(method, ()):
+    for operand in OPERANDS_OF.get(method, ()):
         needed += [column(f"{operand}/{name}") for name in ("loss", "n", "lambda_")]
     for record in records:
         missing = [name for name in needed if name not in record]
@@ -79,22 +79,30 @@ def _judge_one(statement: Statement, run: Run) -> Record:
     if column(statement.key, "trivial") in run.records[0]:
         known = run.numbers(statement.key, "trivial")
     first = next(iter(statement.forms))
-    gaps = {form: _gaps(statement, values, run.numbers(statement.key, form)) for form in statement.forms}
+    better = (
+        1 if statement.side == "at least" else -1
+    )  # the sign of a bound that says more than what is known
+    first_gaps: list[float] = []
     forms: Record = {}
     for form, text in statement.forms.items():
         bounds = run.numbers(statement.key, form)
         slacks = [statement.slack(v, b) for v, b in zip(values, bounds, strict=True)]
         worst = min(range(len(slacks)), key=slacks.__getitem__)
         bad = [statement.is_violated(v, b) for v, b in zip(values, bounds, strict=True)]
-        ratios = [g / p for g, p in zip(gaps[form], gaps[first], strict=True) if p > 0]
+        gaps = [abs(slack) for slack in slacks]
+        first_gaps = first_gaps or gaps
+        ratios = [g / p for g, p in zip(gaps, first_gaps, strict=True) if p > 0]
+        share = None
+        if known is not None:
+            share = statistics.fmean(better * (b - k) > 1e-9 for b, k in zip(bounds, known, strict=True))
         forms[form] = {
             "bound": text,
             "smallest_slack": slacks[worst],
             "step": run.steps[worst],
             "violated_at": [step for step, is_bad in zip(run.steps, bad, strict=True) if is_bad],
-            "median_gap": statistics.median(gaps[form]),
+            "median_gap": statistics.median(gaps),
             "median_gap_ratio": statistics.median(ratios) if ratios and form != first else None,
-            "informative_share": None if known is None else _share_better(statement, bounds, known),
+            "informative_share": share,
         }
     return {
         "number": statement.number,
@@ -111,15 +119,6 @@ def _judge_one(statement: Statement, run: Run) -> Record:
         "forms": forms,
         **_thresholds(statement, run),
     }
-
-
-def _gaps(statement: Statement, values: list[float], bounds: list[float]) -> list[float]:
-    return [abs(statement.slack(v, b)) for v, b in zip(values, bounds, strict=True)]
-
-
-def _share_better(statement: Statement, bounds: list[float], known: list[float]) -> float:
-    sign = 1 if statement.side == "at least" else -1
-    return statistics.fmean(sign * (b - k) > 1e-9 for b, k in zip(bounds, known, strict=True))
 
 
 def _thresholds(statement: Statement, run: Run) -> Record:
@@ -171,16 +170,12 @@ def _row(number: str, claim: str, group: list[Record]) -> list[str]:
         number,
         claim,
         _number(least["forms"][first]["smallest_slack"]),
-        f"{least['method']} {_operand(least)}, step {least['forms'][first]['step']}",
+        f"{least['method']} {least['key'].partition('/')[0]}, step {least['forms'][first]['step']}",
         _number(sharpest) if len(names) > 1 else "",
         _violated(group),
         ", ".join(ratios),
         ", ".join(shares),
     ]
-
-
-def _operand(verdict: Record) -> str:
-    return verdict["key"].partition("/")[0]
 
 
 def _violated(group: list[Record]) -> str:
