@@ -147,9 +147,6 @@ def silverman_bandwidth(X: Tensor) -> Tensor:
         ValueError: If X has fewer than two dimensions or no entries.
         TypeError: If X is not real floating point.
 
-    Notes:
-        As :func:`scott_bandwidth`.
-
     References:
         Silverman (1986), Density estimation for statistics and data analysis.
 

@@ -33,9 +33,6 @@ def linear(X: Tensor, Y: Tensor | None = None) -> Tensor:
     Notes:
         For entropies use ``Gram(X)``, which never forms this matrix.
 
-    References:
-        Schölkopf and Smola (2002).
-
     Example:
         >>> import torch
         >>> from matinfo.kernels import linear
@@ -66,9 +63,6 @@ def cosine(X: Tensor, Y: Tensor | None = None) -> Tensor:
 
     Notes:
         Zero rows have zero gradient. ``Gram(X, normalize=True)`` is this matrix for features without zero rows.
-
-    References:
-        Schölkopf and Smola (2002).
 
     Example:
         >>> import torch
@@ -109,9 +103,6 @@ def rbf(X: Tensor, Y: Tensor | None = None, *, bandwidth: float | str = "median"
     Notes:
         O(n m d), distances in float64. The bandwidth found by a rule is a constant for the gradient.
 
-    References:
-        Schölkopf and Smola (2002); rules: :func:`median_bandwidth`, :func:`scott_bandwidth`.
-
     Example:
         >>> import torch
         >>> from matinfo.kernels import rbf
@@ -148,9 +139,6 @@ def laplacian(X: Tensor, Y: Tensor | None = None, *, bandwidth: float | str = "m
     Notes:
         O(n m d). At coinciding samples the gradient is 0.
 
-    References:
-        Schölkopf and Smola (2002).
-
     Example:
         >>> import torch
         >>> from matinfo.kernels import laplacian
@@ -183,12 +171,6 @@ def polynomial(
     Raises:
         ValueError: If a parameter is outside its domain, or the numbers of columns differ.
         TypeError: If an input is not real floating point.
-
-    Notes:
-        O(n m d).
-
-    References:
-        Schölkopf and Smola (2002).
 
     Example:
         >>> import torch

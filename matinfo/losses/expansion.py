@@ -140,9 +140,6 @@ class RunningCovariance(torch.nn.Module):
         Knows one process: in distributed training give it the features gathered over all of them. The gradient of a
         step is that through its own batch.
 
-    References:
-        Ozsoy et al. (2022), Self-supervised learning with an information maximization criterion; the released code.
-
     Example:
         >>> import torch
         >>> from matinfo.losses import RunningCovariance

@@ -191,9 +191,6 @@ def dime_loss(
     Notes:
         As :func:`matinfo.dime`. Pass one generator for a whole run, not a new one of the same seed at each step.
 
-    References:
-        Skean et al. (2023), DiME: Maximizing mutual information by a difference of matrix-based entropies.
-
     Example:
         >>> import torch
         >>> from matinfo import Gram

@@ -32,9 +32,6 @@ def patch_normalize(target: Tensor) -> Tensor:
         ValueError: If a patch has a single value.
         TypeError: If ``target`` is not real floating point.
 
-    Notes:
-        O(L P).
-
     References:
         He et al. (2022), Masked autoencoders are scalable vision learners.
 

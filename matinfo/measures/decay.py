@@ -116,9 +116,6 @@ def alpha_req(K: Operand | Spectrum, *, first: int = 6, last: int = 100, weighte
     Notes:
         As :func:`power_law`. The value 1 is where the paper finds the best representations.
 
-    References:
-        Agrawal et al. (2022), alpha-ReQ.
-
     Example:
         >>> import numpy as np
         >>> from matinfo import Spectrum

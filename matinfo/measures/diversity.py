@@ -59,9 +59,6 @@ def conditional_vendi(K: Operand, condition: Operand, q: float = 1.0) -> Tensor:
         ValueError: As :func:`matinfo.conditional_entropy`.
         TypeError: If a matrix is not real floating point.
 
-    Notes:
-        As :func:`matinfo.conditional_entropy`, of which it is the exponential.
-
     References:
         Jalali et al. (2024), Conditional Vendi score; Jalali et al. (2025), SPARKE, for q = 2.
 
@@ -94,9 +91,6 @@ def class_vendi(K: Operand, labels: Tensor, q: float = 1.0) -> Tensor:
     Raises:
         ValueError: As :func:`matinfo.vendi_score`; also if the number of labels is not n.
         TypeError: If K is not real floating point.
-
-    Notes:
-        One entropy a class.
 
     References:
         Friedman and Dieng (2023), The Vendi score, Section 5.

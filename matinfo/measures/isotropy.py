@@ -155,9 +155,6 @@ def nesum(features: Tensor | AnyGram | Spectrum) -> Tensor:
         ValueError: If the features do not vary, or are a matrix's spectrum without a width.
         TypeError: If ``features`` is not real floating point.
 
-    Notes:
-        As :func:`stable_rank`.
-
     References:
         He and Ozay (2022), Exploring the gap between collapsed and whitened features, Definition 4.1.
 

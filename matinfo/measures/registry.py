@@ -43,42 +43,41 @@ _NATS, _DIMENSIONS = "nats", "dimensions"
 _UP_TO_RANK = "1 to min(n, d)"
 
 MEASURES: dict[str, Measure] = {
-    "renyi_entropy": Measure(entropy.renyi_entropy, "spectrum", _NATS, "0 to log min(n, d)"),
-    "von_neumann_entropy": Measure(entropy.von_neumann_entropy, "spectrum", _NATS, "0 to log min(n, d)"),
-    "normalized_entropy": Measure(spectra.normalized_entropy, "spectrum", "", "0 to 1"),
-    "effective_rank": Measure(rank.effective_rank, "spectrum", _DIMENSIONS, _UP_TO_RANK),
-    "participation_ratio": Measure(rank.participation_ratio, "spectrum", _DIMENSIONS, _UP_TO_RANK),
-    "vendi_score": Measure(rank.vendi_score, "spectrum", "kinds", _UP_TO_RANK, "unit length"),
-    "rankme": Measure(rank.rankme, "spectrum", _DIMENSIONS, _UP_TO_RANK),
-    "stable_rank": Measure(spectra.stable_rank, "spectrum", _DIMENSIONS, _UP_TO_RANK),
-    "nesum": Measure(isotropy.nesum, "spectrum", _DIMENSIONS, "1 to min(n - 1, d)", "centred"),
-    "numerical_rank": Measure(
-        spectra.numerical_rank, "spectrum", _DIMENSIONS, "0 to min(n, d)", at_zero=True
-    ),
-    "alpha_req": Measure(decay.alpha_req, "spectrum", "", "0 to infinity", "centred"),
-    "condition_number": Measure(spectra.condition_number, "spectrum", "", "1 to infinity"),
-    "isoscore": Measure(isotropy.isoscore, "spectrum", "", "0 to 1", "centred"),
-    "self_clustering": Measure(isotropy.self_clustering, "spectrum", "", "below 0 to 1", "unit length"),
-    "nuclear_norm": Measure(spectra.nuclear_norm, "spectrum", "", "0 to infinity", at_zero=True),
-    "tcr": Measure(tcr, "spectrum", _NATS, "d log mu to infinity", at_zero=True),
-    "matrix_tcr": Measure(matrix_tcr, "spectrum", _NATS, "n log mu to infinity", at_zero=True),
-    "coding_rate": Measure(coding_rate, "spectrum", _NATS, "0 to infinity", "unit length", at_zero=True),
-    "uniformity": Measure(geometry.uniformity, "features", _NATS, "-4 t to 0", "unit length", at_zero=True),
-    "mean_cosine": Measure(
-        geometry.mean_cosine, "features", "", "-1/(n - 1) to 1", "unit length", at_zero=True
-    ),
-    "coherence": Measure(geometry.coherence, "features", "", "1 to n/rank"),
-    "matrix_nuclear_norm": Measure(
-        geometry.matrix_nuclear_norm,
-        "features",
-        "",
-        "0 to 1 for unit rows",
-        "centred, unit length",
-        at_zero=True,
-    ),
-    "curvature": Measure(geometry.curvature, "features", "radians", "0 to pi", "in order"),
-    "two_nn": Measure(dimension.two_nn, "features", _DIMENSIONS, "0 to infinity"),
-    "mle_dimension": Measure(dimension.mle_dimension, "features", _DIMENSIONS, "0 to infinity"),
+    m.function.__name__: m
+    for m in (
+        Measure(entropy.renyi_entropy, "spectrum", _NATS, "0 to log min(n, d)"),
+        Measure(entropy.von_neumann_entropy, "spectrum", _NATS, "0 to log min(n, d)"),
+        Measure(spectra.normalized_entropy, "spectrum", "", "0 to 1"),
+        Measure(rank.effective_rank, "spectrum", _DIMENSIONS, _UP_TO_RANK),
+        Measure(rank.participation_ratio, "spectrum", _DIMENSIONS, _UP_TO_RANK),
+        Measure(rank.vendi_score, "spectrum", "kinds", _UP_TO_RANK, "unit length"),
+        Measure(rank.rankme, "spectrum", _DIMENSIONS, _UP_TO_RANK),
+        Measure(spectra.stable_rank, "spectrum", _DIMENSIONS, _UP_TO_RANK),
+        Measure(isotropy.nesum, "spectrum", _DIMENSIONS, "1 to min(n - 1, d)", "centred"),
+        Measure(spectra.numerical_rank, "spectrum", _DIMENSIONS, "0 to min(n, d)", at_zero=True),
+        Measure(decay.alpha_req, "spectrum", "", "0 to infinity", "centred"),
+        Measure(spectra.condition_number, "spectrum", "", "1 to infinity"),
+        Measure(isotropy.isoscore, "spectrum", "", "0 to 1", "centred"),
+        Measure(isotropy.self_clustering, "spectrum", "", "below 0 to 1", "unit length"),
+        Measure(spectra.nuclear_norm, "spectrum", "", "0 to infinity", at_zero=True),
+        Measure(tcr, "spectrum", _NATS, "d log mu to infinity", at_zero=True),
+        Measure(matrix_tcr, "spectrum", _NATS, "n log mu to infinity", at_zero=True),
+        Measure(coding_rate, "spectrum", _NATS, "0 to infinity", "unit length", at_zero=True),
+        Measure(geometry.uniformity, "features", _NATS, "-4 t to 0", "unit length", at_zero=True),
+        Measure(geometry.mean_cosine, "features", "", "-1/(n - 1) to 1", "unit length", at_zero=True),
+        Measure(geometry.coherence, "features", "", "1 to n/rank"),
+        Measure(
+            geometry.matrix_nuclear_norm,
+            "features",
+            "",
+            "0 to 1 for unit rows",
+            "centred, unit length",
+            at_zero=True,
+        ),
+        Measure(geometry.curvature, "features", "radians", "0 to pi", "in order"),
+        Measure(dimension.two_nn, "features", _DIMENSIONS, "0 to infinity"),
+        Measure(dimension.mle_dimension, "features", _DIMENSIONS, "0 to infinity"),
+    )
 }
 
 

@@ -120,9 +120,6 @@ class EffectiveRank(_FeatureMetric):
         center, normalize, nan: As for :class:`MatrixEntropy`.
         **kwargs: For ``torchmetrics.Metric``.
 
-    References:
-        Roy and Vetterli (2007), The effective rank.
-
     Example:
         >>> import torch
         >>> from matinfo.metrics import EffectiveRank
@@ -165,9 +162,6 @@ class RankMe(_FeatureMetric):
 
     Notes:
         Singular values below about 1e-8 of the largest count as zero.
-
-    References:
-        Garrido et al. (2023), RankMe.
 
     Example:
         >>> import torch
@@ -213,9 +207,6 @@ class TotalCodingRate(_FeatureMetric):
     Notes:
         It grows with the number of rows, as the definition does.
 
-    References:
-        Tan et al. (2024), Definition 4.8; Ma et al. (2007).
-
     Example:
         >>> import torch
         >>> from matinfo.metrics import TotalCodingRate
@@ -256,9 +247,6 @@ class VendiScore(_FeatureMetric):
         normalize: Whether to divide each row by its l2 norm; if not, similarity is the inner product.
         nan: As for :class:`MatrixEntropy`.
         **kwargs: For ``torchmetrics.Metric``.
-
-    References:
-        Friedman and Dieng (2023), The Vendi score.
 
     Example:
         >>> import torch

@@ -99,9 +99,6 @@ class MatrixMutualInformation(_JointMetric):
         ``(d_1 d_2)^2`` float64 numbers, all summed over ranks; torchmetrics keeps copies of states, so count on
         four times as many bytes. Project wide features first.
 
-    References:
-        Tan et al. (2024), Definition 3.2; Giraldo et al. (2014).
-
     Example:
         >>> import torch
         >>> from matinfo.metrics import MatrixMutualInformation
@@ -125,9 +122,6 @@ class JointEntropy(_JointMetric):
         width1, width2, alpha, base, normalize, nan, max_memory: As for :class:`MatrixMutualInformation`, with which a
             ``MetricCollection`` shares its states.
         **kwargs: For ``torchmetrics.Metric``.
-
-    References:
-        Tan et al. (2024), Definition 3.3; Giraldo et al. (2014).
 
     Example:
         >>> import torch
@@ -155,9 +149,6 @@ class MatrixJensenShannon(_PairMetric):
     Notes:
         The mixture is the Gram matrix of ``[Z_1/sqrt(2 tr K_1), Z_2/sqrt(2 tr K_2)]``, side by side: (d_1 + d_2)^2
         float64 numbers, all summed over ranks.
-
-    References:
-        Majtey, Lamberti and Prato (2005); Tan et al. (2024), Definition C.2.
 
     Example:
         >>> import torch

@@ -257,7 +257,6 @@ class Monitor:
 
         Raises:
             ValueError: If nothing has been observed.
-            ModuleNotFoundError: If matplotlib is not installed.
         """
         from matinfo.monitor.picture import draw
 

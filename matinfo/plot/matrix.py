@@ -46,7 +46,6 @@ def information_matrix(
 
     Raises:
         ValueError: If M has not two dimensions, or no finite entry, or the number of labels is another.
-        ModuleNotFoundError: If matplotlib is not installed.
 
     Notes:
         The colours run evenly in lightness, so that they survive grey printing and colour blindness.

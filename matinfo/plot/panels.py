@@ -59,7 +59,6 @@ def training_curves(
     Raises:
         ValueError: If the column of steps or a quantity is missing, there is nothing to draw, or the axes are too few.
         TypeError: If the rows are not mappings.
-        ModuleNotFoundError: If matplotlib is not installed.
 
     Notes:
         Rows need no order. Gaps (None, NaN, a missing name) are left out, so that quantities measured at different
@@ -114,7 +113,6 @@ def layers(
     Raises:
         ValueError: If there is nothing to draw, a quantity is missing, or the axes are too few; as :func:`spectrum`.
         TypeError: If a layer is neither numbers nor an operand.
-        ModuleNotFoundError: If matplotlib is not installed.
 
     Notes:
         One decomposition for each operand; none for numbers. A dotted line is the largest value that n rows and d
@@ -179,7 +177,6 @@ def layers_over_training(
 
     Raises:
         ValueError: If there are no reports, their layers differ or a report lacks the quantity.
-        ModuleNotFoundError: If matplotlib is not installed.
 
     References:
         Skean et al. (2025), Layer by layer, for layers over the training of a language model.

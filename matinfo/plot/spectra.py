@@ -51,7 +51,6 @@ def spectrum(K: Drawables, *, labels: str | Sequence[str] | None = None, ax: Axe
     Raises:
         ValueError: If a matrix is not square, symmetric and positive semi-definite, or not finite, or a batch.
         TypeError: If an operand is not real floating point.
-        ModuleNotFoundError: If matplotlib is not installed.
 
     Notes:
         One decomposition, of the smaller side of a Gram. No gradient.
@@ -126,7 +125,6 @@ def entropy_profile(
     Raises:
         ValueError: If an order is outside [0, inf], or as :func:`spectrum`.
         TypeError: As :func:`spectrum`.
-        ModuleNotFoundError: If matplotlib is not installed.
 
     Notes:
         One decomposition for each operand, whatever the number of orders. The curve never rises; a flat one belongs to
@@ -194,7 +192,6 @@ def spectra_over_time(
     Raises:
         ValueError: If there are no spectra, or not one for each step; as :func:`spectrum`.
         TypeError: As :func:`spectrum`.
-        ModuleNotFoundError: If matplotlib is not installed.
 
     Notes:
         One decomposition for each matrix; none for eigenvalues.

@@ -58,7 +58,6 @@ def style(theme: str = "light") -> Iterator[None]:
 
     Raises:
         ValueError: If the theme is unknown.
-        ModuleNotFoundError: If matplotlib is not installed.
 
     Notes:
         Lines have a contrast of at least 3:1 to their ground, text of at least 4.5:1.

@@ -30,9 +30,6 @@ class LidarAccumulator(Stream):
         Two accumulators of d^2 + d float64 numbers, mergeable in any order and over ranks. No gradient. All views of a
         sample are in one batch; their number may differ between batches.
 
-    References:
-        Thilak et al. (2024), LiDAR.
-
     Example:
         >>> import torch
         >>> from matinfo.measures import lidar
