@@ -13,7 +13,7 @@ from matinfo._extras import MissingExtra
 from matinfo.cli.arguments import parse
 from matinfo.cli.errors import InputError, printable
 from matinfo.cli.report import load, make_report
-from matinfo.cli.write import check_outputs, write_report
+from matinfo.cli.write import write_report
 
 __all__ = ["load", "main"]
 
@@ -49,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(argv)
         if isinstance(options, int):
             return options
-        check_outputs(options)
         write_report(make_report(options), options)
         sys.stdout.flush()
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,21 +110,24 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how = report.add_argument_group("what is computed")
     how.add_argument(
-        "--alpha", dest="alphas", type=_orders, metavar="A,B,...",
+        "--alpha", dest="alphas", type=_reads(_orders, "numbers in [0, inf] with commas between"), metavar="A,B,...",
         help="orders of the entropies, numbers or inf (default: 0.5,1,2,inf)",
     )  # fmt: skip
     how.add_argument(
         "--measures", type=_measures, metavar="A,B,...",
         help=f"further measures by name: {', '.join(MEASURES)}",
     )  # fmt: skip
-    how.add_argument("--mu", type=_positive("mu"), help="ridge of the coding rate (default: 1)")
+    how.add_argument("--mu", type=_positive(), help="ridge of the coding rate (default: 1)")
     how.add_argument(
         "--normalize", action=argparse.BooleanOptionalAction,
         help="divide each row by its length (default: yes)",
     )  # fmt: skip
     how.add_argument("--center", action="store_true", help="subtract the mean of the rows, after --normalize")
     how.add_argument(
-        "--base", type=_base, metavar="B", help="base of the logarithm: 2 for bits (default: nats)"
+        "--base",
+        type=_reads(_base, "a number > 1 (2 for bits)"),
+        metavar="B",
+        help="base of the logarithm: 2 for bits (default: nats)",
     )
     how.add_argument(
         "--rows", type=_whole(1), metavar="N",
@@ -139,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-rows", type=_whole(1), metavar="N", help="rows in memory at a time (default: by width)"
     )
     run.add_argument(
-        "--memory", type=_positive("memory", 2**30), metavar="GIB",
+        "--memory", type=_positive(2**30), metavar="GIB",
         help="largest matrix to hold, in GiB (default: 2)",
     )  # fmt: skip
     run.add_argument("--progress", action="store_true", help="show progress even where there is no terminal")
@@ -166,11 +170,19 @@ def _check(options: Options) -> None:
         (None if options.json in {None, "-"} else Path(str(options.json)), "--json", (".json",)),
     ]
     for path, option, suffixes in outputs:
-        if path is not None and path.suffix.lower() not in suffixes:
+        if path is None:
+            continue
+        if path.suffix.lower() not in suffixes:
             hint = " To print it, write --json - or put --json last." if option == "--json" else ""
             raise InputError(f"{option} takes a file that ends in {' or '.join(suffixes)}, got {path}.{hint}")
-        if path is not None and not path.absolute().parent.is_dir():
+        if not path.absolute().parent.is_dir():
             raise InputError(f"{option}: there is no folder {path.parent} to write {path.name} into.")
+        for file in options.files:
+            with contextlib.suppress(OSError):
+                if path.samefile(file):  # whatever name or link leads to it
+                    raise InputError(
+                        f"{option} {path} is the input {file}, under another name. Name another file."
+                    )
     if options.kind == "matrix" and (options.center or options.nan == "skip"):
         option = "--center" if options.center else "--nan skip"
         raise InputError(
@@ -178,13 +190,30 @@ def _check(options: Options) -> None:
         )
 
 
+def _reads(convert: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
+    """A converter whose error says what was expected."""
+
+    def converter(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
+
+    return converter
+
+
 def _orders(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(dict.fromkeys(check_order(float(part)) for part in text.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected numbers in [0, inf] with commas between, got {text!r}"
-        ) from None
+    return tuple(dict.fromkeys(check_order(float(part)) for part in text.split(",")))
+
+
+def _base(text: str) -> float:
+    value = math.e if text == "e" else float(text)
+    check_base(value)
+    return value
+
+
+def _positive(unit: float = 1) -> Callable[[str], Any]:
+    return _reads(lambda text: check_positive(float(text), "number") * unit, "a number > 0")
 
 
 def _measures(text: str) -> tuple[str, ...]:
@@ -192,25 +221,6 @@ def _measures(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in MEASURES]:
         raise argparse.ArgumentTypeError(f"expected names among {', '.join(MEASURES)}, got {unknown[0]!r}")
     return names
-
-
-def _positive(name: str, unit: float = 1) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        try:
-            return check_positive(float(text), name) * unit
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a number > 0, got {text!r}") from None
-
-    return convert
-
-
-def _base(text: str) -> float:
-    try:
-        value = math.e if text == "e" else float(text)
-        check_base(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number > 1 (2 for bits), got {text!r}") from None
-    return value
 
 
 def _whole(least: int) -> Callable[[str], int]:

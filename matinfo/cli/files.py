@@ -29,13 +29,6 @@ _TABLES = {
     ".feather": "read_arrow",
     ".arrow": "read_arrow",
 }
-SUFFIXES = (*_ARRAYS, *_TABLES)
-
-
-def suffix_of(file: Path) -> str:
-    """The end of a name that tells what kind of file it is: ``.csv.gz`` of ``a.b.csv.gz``."""
-    name = file.name.lower()
-    return max((suffix for suffix in SUFFIXES if name.endswith(suffix)), key=len, default="")
 
 
 def open_files(options: Options) -> tuple[list[list[Source]], list[str]]:
@@ -54,7 +47,9 @@ def open_files(options: Options) -> tuple[list[list[Source]], list[str]]:
 
 
 def _open(file: Path, options: Options) -> Contents:
-    suffix = suffix_of(file)
+    # The longest end of the name that is known: .csv.gz of a.b.csv.gz.
+    ends = [suffix for suffix in (*_ARRAYS, *_TABLES) if file.name.lower().endswith(suffix)]
+    suffix = max(ends, key=len, default="")
     if suffix in _TABLES:
         optional("pyarrow", f"{file}: a {suffix} file", "cli")
         module = "read_text" if _TABLES[suffix] == "read_text" else "read_tables"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -34,19 +33,6 @@ def write_report(report: Report, options: Options) -> None:
     if not options.quiet:
         for note in report.notes:
             sys.stderr.write(f"matinfo: note: {note}\n")
-
-
-def check_outputs(options: Options) -> None:
-    """Refuse to write onto an input, whatever name or link leads to it."""
-    for path, option in ((options.plot, "--plot"), (options.html, "--html"), (options.json, "--json")):
-        if path is None or path == "-":
-            continue
-        for file in options.files:
-            with contextlib.suppress(OSError):
-                if Path(path).samefile(file):
-                    raise InputError(
-                        f"{option} {path} is the input {file}, under another name. Name another file."
-                    )
 
 
 def _write(path: Path, content: bytes) -> None:
