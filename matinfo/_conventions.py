@@ -1,4 +1,4 @@
-"""Which matrix is measured: the one phrase for it, the same in every report."""
+"""What reports have in common: the phrase for the matrix that is measured, and how a table is set."""
 
 from __future__ import annotations
 
@@ -14,3 +14,11 @@ def describe_rows(*, center: bool | str, normalize: bool) -> str:
         return "rows of Z less their mean, then divided by their length"
     rows = "rows of Z divided by their length" if normalize else "rows of Z as they are"
     return f"{rows}, {'less their mean' if center else 'not centred'}"
+
+
+def set_table(rows: list[list[str]]) -> str:
+    """Lines of a table: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]) for first, *rest in rows
+    )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from matinfo._conventions import describe_rows
+from matinfo._conventions import describe_rows, set_table
 from matinfo.cli.arguments import Options
 from matinfo.cli.errors import printable
 from matinfo.cli.report import ArrayReport, Report
@@ -21,7 +21,7 @@ def text(report: Report, options: Options) -> str:
     """Lines for one or two arrays, a table for more."""
     names = array_names(report)
     if report.pair is None and len(report.arrays) > 1:
-        parts = [f"{describe(options)}\n\n{_table(report, names)}"]
+        parts = [f"{describe(options)}\n\n{set_table(table_rows(report, names))}"]
     else:
         parts = [_lines(a, name, options) for a, name in zip(report.arrays, names, strict=True)]
     if report.pair is not None:
@@ -148,14 +148,3 @@ def _short(value: Value) -> str:
     name = short.get(value.name, value.title)
     name = name if value.alpha is None else f"{name}_{value.title.rpartition(' ')[2]}"
     return f"{name} ({value.unit})" if value.unit != "dimensions" else name
-
-
-def _table(report: Report, names: list[str]) -> str:
-    rows = table_rows(report, names)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )

@@ -160,13 +160,10 @@ def _is_vector(sample: Any) -> bool:
     if _is_text(column.type):
         texts = [text for text in column.to_pylist() if text]
         return bool(texts) and all(VECTOR.fullmatch(text) for text in texts)
-    return _is_list(column.type) and _is_number(_innermost(column.type))
-
-
-def _innermost(kind: Any) -> Any:
-    while _is_list(kind):
-        kind = kind.value_type
-    return kind
+    innermost = column.type
+    while _is_list(innermost):
+        innermost = innermost.value_type
+    return _is_list(column.type) and _is_number(innermost)
 
 
 def _what(table: Table, i: int) -> str:
@@ -245,12 +242,9 @@ def _split(column: Any, path: str) -> Any:
         values = compute.cast(texts.flatten(), pa.float64())
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: expected vectors of numbers: {first_line(error)}") from None
-    return pa.ListArray.from_arrays(_offsets(texts), values, mask=texts.is_null())
-
-
-def _offsets(lists: Any) -> Any:
-    lengths = np.asarray(lists.value_lengths().fill_null(0))
-    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    lengths = np.asarray(texts.value_lengths().fill_null(0))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=texts.is_null())
 
 
 def _stack(lists: Any, width: int, path: str) -> np.ndarray:

@@ -145,12 +145,11 @@ def layerwise(
         own.add(states, states.mask if mask is None else mask)
         if reference is None:
             continue
-        if isinstance(reference, nn.Module):
-            baseline = read_hidden_states(reference, item, layers, grad=grad, masked=mask is not None)
-        elif many:
+        runs = isinstance(reference, nn.Module)
+        if many and not runs:
             raise ValueError("Expected a model as the reference for many batches, got hidden states.")
-        else:
-            baseline = read_hidden_states(reference, None, layers, grad=grad, masked=True)
+        masked = mask is not None or not runs
+        baseline = read_hidden_states(reference, item if runs else None, layers, grad=grad, masked=masked)
         if len(baseline.names) != len(states.names):
             raise ValueError(
                 f"Expected a reference with the model's {len(states.names)} layers, got {len(baseline.names)}."

@@ -73,9 +73,6 @@ def read_hidden_states(
     return HiddenStates(tuple(name for name, _ in named), tensors, mask, is_numpy)
 
 
-# --- tensors -----------------------------------------------------------------------------------------------------
-
-
 def _named(source: Any) -> list[tuple[str, Any]]:
     looks_like_output = any(hasattr(source, name) for name in _STATES) or (
         isinstance(source, Mapping) and any(name in source for name in (*_STATES, "last_hidden_state"))
@@ -183,9 +180,6 @@ def _as_list(layers: Layers) -> list[str | int]:
 def _listed(names: list[str]) -> str:
     shown = ", ".join(map(repr, names[:12]))
     return f"{shown}, ... ({len(names)} in all)" if len(names) > 12 else shown
-
-
-# --- models ------------------------------------------------------------------------------------------------------
 
 
 def _mask_of(model: nn.Module, batch: Any, masked: bool) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo._conventions import describe_rows
+from matinfo._conventions import describe_rows, set_table
 from matinfo._extras import needs
 
 if TYPE_CHECKING:
@@ -102,11 +102,7 @@ class LayerReport:
         lines = [["layer", "width", *columns]]
         for i, (name, width) in enumerate(zip(self.names, self.widths, strict=True)):
             lines.append([name, str(width), *(f"{values[i]:.3f}" for values in columns.values())])
-        sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = [
-            "  ".join([first.ljust(sizes[0]), *map(str.rjust, rest, sizes[1:])]) for first, *rest in lines
-        ]
-        return "\n".join([*text, self.description])
+        return f"{set_table(lines)}\n{self.description}"
 
     def to_pandas(self) -> pandas.DataFrame:
         """The table as a data frame, a row for each layer, indexed by its name; the settings are in ``attrs``."""

@@ -114,13 +114,12 @@ def joined(parts: list[Spectra]) -> Spectra:
 def _entropies(grams: list[Gram], alpha: float, precision: str) -> Tensor:
     """``(L, b)``: the smaller sides of equal size go through the solver together."""
     sides = [smaller_side(gram, precision=precision, sensitive=alpha < 1).matrix for gram in grams]
-    result: list[Tensor | None] = [None] * len(sides)
+    found: dict[int, Tensor] = {}
     for size in {side.shape[-1] for side in sides}:
         members = [i for i, side in enumerate(sides) if side.shape[-1] == size]
         values = renyi_entropy(torch.stack([sides[i] for i in members]), alpha, precision=precision).double()
-        for i, value in zip(members, values, strict=True):
-            result[i] = value
-    return torch.stack([value for value in result if value is not None])
+        found.update(zip(members, values, strict=True))
+    return torch.stack([found[i] for i in range(len(sides))])
 
 
 def _pairs(

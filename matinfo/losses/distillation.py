@@ -199,14 +199,7 @@ class DINOCenter(torch.nn.Module):
 
     @torch.no_grad()
     def update(self, teachers: Tensor) -> None:
-        """Move the centre towards the mean of the outputs, in place.
-
-        Args:
-            teachers: ``(..., B, K)``, as for :func:`dino_loss`.
-
-        Raises:
-            ValueError: If ``teachers`` is empty or does not have K outputs.
-        """
+        """Move the centre towards the mean of the teacher's outputs ``(..., B, K)``, in place."""
         check_features(teachers, "teachers")
         if teachers.shape[-1:] != self.center.shape or teachers.numel() == 0:
             raise ValueError(

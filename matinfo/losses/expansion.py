@@ -159,17 +159,7 @@ class RunningCovariance(torch.nn.Module):
         self.register_buffer("covariance", torch.eye(dim, dtype=torch.float64))
 
     def forward(self, features: Tensor) -> Tensor:
-        """The covariance after one more batch, with the gradient of that batch; the buffers move.
-
-        Args:
-            features: ``(B, d)``.
-
-        Returns:
-            ``(d, d)``, float64.
-
-        Raises:
-            ValueError: If ``features`` does not have two dimensions and d columns, or no entries.
-        """
+        """The covariance ``(d, d)`` after one more batch ``(B, d)``, with the gradient of it; the buffers move."""
         Z = one_batch(features, "features").double()
         if Z.shape[1] != len(self.mean):
             raise ValueError(f"Expected features of shape (B, {len(self.mean)}), got {tuple(Z.shape)}.")

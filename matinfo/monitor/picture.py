@@ -29,8 +29,10 @@ def draw(
     from matinfo.plot import spectra_over_time, training_curves
     from matinfo.plot.theme import ground_of, matplotlib_module, tidy
 
-    seen = {layer: _finite(s) for layer, s in spectra.items()}
-    seen = {layer: s for layer, s in seen.items() if len(s[0])}
+    seen = {}
+    for layer, s in spectra.items():
+        if (good := np.isfinite(s.eigenvalues).all(1)).any():
+            seen[layer] = s.steps[good], s.eigenvalues[good]
     if not seen:
         raise ValueError("Expected at least one observed step with finite features, got none. Train first.")
     columns = min(_COLUMNS, len(seen))
@@ -62,8 +64,3 @@ def draw(
         ax.legend()
     figure.suptitle(f"α = 1, {description}", fontsize="small")
     return figure
-
-
-def _finite(s: Spectra) -> tuple[np.ndarray, np.ndarray]:
-    good = np.isfinite(s.eigenvalues).all(1)
-    return s.steps[good], s.eigenvalues[good]

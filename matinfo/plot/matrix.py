@@ -94,18 +94,15 @@ def information_matrix(
 
 def _write_numbers(ax: Axes, image: AxesImage, values: np.ndarray) -> None:
     """Each entry in the middle of its field, black or white, whichever can be read there."""
-    digits = _decimals(values)
+    largest, digits = float(np.abs(values[np.isfinite(values)]).max()), 2
+    if largest >= 10 or 0 < largest < 0.1:
+        digits = int(np.clip(2 - np.floor(np.log10(largest)), 0, 4))
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
             red, green, blue, _ = image.to_rgba(np.atleast_1d(value))[0]
             colour = "white" if luminance((red, green, blue)) < 0.18 else "black"
             text = f"{value:.{digits}f}".replace("-", "−")
             ax.text(j, i, text, ha="center", va="center", color=colour, fontsize="small")
-
-
-def _decimals(values: np.ndarray) -> int:
-    largest = float(np.nanmax(np.abs(np.where(np.isfinite(values), values, np.nan))))
-    return int(np.clip(2 - np.floor(np.log10(largest)), 0, 4)) if largest >= 10 or 0 < largest < 0.1 else 2
 
 
 def _names(labels: object, shape: tuple[int, ...]) -> tuple[list[str], list[str]]:

@@ -208,10 +208,11 @@ def spectra_over_time(
         5
     """
     times = np.asarray(steps, dtype=float)
-    rows = list(spectra)
+    rows: list[Any] = list(spectra)
     if len(rows) == 0 or len(rows) != len(times):
         raise ValueError(f"Expected one spectrum for each step, got {len(rows)} for {len(times)} steps.")
-    curves = [shares(spectrum_of(_operand(row), "matinfo.plot.spectra_over_time")) for row in rows]
+    rows = [np.asarray(row, dtype=float) if isinstance(row, list | tuple) else row for row in rows]
+    curves = [shares(spectrum_of(row, "matinfo.plot.spectra_over_time")) for row in rows]
     ax = axes_or_new(ax)
     low, high = float(times.min()), float(times.max())
     scale = matplotlib_module("colors").Normalize(low, high if high > low else low + 1)
@@ -225,10 +226,6 @@ def spectra_over_time(
     assert figure is not None
     figure.colorbar(colours, ax=ax, label=label)
     return ax
-
-
-def _operand(row: object) -> Tensor | np.ndarray:
-    return np.asarray(row, dtype=float) if isinstance(row, list | tuple) else row  # type: ignore[return-value]
 
 
 def _readable(ax: Axes) -> object:

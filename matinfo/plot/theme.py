@@ -75,14 +75,8 @@ def style(theme: str = "light") -> Iterator[None]:
     """
     check_choice(theme, "theme", tuple(GROUNDS))
     matplotlib = matplotlib_module()
-    with matplotlib.rc_context(parameters(theme)):
-        yield
-
-
-def parameters(theme: str) -> dict[str, Any]:
-    """Matplotlib's parameters of a theme."""
     ground = GROUNDS[theme]
-    return {
+    parameters = {
         "figure.facecolor": ground.background,
         "axes.facecolor": ground.background,
         "savefig.facecolor": "auto",
@@ -93,11 +87,13 @@ def parameters(theme: str) -> dict[str, Any]:
         "xtick.color": ground.text,
         "ytick.color": ground.text,
         "legend.frameon": False,
-        "axes.prop_cycle": matplotlib_module().cycler(color=list(ground.palette)),
+        "axes.prop_cycle": matplotlib.cycler(color=list(ground.palette)),
         "grid.color": ground.muted,
         "lines.linewidth": 1.8,
         "image.cmap": SEQUENTIAL,
     }
+    with matplotlib.rc_context(parameters):
+        yield
 
 
 def ground_of(ax: Axes) -> Ground:
