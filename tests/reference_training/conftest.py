@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 import pretrain_mmae
 import pytest
 import torch
-from protocol_runs import run_program
+from protocol_runs import changed, run_program
 from training_options import TINY
-from trainlib.config import (
-    DataConfig,
-    MaskedConfig,
-    MaskedRunConfig,
-    ModelConfig,
-    OptimConfig,
-    RunConfig,
-    resolve,
-)
+from trainlib.config import MaskedRunConfig, resolve
 from trainlib.evaluate import linear_probe_accuracy
 from trainlib.masked import MaskedMethod
 from trainlib.siamese.base import SiameseMethod
@@ -72,20 +63,8 @@ def run_script():
 def make_config():
     """A resolved tiny configuration; keyword arguments replace single options of any section."""
 
-    def make(**changes) -> MaskedRunConfig:
-        config = MaskedRunConfig(
-            method=MaskedConfig(),
-            data=DataConfig(),
-            model=ModelConfig(width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2),
-            optim=OptimConfig(epochs=2, batch=64),
-            run=RunConfig(device="cpu", threads=1, tensorboard=False),
-        )
-        for name in ("method", "data", "model", "optim", "run"):
-            section = getattr(config, name)
-            names = {f.name for f in dataclasses.fields(section)} & set(changes)
-            values = {n: changes.pop(n) for n in names}
-            config = dataclasses.replace(config, **{name: dataclasses.replace(section, **values)})
-        assert not changes, f"unknown options {sorted(changes)}"
-        return resolve(config)
-
-    return make
+    tiny = {
+        "width": 16, "depth": 1, "heads": 2, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2, "epochs": 2,
+        "batch": 64, "device": "cpu", "threads": 1, "tensorboard": False,
+    }  # fmt: skip
+    return lambda **changes: resolve(changed(MaskedRunConfig(), **(tiny | changes)))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
-from trainlib.config import DataConfig, RunConfig, resolve
-from trainlib.siamese.config import SiameseConfig, SiameseModelConfig, SiameseOptimConfig, SiameseRunConfig
+from protocol_runs import changed
+from trainlib.config import resolve
+from trainlib.siamese.config import SiameseRunConfig
 from trainlib.views import Views
 
 TINY_SIAMESE = [
@@ -17,23 +16,11 @@ TINY_SIAMESE = [
 
 def siamese_config(method: str = "simclr", **changes) -> SiameseRunConfig:
     """A resolved tiny configuration; keyword arguments replace single options of any section."""
-    config = SiameseRunConfig(
-        method=SiameseConfig(method=method, knn_images=200),
-        data=DataConfig(),
-        model=SiameseModelConfig(width=4, projector_hidden=16, projector_width=8),
-        optim=SiameseOptimConfig(epochs=2, batch=64),
-        run=RunConfig(device="cpu", threads=1, rank_images=64, tensorboard=False),
-    )
-    for name in ("method", "data", "model", "optim", "run"):
-        section = getattr(config, name)
-        values = {
-            f.name: changes.pop(f.name)
-            for f in dataclasses.fields(section)
-            if f.name in changes and f.name != "method"
-        }
-        config = dataclasses.replace(config, **{name: dataclasses.replace(section, **values)})
-    assert not changes, f"unknown options {sorted(changes)}"
-    return resolve(config)
+    tiny = {
+        "knn_images": 200, "width": 4, "projector_hidden": 16, "projector_width": 8, "epochs": 2, "batch": 64,
+        "device": "cpu", "threads": 1, "rank_images": 64, "tensorboard": False,
+    }  # fmt: skip
+    return resolve(changed(SiameseRunConfig(), method=method, **(tiny | changes)))
 
 
 def siamese_method(method: str = "simclr", *, seed: int = 0, channels: int = 1, **changes):

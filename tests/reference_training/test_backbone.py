@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import knn
 import pytest
 import torch
-from protocol_runs import make_run, refused
+from protocol_runs import changed, make_run, refused
+from siamese_options import siamese_config
 from trainlib import checkpoint
 from trainlib.backbone import load_backbone
 from trainlib.checkpoint import Progress
-from trainlib.config import RunConfig, resolve
 from trainlib.errors import UsageError
-from trainlib.siamese.config import SiameseModelConfig, SiameseOptimConfig, SiameseRunConfig
-
-
-@pytest.fixture
-def siamese_config():
-    config = SiameseRunConfig(
-        model=SiameseModelConfig(width=4, projector_hidden=16, projector_width=8),
-        optim=SiameseOptimConfig(epochs=2, batch=64),
-        run=RunConfig(device="cpu", threads=1, tensorboard=False),
-    )
-    return resolve(config)
+from trainlib.files import write_json
 
 
 def test_features_equal_those_of_the_masked_program_bit_for_bit(tmp_path, make_config):
@@ -48,10 +37,8 @@ def test_features_equal_those_of_the_masked_program_bit_for_bit(tmp_path, make_c
 
 
 @pytest.mark.parametrize("backbone_name", ["convnet", pytest.param("resnet18", marks=pytest.mark.slow)])
-def test_features_equal_those_of_the_siamese_program_bit_for_bit(tmp_path, siamese_config, backbone_name):
-    model = dataclasses.replace(siamese_config.model, backbone=backbone_name)
-    config = dataclasses.replace(siamese_config, model=model)
-    method = make_run(tmp_path / "run", config, channels=3)
+def test_features_equal_those_of_the_siamese_program_bit_for_bit(tmp_path, backbone_name):
+    method = make_run(tmp_path / "run", siamese_config(backbone=backbone_name), channels=3)
     images = torch.randn(4, 3, 8, 8)
     backbone = load_backbone(tmp_path / "run")
     with torch.no_grad():
@@ -91,72 +78,56 @@ def test_run_that_is_older_than_an_option_has_its_default(tmp_path, make_config)
     assert load_backbone(tmp_path / "run").origin.config == config
 
 
-def spoil_nothing(folder, config):
-    """No folder at all."""
-
-
-def spoil_config(folder, config):
-    folder.mkdir()
-
-
-def spoil_foreign(folder, config):
-    folder.mkdir()
-    (folder / "config.json").write_text('{"method": {"name": "other"}}')
-
-
-def spoil_json(folder, config):
-    folder.mkdir()
-    (folder / "config.json").write_text('{"method": ')
-
-
-def spoil_missing(folder, config):
+def _other_run(folder, config):
     make_run(folder, config)
-    (folder / "checkpoint.pt").unlink()
-
-
-def spoil_truncated(folder, config):
-    make_run(folder, config)
-    path = folder / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:2000])
-
-
-def spoil_other_run(folder, config):
-    other = dataclasses.replace(config, model=dataclasses.replace(config.model, width=32))
-    make_run(folder.with_name("other"), other)
-    make_run(folder, config)
+    make_run(folder.with_name("other"), changed(config, width=32))
     (folder.with_name("other") / "checkpoint.pt").replace(folder / "checkpoint.pt")
 
 
-def spoil_weights(folder, config):
+def _other_states(folder, config, model):
     make_run(folder, config)
-    other = dataclasses.replace(config, model=dataclasses.replace(config.model, width=32))
-    method = make_run(folder.with_name("other"), other)
-    checkpoint.save(folder, config, Progress(), {"model": method.state_dict()})
+    checkpoint.save(folder, config, Progress(), {"model": model})
 
 
-def spoil_states(folder, config):
-    make_run(folder, config)
-    checkpoint.save(folder, config, Progress(), {"model": {}})
+def _cut(path, share: float):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
 
 
-@pytest.mark.parametrize(
-    ("spoil", "expected"),
-    [
-        (spoil_nothing, "RUN: there is no folder"),
-        (
-            spoil_config,
-            "is neither a run nor a comparison (it has no config.json); name the --out of",
-        ),
-        (spoil_foreign, "is not the configuration of a pre-training run that this version knows"),
-        (spoil_json, "config.json: is damaged (not JSON)"),
-        (spoil_missing, "has no checkpoint.pt; train it first (pre-training continues with --resume"),
-        (spoil_truncated, "RUN: {folder}/checkpoint.pt is damaged or not a checkpoint of this program"),
-        (spoil_other_run, "checkpoint.pt was written with --width 32, the run has --width 16"),
-        (spoil_weights, "checkpoint.pt does not hold the encoder that config.json describes"),
-        (spoil_states, "checkpoint.pt does not hold the encoder that config.json describes"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
+SPOILT = {
+    "no folder": (lambda folder, config: None, "RUN: there is no folder"),
+    "no configuration": (
+        lambda folder, config: folder.mkdir(),
+        "is neither a run nor a comparison (it has no config.json); name the --out of",
+    ),
+    "foreign": (
+        lambda folder, config: (folder.mkdir(), write_json(folder / "config.json", {"method": {"name": "other"}})),
+        "is not the configuration of a pre-training run that this version knows",
+    ),
+    "json": (
+        lambda folder, config: (make_run(folder, config), _cut(folder / "config.json", 0.5)),
+        "config.json: is damaged (not JSON)",
+    ),
+    "no checkpoint": (
+        lambda folder, config: (make_run(folder, config), (folder / "checkpoint.pt").unlink()),
+        "has no checkpoint.pt; train it first (pre-training continues with --resume",
+    ),
+    "truncated": (
+        lambda folder, config: (make_run(folder, config), _cut(folder / "checkpoint.pt", 0.1)),
+        "RUN: {folder}/checkpoint.pt is damaged or not a checkpoint of this program",
+    ),
+    "other run": (_other_run, "checkpoint.pt was written with --width 32, the run has --width 16"),
+    "other weights": (
+        lambda folder, config: _other_states(folder, config, changed(config, width=32).build(1, 10).state_dict()),
+        "checkpoint.pt does not hold the encoder that config.json describes",
+    ),
+    "no weights": (
+        lambda folder, config: _other_states(folder, config, {}),
+        "checkpoint.pt does not hold the encoder that config.json describes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "expected"), SPOILT.values(), ids=SPOILT)
 def test_what_is_no_run_is_refused_in_one_line(tmp_path, make_config, spoil, expected):
     folder = tmp_path / "run"
     spoil(folder, make_config())

@@ -15,7 +15,7 @@ import pretrain_mmae
 import pytest
 import run_paper
 import torch
-from protocol_runs import refused, run_program, states
+from protocol_runs import changed, refused, run_program, states
 from training_options import TINY
 from trainlib import checkpoint, deadline, paper
 from trainlib.cli import read_config
@@ -143,21 +143,6 @@ def test_mimae_is_held_against_four_masks_and_four_times_the_epochs():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        (("figure3", "--scale", "imagenet"), "there is no figure3 at scale imagenet: Figure 3 is of CIFAR-10"),
-        (("figure4", "--scale", "digits", "--data", "cifar10"), "--data: scale digits has one data set only"),
-        (("figure4", "--scale", "cifar-full"), "--data-dir: --data cifar100 reads image files; name their folder"),
-        (("figure4", "--scale", "digits", "--seeds", "0"), "--seeds: expected a number above 0, got 0"),
-        (("figure6", "--scale", "digits"), "invalid choice: 'figure6'"),
-        (("figure4",), "the following arguments are required: --scale"),
-    ],
-)  # fmt: skip
-def test_refusals_are_one_line(options, problem):
-    assert problem in refused(run_paper.main, *options)
-
-
 # What is drawn
 
 
@@ -179,25 +164,11 @@ def make_log(
 
 
 def siamese(seed: int = 0, method: str = "simclr", **options):
-    base = SiameseRunConfig()
-    return resolve(
-        dataclasses.replace(
-            base,
-            method=dataclasses.replace(base.method, method=method, **options),
-            run=dataclasses.replace(base.run, seed=seed),
-        )
-    )
+    return resolve(changed(SiameseRunConfig().with_seed(seed), method=method, **options))
 
 
 def masked(seed: int = 0, method: str = "mmae"):
-    base = MaskedRunConfig()
-    return resolve(
-        dataclasses.replace(
-            base,
-            method=dataclasses.replace(base.method, method=method),
-            run=dataclasses.replace(base.run, seed=seed),
-        )
-    )
+    return resolve(changed(MaskedRunConfig().with_seed(seed), method=method))
 
 
 def panels_of(folder: Path, number: int) -> dict[tuple[str, str], dict]:
@@ -285,9 +256,9 @@ def test_figures_refuse_what_cannot_be_compared(tmp_path):
     config = siamese()
     make_log(tmp_path / "a", config, {0: 1.0})
     make_log(tmp_path / "twin", config, {0: 1.0})
-    longer = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=7))
+    longer = changed(config, epochs=7)
     make_log(tmp_path / "longer", longer, {0: 1.0})
-    other = dataclasses.replace(config, data=dataclasses.replace(config.data, data="cifar10"))
+    other = changed(config, data="cifar10")
     make_log(tmp_path / "other", other, {0: 1.0})
     for twin in ("twin", "a"):
         assert "are both SimCLR with seed 0; give each run once" in problem("a", twin)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import time_training
+from protocol_runs import refused
 from test_training_data import write_cifar
 from trainlib import cifar
 
@@ -14,18 +15,7 @@ from trainlib import cifar
 @pytest.mark.parametrize("method", ["simclr", "mmae"])
 def test_both_loops_are_timed_on_the_same_images(method, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cifar, "COUNTS", {"train": 50, "test": 10})
-    options = [
-        "--method",
-        method,
-        "--batch",
-        "16",
-        "--steps",
-        "1",
-        "--repeats",
-        "2",
-        "--data-dir",
-        str(write_cifar(tmp_path)),
-    ]
+    options = f"--method {method} --batch 16 --steps 1 --repeats 2 --data-dir {write_cifar(tmp_path)}".split()
     assert time_training.main(options) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["batch"] == 16
@@ -34,8 +24,5 @@ def test_both_loops_are_timed_on_the_same_images(method, monkeypatch, tmp_path, 
         assert min(result[clock].values()) > 0
 
 
-def test_missing_data_is_one_line(tmp_path, capsys):
-    assert time_training.main(["--data-dir", str(tmp_path / "nowhere")]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "--data-dir" in error
+def test_missing_data_is_one_line(tmp_path):
+    assert "--data-dir" in refused(time_training.main, "--data-dir", tmp_path / "nowhere")

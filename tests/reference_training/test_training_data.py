@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from protocol_runs import image_folder
 from sklearn.datasets import load_digits
 from trainlib import cifar, views
 from trainlib.data import load_dataset
@@ -138,15 +138,7 @@ def test_cifar_failed_download_is_one_line(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Images of several sizes in two classes."""
-    random = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 3)):
-        for label in ("a", "b"):
-            (tmp_path / split / label).mkdir(parents=True)
-            for i in range(count):
-                pixels = random.integers(0, 256, (24 + 3 * i, 40 - 2 * i, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / split / label / f"{i}.png")
-    return tmp_path
+    return image_folder(tmp_path, train=8, val=3)
 
 
 def folder_config(make_config, folder, **changes):

@@ -9,6 +9,7 @@ import statistics
 import pytest
 import summarize_runs
 import time_regulariser
+from protocol_runs import refused, rows_of
 from trainlib.config import method_label
 from trainlib.tables import aggregate, group_by_method, results_table, spread
 
@@ -18,13 +19,8 @@ def summary(method: str, seed: int, rank: float, **changes) -> dict:
         "method": method, "lambda_": 0.01, "mu": 1.0, "tcr_scale": "code", "centering": False, "double_norm": False,
         **changes,
     }  # fmt: skip
-    values = {
-        "effective_rank": rank,
-        "rankme": 2 * rank,
-        "entropy": 0.5,
-        "knn_accuracy": 40.0,
-        "probe_accuracy": 50.0,
-    }
+    values = {"effective_rank": rank, "rankme": 2 * rank, "entropy": 0.5}
+    values |= {"knn_accuracy": 40.0, "probe_accuracy": 50.0}
     features = {"cls": values, "pooled": {**values, "effective_rank": 3.0}}
     return {
         "label": method_label(settings),
@@ -54,20 +50,10 @@ def test_results_table_has_a_row_per_method_and_feature_in_the_papers_order():
     table = results_table(
         [summary("mmae", 0, 7.0), summary("mae", 1, 3.0), summary("mae", 0, 2.0), summary("umae", 0, 6.0)]
     )
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert rows[0] == [
-        "method",
-        "seeds",
-        "feature",
-        "eff. rank",
-        "RankMe",
-        "entropy (nats)",
-        "kNN %",
-        "probe %",
-        "seconds",
-        "CPU s",
-    ]
-    assert [row[:4] for row in rows[2:]] == [
+    rows = rows_of(table)
+    titles = "method|seeds|feature|eff. rank|RankMe|entropy (nats)|kNN %|probe %|seconds|CPU s"
+    assert rows[0] == titles.split("|")
+    assert [row[:4] for row in rows[1:]] == [
         ["MAE", "2", "cls", "2.50 ± 0.71"], ["MAE", "2", "pooled", "3.00 ± 0.00"],
         ["U-MAE 0.01", "1", "cls", "6.00"],
         ["U-MAE 0.01", "1", "pooled", "3.00"], ["M-MAE 0.01", "1", "cls", "7.00"],
@@ -138,25 +124,23 @@ def test_summarize_runs_reproduces_the_table_of_a_comparison(comparison, tmp_pat
     assert "U-MAE" not in capsys.readouterr().out
 
 
-def test_summarize_runs_refuses_what_cannot_be_compared(comparison, tmp_path, capsys):
+def test_summarize_runs_refuses_what_cannot_be_compared(comparison, tmp_path):
     folder, _ = comparison
     copy = tmp_path / "copy"
     shutil.copytree(folder / "mae-seed0", copy)
 
-    def refused(*folders) -> str:
-        assert summarize_runs.main([*map(str, folders), "--out", str(tmp_path / "none")]) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
+    def problem(*folders) -> str:
+        said = refused(summarize_runs.main, *folders, "--out", tmp_path / "none")
         assert not (tmp_path / "none").exists()
-        return error
+        return said
 
-    assert "are both MAE with seed 0; give each run once" in refused(folder, copy)
+    assert "are both MAE with seed 0; give each run once" in problem(folder, copy)
     config = json.loads((copy / "config.json").read_text())
     config["optim"]["epochs"] = 7
     (copy / "config.json").write_text(json.dumps(config))
-    assert "has epochs 7" in refused(folder, copy)
+    assert "has epochs 7" in problem(folder, copy)
     (copy / "summary.json").unlink()
-    assert "holds no finished run; finish it with --resume" in refused(copy)
+    assert "holds no finished run; finish it with --resume" in problem(copy)
 
 
 def test_time_regulariser_reports_shares_of_a_step(capsys):
