@@ -167,11 +167,12 @@ def test_tolerance_is_met_or_the_estimate_says_so():
     assert found.converged
     assert found.error() <= 0.05
     assert abs(found.value - truth) <= 0.1
-    with pytest.warns(RuntimeWarning, match=r"Expected atol=1e-06, reached .* Allow more probes"):
+    with pytest.warns(RuntimeWarning, match=r"Expected atol=1e-06, reached .* Allow more probes") as warned:
         missed = estimate_information(
             matinfo.mutual_information, A, B, atol=1e-6, probes=20, generator=seeded(0)
         )
     assert not missed.converged
+    assert warned[0].filename == __file__
 
 
 # --- errors ------------------------------------------------------------------------------------------------------

@@ -201,8 +201,9 @@ def test_rtol_out_of_reach_warns_and_says_what_was_reached():
         )
     assert not found.converged
     assert found.probes <= 40
-    with pytest.warns(RuntimeWarning, match="Expected rtol=1e-09, reached"):
+    with pytest.warns(RuntimeWarning, match="Expected rtol=1e-09, reached") as warned:
         assert not estimate_tcr(MATRICES["flat"], MU, rtol=1e-9, probes=40, degree=6).converged
+    assert warned[0].filename == __file__  # of the caller, and not of the wrapper around the estimate
 
 
 # --- the choice of the method ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from matinfo._extras import optional
@@ -19,27 +19,26 @@ _DELAY = 1.0
 
 def batches(source: Source, options: Options) -> Iterator[Batch]:
     """The batches of a source."""
-    unit = "B" if source.size else "row"
-    bar = _bar(options, total=source.total, desc=source.name, unit=unit, unit_scale=True)
-    try:
-        for batch in source.read(source.batch_rows(options.batch_rows)):
-            yield batch
-            if bar is not None:
-                bar.update(batch.progress)
-    finally:
-        if bar is not None:
-            bar.close()
+    found = source.read(source.batch_rows(options.batch_rows))
+    unit = {"unit": "B" if source.size else "row", "unit_scale": True}
+    bar = _bar(options, total=source.total, desc=source.name, **unit)
+    return _updating(found, bar, lambda batch: batch.progress)
 
 
 def watched(items: Sequence[Item], what: str, options: Options) -> Iterator[Item]:
     """The items, one after the other."""
-    bar = _bar(options, total=len(items), desc=what)
-    for item in items:
-        yield item
+    return _updating(items, _bar(options, total=len(items), desc=what), lambda _: 1)
+
+
+def _updating(items: Iterable[Item], bar: Any, size: Callable[[Item], int]) -> Iterator[Item]:
+    try:
+        for item in items:
+            yield item
+            if bar is not None:
+                bar.update(size(item))
+    finally:
         if bar is not None:
-            bar.update()
-    if bar is not None:
-        bar.close()
+            bar.close()
 
 
 def say(what: str, options: Options) -> None:

@@ -24,7 +24,6 @@ from matinfo.information import (
 )
 from matinfo.operands.operator import (
     GramOperator,
-    TiledOperator,
     hadamard_of,
     tiled_operator,
 )
@@ -133,44 +132,32 @@ def estimate_information(
         operators = [tiled_operator(K, "estimate_information") for K in Ks]
         check_same_samples([K.shape for K in operators])
         total, matrices = entropies_of(quantity.__wrapped__, operators, alpha=order, **options)  # type: ignore[attr-defined]
-        products = [
-            (weight, hadamard_of([matrices[i] for i in product]))
-            for product, weight in total.weights.items()
-            if weight
-        ]
-        with without_autocast(operators[0].device):
-            return _estimated(products, order, atol, probes, degree, generator)
-
-
-def _estimated(
-    products: list[tuple[float, TiledOperator]],
-    alpha: float,
-    atol: float | None,
-    probes: int | None,
-    degree: int | None,
-    generator: torch.Generator | None,
-) -> Estimate:
-    """The sum of the weighted entropies: exact terms, and one estimate of the others."""
-    exact, bias = 0.0, 0.0
-    terms: list[Entropy] = []
-    for weight, K in products:
-        checked_moments(K)
-        term = Entropy(K, alpha, weight)
-        if alpha == 2 and term.collision is not None:
-            check_definite(K)
-            exact += weight * term.collision
-        elif isinstance(K, GramOperator) and K.gram.width <= min(_EXACT_WIDTH, K.shape[0]):
-            exact += weight * float(renyi_entropy(K.gram, alpha, precision="float64"))
-        else:
-            terms.append(term)
-            continue
-        bias += abs(weight) * term.rounding
-    if not terms:
-        return Estimate(exact, 0.0, bias, 0, 0)
-    goal = None if atol is None else lambda _: atol - bias
-    vectors = expected_vectors(probes, atol)
-    sketch = vectors >= _FEWEST and all([math.exp(term.collision or math.inf) <= vectors for term in terms])
-    sampler = Quadrature(terms, generator, degree=degree, goal=goal, sketch=sketch)
-    found = solve(sampler, probes)
-    found = replace(found, value=found.value + exact, bias_bound=found.bias_bound + bias)
-    return found.judged(f"atol={atol or 0:g}", 1.0, None if atol is None else lambda _: atol)
+    with torch.no_grad(), without_autocast(operators[0].device):
+        exact, bias = 0.0, 0.0  # of the terms that need no estimate
+        terms: list[Entropy] = []
+        for product, weight in total.weights.items():
+            if not weight:
+                continue
+            K = hadamard_of([matrices[i] for i in product])
+            checked_moments(K)
+            term = Entropy(K, order, weight)
+            if order == 2 and term.collision is not None:
+                check_definite(K)
+                exact += weight * term.collision
+            elif isinstance(K, GramOperator) and K.gram.width <= min(_EXACT_WIDTH, K.shape[0]):
+                exact += weight * float(renyi_entropy(K.gram, order, precision="float64"))
+            else:
+                terms.append(term)
+                continue
+            bias += abs(weight) * term.rounding
+        if not terms:
+            return Estimate(exact, 0.0, bias, 0, 0)
+        goal = None if atol is None else lambda _: atol - bias
+        vectors = expected_vectors(probes, atol)
+        sketch = vectors >= _FEWEST and all(
+            [math.exp(term.collision or math.inf) <= vectors for term in terms]
+        )
+        sampler = Quadrature(terms, generator, degree=degree, goal=goal, sketch=sketch)
+        found = solve(sampler, probes)
+        found = replace(found, value=found.value + exact, bias_bound=found.bias_bound + bias)
+        return found.judged(f"atol={atol or 0:g}", 1.0, None if atol is None else lambda _: atol)

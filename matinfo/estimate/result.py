@@ -59,6 +59,6 @@ class Estimate:
             f"(standard error {self.standard_error:.2g}, bias bound {self.bias_bound:.2g}). Allow more probes or a "
             "higher degree, or give K in float64.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,  # of who called the estimate, whose keywords a wrapper has looked at
         )
         return replace(self, converged=False)

@@ -102,8 +102,14 @@ def representation_js(K: Operand, count: int, *, keep: int | None = None) -> Ten
     weight = torch.full((total,), (2 * (total - n)) ** -0.5, dtype=torch.float64, device=K.device)
     weight[:n] = (2 * n) ** -0.5
     order = min(K.width, total) if isinstance(K, Gram) else total
-    parts = [_weighted(K, weight, rows) for rows in (slice(None), slice(0, n), slice(n, None))]
-    entropies = [_entropy(part, keep, order) for part in parts]
+    entropies = []
+    for rows in (slice(None), slice(0, n), slice(n, None)):  # of w_i K_ij w_j over these
+        w = weight[rows]
+        if isinstance(K, Gram):
+            part: Operand = Gram(K.features(torch.float64)[..., rows, :] * w[:, None])
+        else:
+            part = K.double()[..., rows, rows] * w[:, None] * w
+        entropies.append(_entropy(part, keep, order))
     return entropies[0] - (entropies[1] + entropies[2]) / 2
 
 
@@ -114,13 +120,6 @@ def two_sets(K: Operand, count: int, function: str) -> tuple[Tensor | Gram, int,
     if n >= total:
         raise ValueError(f"Expected count below the {total} samples, got {n}.")
     return K, n, total
-
-
-def _weighted(K: Tensor | Gram, weight: Tensor, rows: slice) -> Operand:
-    """``w_i K_ij w_j`` over some of the samples."""
-    if isinstance(K, Gram):
-        return Gram(K.features(torch.float64)[..., rows, :] * weight[rows, None])
-    return K.double()[..., rows, rows] * weight[rows, None] * weight[rows]
 
 
 def _entropy(K: Operand, keep: int | None, order: int) -> Tensor:

@@ -121,7 +121,6 @@ class CovarianceAccumulator(Stream):
 
         Raises:
             ValueError: If the width differs, or a row is not finite under ``nan="error"``.
-            TypeError: If ``features`` is not real floating point.
         """
         Z = check_rows(features, self._width)
         with torch.no_grad(), without_autocast(Z.device):

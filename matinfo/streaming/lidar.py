@@ -61,11 +61,10 @@ class LidarAccumulator(Stream):
         """Add the samples of a batch.
 
         Args:
-            views: ``(V, n, d)``, V >= 2 views of n samples.
+            views: ``(V, n, d)``, V >= 2 views of n samples, Tensor or NumPy array, real floating point.
 
         Raises:
             ValueError: If the shape does not fit, or a sample is not finite under ``nan="error"``.
-            TypeError: If ``views`` is not real floating point.
         """
         Z = check_views(as_tensor(views), "views", least=2)
         if Z.ndim != 3 or Z.shape[-1] != self.width:

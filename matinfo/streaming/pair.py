@@ -78,7 +78,6 @@ class PairAccumulator(Stream):
 
         Raises:
             ValueError: If a width or the numbers of rows differ, or a row is not finite under ``nan="error"``.
-            TypeError: If an argument is not real floating point.
         """
         Z1, Z2 = (
             check_rows(Z, width, f"features{i}")
