@@ -23,12 +23,12 @@ with needs("pyarrow", "matinfo.cli.read_tables", "cli"):
 SAMPLE_ROWS = 256
 """Rows that tell what a column holds, where its type does not."""
 
-_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)"
+NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)"
 _GAP = r"[\s,;]+"
 VECTOR = re.compile(
-    rf"\s*(?:[a-z.]*\(\s*)?[\[({{]\s*(?:{_NUMBER})(?:{_GAP}(?:{_NUMBER}|\.\.\.))*[\s,;]*[\])}}]"
-    rf"\s*(?:,\s*[a-z_]+=[^)]*)?\)?\s*|\s*(?:{_NUMBER})"
-    rf"(?:(?:\s+(?:{_NUMBER})){{2,}}|(?:\s*,\s*(?:{_NUMBER})){{2,}}|(?:\s*;\s*(?:{_NUMBER})){{2,}})\s*",
+    rf"\s*(?:[a-z.]*\(\s*)?[\[({{]\s*(?:{NUMBER})(?:{_GAP}(?:{NUMBER}|\.\.\.))*[\s,;]*[\])}}]"
+    rf"\s*(?:,\s*[a-z_]+=[^)]*)?\)?\s*|\s*(?:{NUMBER})"
+    rf"(?:(?:\s+(?:{NUMBER})){{2,}}|(?:\s*,\s*(?:{NUMBER})){{2,}}|(?:\s*;\s*(?:{NUMBER})){{2,}})\s*",
     re.IGNORECASE | re.ASCII,
 )
 """A vector as text: ``[0.1, 0.2]``, ``[0.1 0.2]``, ``array([...], dtype=...)``, or at least three bare numbers."""
@@ -172,7 +172,7 @@ def _what(table: Table, i: int) -> str:
     if _is_text(column.type):
         texts = [text for text in column.to_pylist() if text]
         numbers = [
-            text for text in texts if text.isascii() and re.fullmatch(_NUMBER, text.strip(), re.IGNORECASE)
+            text for text in texts if text.isascii() and re.fullmatch(NUMBER, text.strip(), re.IGNORECASE)
         ]
         odd = [text for text in texts if text not in numbers]
         if odd and (numbers or _NEARLY_A_NUMBER.fullmatch(odd[0])):

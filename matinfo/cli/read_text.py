@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 
 from matinfo._extras import needs
 from matinfo.cli.errors import InputError, first_line
-from matinfo.cli.read_tables import VECTOR, Table, arrow_errors, contents
+from matinfo.cli.read_tables import NUMBER, VECTOR, Table, arrow_errors, contents
 from matinfo.cli.source import Contents
 
 with needs("pyarrow", "matinfo.cli.read_text", "cli"):
@@ -30,9 +30,7 @@ _BLOCK = 2**20
 _LINES = 64
 """Rows that tell how the numbers are written."""
 
-_NUMBER = re.compile(
-    r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?inf(?:inity)?|true|false", re.IGNORECASE | re.ASCII
-)
+_NUMBER = re.compile(rf"{NUMBER}|true|false", re.IGNORECASE | re.ASCII)
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
 _MISSING = [

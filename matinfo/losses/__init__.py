@@ -1,4 +1,7 @@
-"""Training losses: each a function to be minimised, unweighted, in nats where it is an information quantity."""
+"""Training losses: each a function to be minimised, unweighted, in nats where it is an information quantity.
+
+All work in float32 at least, also under autocast; where more is needed the notes say so.
+"""
 
 from matinfo.losses.clustering import deepcluster_loss, sinkhorn, swav_loss
 from matinfo.losses.coding import emp_ssl_loss, matrix_ssl_loss, mcr2_loss, mec_loss, vne_loss

@@ -35,8 +35,8 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
         TypeError: If ``scores`` is not real floating point or ``iterations`` not an integer.
 
     Notes:
-        O(iterations B K), on logarithms, in float32 at least, also under autocast: finite for scores of any size. The
-        relative error of a code is round-off times ``|score|/epsilon``.
+        O(iterations B K), on logarithms: finite for scores of any size. The relative error of a code is round-off times
+        ``|score|/epsilon``.
 
     References:
         Cuturi (2013), Sinkhorn distances; Caron et al. (2020), Unsupervised learning of visual features by contrasting
@@ -93,8 +93,8 @@ def swav_loss(
         TypeError: If the scores are not real floating point or ``iterations`` is not an integer.
 
     Notes:
-        O(iterations (B + Q) K), in float32 at least, also under autocast; finite for scores up to 1e30, never NaN.
-        Stop-gradient: none flows through the codes nor to the queues.
+        O(iterations (B + Q) K); finite for scores up to 1e30, never NaN. Stop-gradient: none flows through the codes
+        nor to the queues.
 
     References:
         Caron et al. (2020), Equations 1 to 5.
@@ -147,8 +147,7 @@ def deepcluster_loss(scores: Tensor, assignments: Tensor, *, temperature: float 
         TypeError: If ``scores`` is not real floating point or ``assignments`` are not integers.
 
     Notes:
-        O(H B K), in float32 at least, also under autocast; finite for scores up to 1e30, never NaN. The range of the
-        assignments is checked on the CPU only.
+        O(H B K); finite for scores up to 1e30, never NaN. The range of the assignments is checked on the CPU only.
 
     References:
         Caron et al. (2018), Deep clustering for unsupervised learning of visual features; Caron et al. (2020) for

@@ -31,9 +31,9 @@ def spectral_contrastive_loss(features1: Tensor, features2: Tensor, *, lambda_: 
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast. HaoChen et al. average instead: ``2 - 2 mean_i a_i . b_i``
-        and the mean over pairs i != j, which is this loss over B at ``lambda_ = 1/(B - 1)``. Zero rows have similarity
-        0 with every other and zero gradient. Zero only for aligned orthonormal rows, hence only if B <= d.
+        O(B^2 d). HaoChen et al. average instead: ``2 - 2 mean_i a_i . b_i`` and the mean over pairs i != j, which is
+        this loss over B at ``lambda_ = 1/(B - 1)``. Zero rows have similarity 0 with every other and zero gradient.
+        Zero only for aligned orthonormal rows, hence only if B <= d.
 
     References:
         HaoChen et al. (2021), Provable guarantees for self-supervised deep learning with spectral contrastive loss;
@@ -77,8 +77,8 @@ def infonce_loss(
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast; never NaN, whatever the temperature (log-sum-exp). The
-        constant in front of Equation 1 of Tan et al. is illegible in print; the mean is our reading.
+        O(B^2 d); never NaN, whatever the temperature (log-sum-exp). The constant in front of Equation 1 of Tan et al.
+        is illegible in print; the mean is our reading.
 
     References:
         van den Oord et al. (2018), Representation learning with contrastive predictive coding; Tan et al. (2024),
@@ -122,7 +122,7 @@ def ntxent_loss(
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast; never NaN, whatever the temperature (log-sum-exp).
+        O(B^2 d); never NaN, whatever the temperature (log-sum-exp).
 
     References:
         Chen et al. (2020), A simple framework for contrastive learning of visual representations.

@@ -37,9 +37,8 @@ def barlow_twins_loss(
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B d^2), in float32 at least, also under autocast. A column that is zero (or, centred, constant) has
-        ``C_ij = 0`` throughout and zero gradient: it adds 1 to the loss. Finite, with finite gradient, for features
-        of any size.
+        O(B d^2). A column that is zero (or, centred, constant) has ``C_ij = 0`` throughout and zero gradient: it adds 1
+        to the loss. Finite, with finite gradient, for features of any size.
 
     References:
         Zbontar et al. (2021), Barlow Twins; Tan et al. (2024), Equation 3.
@@ -91,10 +90,10 @@ def vicreg_loss(
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B d^2), in float32 at least, also under autocast. Libraries differ on ``form``. The invariance term is a mean
-        over all B d entries, as in the authors' pseudocode and code, where their Equation 5 is a mean over the batch.
-        The 1e-4 keeps the gradient finite at collapsed features; it is zero there. The covariance term grows with the
-        fourth power of the features: in float32 it is infinite, not NaN, where they vary by more than about 1e9.
+        O(B d^2). Libraries differ on ``form``. The invariance term is a mean over all B d entries, as in the authors'
+        pseudocode and code, where their Equation 5 is a mean over the batch. The 1e-4 keeps the gradient finite at
+        collapsed features; it is zero there. The covariance term grows with the fourth power of the features: in
+        float32 it is infinite, not NaN, where they vary by more than about 1e9.
 
     References:
         Bardes et al. (2022), VICReg: Variance-invariance-covariance regularization, Equations 1 to 6, Algorithm 1.

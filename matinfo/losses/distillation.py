@@ -38,8 +38,7 @@ def byol_loss(predictions1: Tensor, predictions2: Tensor, targets1: Tensor, targ
         TypeError: If an argument is not real floating point.
 
     Notes:
-        O(B d), in float32 at least, also under autocast. Stop-gradient: the targets get none. The cosine with a zero
-        row is 0 and has zero gradient; finite for rows of any length.
+        O(B d). The cosine with a zero row is 0 and has zero gradient; finite for rows of any length.
 
     References:
         Grill et al. (2020), Bootstrap your own latent, Equation 2.
@@ -75,9 +74,9 @@ def simsiam_loss(predictions1: Tensor, predictions2: Tensor, targets1: Tensor, t
         TypeError: If an argument is not real floating point.
 
     Notes:
-        O(B d), in float32 at least, also under autocast. Stop-gradient: the targets get none, although they come from
-        the network that is trained. The cosine with a zero row is 0 and has zero gradient; finite for rows of any
-        length. :func:`byol_loss` is four times this plus 4.
+        O(B d). Stop-gradient: the targets get none, although they come from the network that is trained. The cosine
+        with a zero row is 0 and has zero gradient; finite for rows of any length. :func:`byol_loss` is four times this
+        plus 4.
 
     References:
         Chen and He (2021), Exploring simple Siamese representation learning, Equations 1 to 4.
@@ -131,9 +130,8 @@ def dino_loss(
         TypeError: If an argument is not real floating point.
 
     Notes:
-        O(T V B K), in float32 at least, also under autocast; finite for outputs up to 1e30, never NaN.
-        Stop-gradient: neither the teachers nor the centre get any. The centre is not updated: call
-        :meth:`DINOCenter.update` afterwards.
+        O(T V B K); finite for outputs up to 1e30, never NaN. The centre is not updated: call :meth:`DINOCenter.update`
+        afterwards.
 
     References:
         Caron et al. (2021), Emerging properties in self-supervised vision transformers, Equations 1 to 4.

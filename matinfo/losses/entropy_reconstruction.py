@@ -130,8 +130,8 @@ def sphere_entropy(
         TypeError: If ``features`` is not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast. The gradient goes through the weights w too, as in the
-        authors' code. Finite, with finite gradient, for collapsed, zero and arbitrarily large features.
+        O(B^2 d). The gradient goes through the weights w too, as in the authors' code. Finite, with finite gradient,
+        for collapsed, zero and arbitrarily large features.
 
     References:
         Rodríguez-Gálvez et al. (2023), The role of entropy and reconstruction in multi-view self-supervised learning,
@@ -174,7 +174,7 @@ def sphere_reconstruction(
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B d), in float32 at least, also under autocast. Symmetric in the views; detach the one that is a target.
+        O(B d). Symmetric in the views; detach the one that is a target.
 
     References:
         Rodríguez-Gálvez et al. (2023), Section 4.
@@ -215,10 +215,9 @@ def er_loss(
         TypeError: If the features are not real floating point.
 
     Notes:
-        O(B^2 d), in float32 at least, also under autocast. log C_d cancels and is never computed, so that the exact
-        and the published constant give the same loss. Nothing is detached: a target network's features come without
-        gradient, or detach them; for the symmetric loss average both orders. Finite, with finite gradient, for
-        collapsed, zero and arbitrarily large features.
+        O(B^2 d). log C_d cancels and is never computed, so that the exact and the published constant give the same
+        loss. Nothing is detached: a target network's features come without gradient, or detach them; for the symmetric
+        loss average both orders. Finite, with finite gradient, for collapsed, zero and arbitrarily large features.
 
     References:
         Rodríguez-Gálvez et al. (2023), The role of entropy and reconstruction in multi-view self-supervised learning.
@@ -261,11 +260,11 @@ def discrete_er_loss(
         TypeError: If an argument is not real floating point.
 
     Notes:
-        O(B K), in float32 at least, also under autocast. Both directions of the cross-entropy have a gradient; detach
-        the view that is a target. Finite, with finite gradient, for one-hot rows too. The average over the two views'
-        entropies is our reading: the authors' code computes the entropy of one batch and leaves the choice open.
-        ``"average"`` is no entropy: it is least, log K, for even use of the clusters and grows as they empty, so that
-        the loss then rewards collapse; it is here because the authors' code has it.
+        O(B K). Both directions of the cross-entropy have a gradient; detach the view that is a target. Finite, with
+        finite gradient, for one-hot rows too. The average over the two views' entropies is our reading: the authors'
+        code computes the entropy of one batch and leaves the choice open. ``"average"`` is no entropy: it is least, log
+        K, for even use of the clusters and grows as they empty, so that the loss then rewards collapse; it is here
+        because the authors' code has it.
 
     References:
         Rodríguez-Gálvez et al. (2023), Section 4.

@@ -55,8 +55,8 @@ def simdino_loss(
 
     Notes:
         T Cholesky factorisations on the smaller of samples and features, in float64. The released head normalises its
-        output, as is done here; ``-s . t`` is the paper's ``|s - t|^2/2`` less 1. Stop-gradient: the teachers get none.
-        Finite, with finite gradient, for collapsed, zero and arbitrarily large features.
+        output, as is done here; ``-s . t`` is the paper's ``|s - t|^2/2`` less 1. Finite, with finite gradient, for
+        collapsed, zero and arbitrarily large features.
 
     References:
         Wu et al. (2025), Simplifying DINO via coding rate regularization.

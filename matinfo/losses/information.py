@@ -44,10 +44,9 @@ def mask_infonce_loss(views: Tensor, *, temperature: float = 0.1) -> Tensor:
         TypeError: If ``views`` is not real floating point.
 
     Notes:
-        ``N (N - 1)/2`` products of B^2 d, in float32 at least, also under autocast: the mean of
-        :func:`infonce_loss` over the pairs, which has both orders. Finite, with finite gradient, for collapsed, zero
-        and arbitrarily large features. The term that raises mutual information in MI-MAE, in our reading: the paper's
-        Equations 7 and 8 were known to us from descriptions only.
+        ``N (N - 1)/2`` products of B^2 d: the mean of :func:`infonce_loss` over the pairs, which has both orders.
+        Finite, with finite gradient, for collapsed, zero and arbitrarily large features. The term that raises mutual
+        information in MI-MAE, in our reading: the paper's Equations 7 and 8 were known to us from descriptions only.
 
     References:
         Huang et al. (2025), Learning mask invariant mutual information for masked image modeling; van den Oord et al.

@@ -79,8 +79,8 @@ def masked_reconstruction_loss(
         TypeError: If ``pred`` or ``target`` is not real floating point, or ``mask`` no tensor or array.
 
     Notes:
-        O(B L P), in float32 at least, also under autocast. Visible patches may hold anything. Infinite, not NaN, where
-        a squared error is too large for the dtype (1e19 in float32).
+        O(B L P). Visible patches may hold anything. Infinite, not NaN, where a squared error is too large for the dtype
+        (1e19 in float32).
 
     References:
         He et al. (2022).

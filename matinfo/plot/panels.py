@@ -225,13 +225,9 @@ def _reports(report: Any) -> dict[str, LayerReport]:
     """Reports by label: a report alone, with its reference, or several models."""
     if isinstance(report, LayerReport):
         return {"": report} if report.reference is None else {"model": report, "reference": report.reference}
-    if (
-        isinstance(report, Mapping)
-        and report
-        and all(isinstance(one, LayerReport) for one in report.values())
-    ):
-        return {str(label): one for label, one in report.items()}
-    return {}
+    reports = list(report.values()) if isinstance(report, Mapping) else [None]
+    several = all(isinstance(one, LayerReport) for one in reports)
+    return {str(label): one for label, one in report.items()} if several else {}
 
 
 def _largest(reports: Mapping[str, LayerReport], panels: Sequence[str]) -> Lines:
