@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import matinfo
 from matinfo import Gram, plot
 from matinfo.plot import theme
-from matinfo.plot.tables import unit_of
+from matinfo.plot.inputs import unit_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ALPHAS = (0, 0.3, 0.5, 1, 1.2, 2, 5, math.inf)

@@ -6,14 +6,19 @@ It runs no code of a file: pickled objects are refused, and ``.pt`` goes through
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from matinfo._extras import MissingExtra
-from matinfo.cli.arguments import parse
+from matinfo.cli.arguments import Options, parse
+from matinfo.cli.as_html import html_page
+from matinfo.cli.as_json import json_text
+from matinfo.cli.as_text import text
 from matinfo.cli.errors import InputError, printable
-from matinfo.cli.report import load, make_report
-from matinfo.cli.write import write_report
+from matinfo.cli.picture import picture_bytes
+from matinfo.cli.report import Report, load, make_report
 
 __all__ = ["load", "main"]
 
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(argv)
         if isinstance(options, int):
             return options
-        write_report(make_report(options), options)
+        _write_report(make_report(options), options)
         sys.stdout.flush()
         return 0
     except (InputError, MissingExtra) as error:
@@ -61,3 +66,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _write_report(report: Report, options: Options) -> None:
+    """Write everything that was asked for."""
+    if options.json is not None and options.json != "-":
+        _write(Path(options.json), json_text(report, options).encode())
+    if options.plot is not None:
+        kind = options.plot.suffix.lower().removeprefix(".")
+        _write(options.plot, picture_bytes(report, options, options.theme, kind))
+    if options.html is not None:
+        _write(options.html, html_page(report, options).encode())
+    if options.json == "-":
+        sys.stdout.write(json_text(report, options))
+    else:
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text(report, options).encode(encoding, "backslashreplace").decode(encoding))
+    if not options.quiet:
+        for note in report.notes:
+            sys.stderr.write(f"matinfo: note: {note}\n")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside the file and rename: what is there stays whole until all is written, and a link stays a link."""
+    target = path.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        if target.exists() and not target.is_file():  # a pipe or a device has no name to take
+            path.write_bytes(content)
+            return
+        beside.write_bytes(content)
+        if target.exists():
+            shutil.copymode(target, beside)
+        beside.replace(target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from matinfo.plot.tables import plain
+from matinfo.plot.inputs import plain
 from matinfo.plot.theme import SEQUENTIAL, axes_or_new, luminance, name_ticks, plain_ticks
 
 if TYPE_CHECKING:

@@ -10,9 +10,17 @@ import numpy as np
 from matinfo.entropy import von_neumann_entropy
 from matinfo.layers import LayerReport
 from matinfo.measures import MEASURES
+from matinfo.plot.inputs import (
+    Drawable,
+    Table,
+    columns_of,
+    is_number,
+    numeric_names,
+    plain,
+    spectrum_of,
+    unit_of,
+)
 from matinfo.plot.matrix import information_matrix
-from matinfo.plot.operands import Drawable, spectrum_of
-from matinfo.plot.tables import Table, columns_of, is_number, numeric_names, plain, unit_of
 from matinfo.plot.theme import (
     far_apart,
     ground_of,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from matinfo._validation import check_base, check_order
 from matinfo.entropy import renyi_entropy
-from matinfo.plot.operands import Drawables, labelled, shares, spectrum_of
+from matinfo.plot.inputs import Drawables, labelled, shares, spectrum_of
 from matinfo.plot.theme import (
     SEQUENTIAL,
     axes_or_new,

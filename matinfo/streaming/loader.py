@@ -52,6 +52,7 @@ def accumulate(loader: Iterable[Any], accumulator: S, *, extract: Callable[[Any]
     """
     if not isinstance(accumulator, Stream):
         raise TypeError(f"Expected an accumulator of matinfo.streaming, got {type(accumulator).__name__}.")
+    streams = accumulator.streams
     for i, batch in enumerate(loader):
         try:
             with torch.no_grad():
@@ -61,25 +62,20 @@ def accumulate(loader: Iterable[Any], accumulator: S, *, extract: Callable[[Any]
                 error.add_note(f"Batch {i} of the loader.")
             raise
         try:
-            accumulator.update(*_features(found, accumulator.streams, exact=extract is not None))
+            if isinstance(found, (Tensor, np.ndarray)):
+                found = (found,)
+            if not isinstance(found, (tuple, list)):
+                raise TypeError(
+                    "Expected a batch of features, or a tuple or list that starts with them, got "
+                    f"{type(found).__name__}. Pass extract, a function from a batch to its features."
+                )
+            if len(found) < streams or (extract is not None and len(found) > streams):
+                raise ValueError(
+                    f"Expected features of {streams} stream{'s' if streams > 1 else ''}, got {len(found)}. "
+                    "Pass extract, a function from a batch to its features."
+                )
+            accumulator.update(*found[:streams])
         except (ValueError, TypeError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{error} (Batch {i} of the loader.)") from error
     return accumulator
-
-
-def _features(batch: Any, streams: int, *, exact: bool) -> tuple[Any, ...]:
-    """The arguments of an update."""
-    if isinstance(batch, (Tensor, np.ndarray)):
-        batch = (batch,)
-    if not isinstance(batch, (tuple, list)):
-        raise TypeError(
-            f"Expected a batch of features, or a tuple or list that starts with them, got {type(batch).__name__}. "
-            "Pass extract, a function from a batch to its features."
-        )
-    if len(batch) < streams or (exact and len(batch) > streams):
-        raise ValueError(
-            f"Expected features of {streams} stream{'s' if streams > 1 else ''}, got {len(batch)}. "
-            "Pass extract, a function from a batch to its features."
-        )
-    return tuple(batch[:streams])
