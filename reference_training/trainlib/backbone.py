@@ -113,6 +113,10 @@ class Backbone(nn.Module):
             )
         return feature
 
+    def several(self, feature: str | None) -> list[str]:
+        """The features that an option names, of which ``all`` is every one."""
+        return list(self.widths) if feature == "all" else [self.chosen(feature)]
+
     def fingerprint(self) -> str:
         """A digest of the weights."""
         digest = hashlib.sha256()

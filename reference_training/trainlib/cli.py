@@ -29,11 +29,6 @@ def program_parser(program: str, text: str | None, **options: Any) -> OneLinePar
     )  # fmt: skip
 
 
-def _plain_type(annotation: Any) -> type:
-    """The type behind ``X`` or ``X | None``."""
-    return next((a for a in typing.get_args(annotation) if a is not type(None)), annotation)
-
-
 def _default_text(item: dataclasses.Field[Any], recipes: dict[str, dict[str, Any]]) -> str:
     if item.metadata["shown"] is not None:
         return item.metadata["shown"]
@@ -52,7 +47,8 @@ def add_config_options(parser: argparse.ArgumentParser, default: Any) -> None:
         group = parser.add_argument_group(type(section).__doc__ or name)
         types = typing.get_type_hints(type(section))
         for item in dataclasses.fields(section):
-            kind = _plain_type(types[item.name])
+            annotation = types[item.name]  # X, or X | None
+            kind = next((a for a in typing.get_args(annotation) if a is not type(None)), annotation)
             text = f"{item.metadata['help']} [{_default_text(item, default.recipes)}]".replace("%", "%%")
             common: dict[str, Any] = {
                 "dest": f"{name}.{item.name}",

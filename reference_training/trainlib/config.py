@@ -211,25 +211,6 @@ NAMES = {
 }
 
 
-def method_label(method: dict[str, Any]) -> str:
-    """The name of a method with the settings that distinguish it, such as ``M-MAE 0.01``."""
-    label = NAMES[method["method"]]
-    if method["method"] == "mae":
-        return label
-    if method["method"] == "mae4":
-        return f"MAE, {method['masks']} masks"
-    if method["method"] == "mimae":
-        label += f" {method['infonce_weight']:g}/{method['club_weight']:g}"
-        return label if method["masks"] == 4 else f"{label}, {method['masks']} masks"
-    label += f" {method['lambda_']:g}"
-    if method["method"] == "mmae":
-        label += "" if method["mu"] == 1 else f" mu {method['mu']:g}"
-        label += "" if method["tcr_scale"] == "code" else " paper scale"
-        label += " centred" if method["centering"] else ""
-    label += " local gather" if method.get("gather") == "local" else ""
-    return label + (" double norm" if method["double_norm"] else "")
-
-
 class BaseRunConfig:
     """What the programs need to know of a run's configuration besides its sections."""
 
@@ -282,7 +263,22 @@ class MaskedRunConfig(BaseRunConfig):
 
     def label(self) -> str:
         """The name in tables, such as ``M-MAE 0.01``."""
-        return method_label(to_dict(self)["method"])
+        method, name = self.method, self.method.method
+        label = NAMES[name]
+        if name == "mae":
+            return label
+        if name == "mae4":
+            return f"MAE, {method.masks} masks"
+        if name == "mimae":
+            label += f" {method.infonce_weight:g}/{method.club_weight:g}"
+            return label if method.masks == 4 else f"{label}, {method.masks} masks"
+        label += f" {method.lambda_:g}"
+        if name == "mmae":
+            label += "" if method.mu == 1 else f" mu {method.mu:g}"
+            label += "" if method.tcr_scale == "code" else " paper scale"
+            label += " centred" if method.centering else ""
+        label += " local gather" if method.gather == "local" else ""
+        return label + (" double norm" if method.double_norm else "")
 
     def validate(self) -> None:
         """Check the options, alone and against the model."""
@@ -330,17 +326,9 @@ PAPER_RECIPES: dict[str, dict[str, Any]] = {
 
 # Options that do not change what is computed, so that a run may be resumed with other values.
 FREE_ON_RESUME = (
-    "data_dir",
-    "download",
-    "workers",
-    "device",
-    "compile",
-    "tf32",
-    "threads",
-    "log_every",
-    "checkpoint_every",
+    "data_dir", "download", "workers", "device", "compile", "tf32", "threads", "log_every", "checkpoint_every",
     "tensorboard",
-)
+)  # fmt: skip
 
 
 def sections(config: Any) -> list[tuple[str, Any]]:
@@ -355,7 +343,11 @@ def flag_of(item: dataclasses.Field[Any]) -> str:
 
 def resolve(config: Any) -> Any:
     """The configuration with every ``None`` filled in that the device or the recipe of the data set knows."""
-    recipe = _of_device(config.run.device) | config.recipe()
+    import torch
+
+    device = config.run.device
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    recipe = {"precision": "bf16" if cuda else "32", "compile": cuda} | config.recipe()
     if config.optim.epochs is not None:  # the warm-up keeps its share of the training
         recipe["warmup_epochs"] *= config.optim.epochs / recipe["epochs"]
     filled = {}
@@ -367,14 +359,6 @@ def resolve(config: Any) -> Any:
         }
         filled[name] = dataclasses.replace(section, **missing)
     return dataclasses.replace(config, **filled)
-
-
-def _of_device(device: str) -> dict[str, Any]:
-    """The options that depend on where a run is trained."""
-    import torch
-
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return {"precision": "bf16" if cuda else "32", "compile": cuda}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

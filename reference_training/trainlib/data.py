@@ -91,7 +91,13 @@ def load_dataset(config):
 
         dataset = ImageFolderDataset(config)
     else:
-        train, test, classes = _downloadable(name, config.data)
+        from trainlib import cifar, imagenette
+
+        where = {"data_dir": config.data.data_dir, "download": config.data.download}
+        found = (
+            imagenette.load_imagenette(**where) if name == "imagenette" else cifar.load_cifar(name, **where)
+        )
+        train, test, classes = found
         dataset = TensorDataset(name, Split(*train), Split(*test), classes, config)
     if config.optim.batch > dataset.size("train"):
         raise UsageError(
@@ -100,17 +106,6 @@ def load_dataset(config):
             f"choose at most {dataset.size('train')}",
         )
     return dataset
-
-
-def _downloadable(name, data):
-    """Images and labels of the two splits, and the number of classes."""
-    if name == "imagenette":
-        from trainlib.imagenette import load_imagenette
-
-        return load_imagenette(data.data_dir, download=data.download)
-    from trainlib.cifar import load_cifar
-
-    return load_cifar(name, data.data_dir, download=data.download)
 
 
 def _digits(config) -> TensorDataset:

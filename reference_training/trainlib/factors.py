@@ -28,40 +28,37 @@ def probe_factors(
         ``probe_raw``: without dividing by the standard deviations. ``probe_rows``: features of length one, then as the
         standard. ``probe_published``: LARS and batch norm.
     """
-    normalize = torch.nn.functional.normalize
-    labels = train_labels, test_labels
+    rows = torch.nn.functional.normalize
+    probe = _trained(train, train_labels, classes)
+    with torch.no_grad():
+        right = int((probe.logits(test)["all"].argmax(1) == test_labels).sum())
     return {
         "probe_raw_accuracy": linear_probe_accuracy(
-            train, labels[0], test, labels[1], classes, standardise=False
+            train, train_labels, test, test_labels, classes, standardise=False
         ),
         "probe_rows_accuracy": linear_probe_accuracy(
-            normalize(train, dim=1), labels[0], normalize(test, dim=1), labels[1], classes
+            rows(train, dim=1), train_labels, rows(test, dim=1), test_labels, classes
         ),
-        "probe_published_accuracy": published_probe_accuracy(train, labels[0], test, labels[1], classes),
+        "probe_published_accuracy": 100.0 * right / len(test),
     }
 
 
-def published_probe_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int,
-    *, config: ProbeRunConfig = PUBLISHED,
-) -> float:  # fmt: skip
-    """Accuracy in percent of the published protocol's head on features of plain images."""
-    optim, device = config.optim, train.device
-    batch = min(optim.batch, len(train))
-    steps = len(train) // batch
+def _trained(features: Tensor, labels: Tensor, classes: int) -> LinearProbe:
+    """The published protocol's head, trained on features of plain images."""
+    optim, device, seed = PUBLISHED.optim, features.device, PUBLISHED.run.seed
+    batch = min(optim.batch, len(features))
+    steps = len(features) // batch
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.seed)
-        probe = LinearProbe({"all": train.shape[1]}, classes).to(device)
-    optimizer = probe.make_optimizer(config)
-    source = torch.Generator(device).manual_seed(config.run.seed)
+        torch.manual_seed(seed)
+        probe = LinearProbe({"all": features.shape[1]}, classes).to(device)
+    optimizer = probe.make_optimizer(PUBLISHED)
+    source = torch.Generator(device).manual_seed(seed)
     for epoch in range(optim.epochs):
-        order = torch.randperm(len(train), generator=source, device=device)
+        order = torch.randperm(len(features), generator=source, device=device)
         for step in range(steps):
             index = order[step * batch : (step + 1) * batch]
             set_learning_rates(optimizer, optim, epoch + step / steps)
             optimizer.zero_grad()
-            probe(train[index], train_labels[index], index).loss.backward()
+            probe(features[index], labels[index], index).loss.backward()
             optimizer.step()
-    probe.eval()
-    with torch.no_grad():
-        return 100.0 * int((probe.logits(test)["all"].argmax(1) == test_labels).sum()) / len(test)
+    return probe.eval()

@@ -22,6 +22,7 @@ from trainlib.method import DEFAULT
 from trainlib.pictures import COLOURS, draw_band, legend_below, save, tidy
 from trainlib.run import check_comparable, read_pretraining_config
 from trainlib.siamese.config import SiameseRunConfig
+from trainlib.tables import grouped
 
 OPTION = "FOLDER"
 LINEAR_BELOW = 1e-3  # nats
@@ -163,9 +164,7 @@ def numbers(figure: PaperFigure, runs: list[Run]) -> dict[str, Any] | None:
     chosen = [r for r in figure.of.choose(runs) if any(keys & record.keys() for record in r.measured)]
     if not figure.of.choose(chosen):
         return None
-    groups: dict[str, list[Run]] = {}
-    for run in chosen:
-        groups.setdefault(run.label, []).append(run)
+    groups = grouped(chosen, lambda run: run.label)
     drawn = []
     for row, line in enumerate(figure.rows):
         for column, (feature, quantity) in enumerate(line):

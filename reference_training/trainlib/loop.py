@@ -164,9 +164,8 @@ class TrainingLoop:
         self.dataset, self.run_dir, self.label = dataset, run_dir, label
         if ranks.started() > 1 and fabric.device.type == "cuda":
             torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
-        method.to(
-            fabric.device
-        )  # before the optimiser, which fuses its update where the weights lie on a card
+        # Before the optimiser is made, which fuses its update where the weights lie on a card.
+        method.to(fabric.device)
         if getattr(config.run, "compile", False):
             method.compile_parts()
         captures = getattr(config.run, "compile", False) and method.capturable and ranks.started() == 1
@@ -183,9 +182,8 @@ class TrainingLoop:
             self.progress, states = found
             self.method.load_state_dict(states["model"])
             self.optimizer.load_state_dict(states["optimizer"])
-            for (
-                group
-            ) in self.optimizer.param_groups:  # where the rate is kept belongs to the device, not to the run
+            # Where the rate is kept belongs to the device, not to the run.
+            for group in self.optimizer.param_groups:
                 rate = float(group["lr"])
                 group["lr"] = torch.tensor(rate, device=self.fabric.device) if self.method.captured else rate
                 if "capturable" in group:
@@ -253,21 +251,12 @@ class TrainingLoop:
         )
 
     def _step(self, step: int, images, labels, draws) -> StepOutput:
-        """Forward, backward and update."""
+        """Forward, backward and update; a loss that is not finite ends the run before anything made of it is kept."""
+        self._expect_finite()
         if self._captured is not None:
-            self._expect_finite()
             output = self._captured(images, labels, draws)
             self._check.put(step, output.loss)
             return output
-        output = self._forward(step, images, labels, draws)
-        self.optimizer.zero_grad()
-        self.fabric.backward(output.loss)
-        self.optimizer.step()
-        return output
-
-    def _forward(self, step: int, images, labels, draws):
-        """One forward pass; a loss that is not finite ends the run before anything made of it is kept."""
-        self._expect_finite()
         try:
             output = self.module(images, labels, draws)
         except (ValueError, ArithmeticError, torch.linalg.LinAlgError):
@@ -275,6 +264,9 @@ class TrainingLoop:
                 raise
             self._diverged(step, "a weight")
         self._check.put(step, output.loss)
+        self.optimizer.zero_grad()
+        self.fabric.backward(output.loss)
+        self.optimizer.step()
         return output
 
     def _expect_finite(self) -> None:

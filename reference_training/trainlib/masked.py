@@ -118,18 +118,15 @@ class MaskedMethod(Method):
             unpatchify(target * (1 - hidden) + prediction * hidden, patch, channels),
         )
 
-    def reconstruction_note(self) -> str:
-        """What a reader of the reconstructions must know."""
-        if self.config.norm_pix:
-            return "hidden patches are predicted up to their mean and variance, which are taken from the original"
-        return ""
-
     def summarize(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """The reconstruction error of the last logged batch."""
         return {"reconstruction": [r for r in records if r["kind"] == "train"][-1]["reconstruction"]}
 
     def draw_pictures(self, dataset, config, records: list[dict[str, Any]], folder: Path) -> None:
         """Reconstructions of held-out images; loss and effective rank during training."""
-        picture, note = folder / "reconstructions.png", self.reconstruction_note()
-        draw_reconstructions(self, dataset, config.run.seed, picture, note=note)
+        known = (
+            "hidden patches are predicted up to their mean and variance, which are taken from the original"
+        )
+        note = known if self.config.norm_pix else ""
+        draw_reconstructions(self, dataset, config.run.seed, folder / "reconstructions.png", note=note)
         draw_training(records, f"{config.label()}, {config.data.data}", folder / "training.png")

@@ -11,12 +11,12 @@ from trainlib.cli import read_config
 from trainlib.config import to_dict
 from trainlib.errors import UsageError
 from trainlib.evaluate import extract, knn_accuracy
-from trainlib.files import write_atomic, write_json
+from trainlib.files import write_json
 from trainlib.loop import make_fabric
-from trainlib.protocol import Datasets, identity, result_places
+from trainlib.protocol import Datasets, identity, publish, result_places
 from trainlib.protocol_config import KnnRunConfig
 from trainlib.run import check_comparable, prepare_device
-from trainlib.tables import aligned, spread
+from trainlib.tables import aligned, grouped, spread
 from trainlib.validate import require
 
 NAME = "knn"
@@ -32,7 +32,7 @@ def measure(arguments: argparse.Namespace) -> None:
         config.validate()
         for k in arguments.k:
             require(k >= 1, "--k", f"expected whole numbers of at least 1, got {k}", "use e.g. 20")
-        _features(config, backbone)
+        backbone.several(config.knn.feature or "all")
         configs.append(config)
         origins.append(backbone.origin)
     prepare_device(configs[0])
@@ -49,16 +49,7 @@ def measure(arguments: argparse.Namespace) -> None:
     ranks.disconnect()
     if not ranks.is_first():
         return
-    table = _table(results, arguments.k)
-    print(table)
-    if arguments.out is not None:
-        write_atomic(arguments.out / f"{NAME}.md", (table + "\n").encode())
-    print("results:", ", ".join(str(place / f"{NAME}.json") for _, place in places))
-
-
-def _features(config: KnnRunConfig, backbone: Backbone) -> list[str]:
-    feature = config.knn.feature
-    return list(backbone.widths) if feature in (None, "all") else [backbone.chosen(feature)]
+    publish(_table(results, arguments.k), NAME, [place for _, place in places], arguments.out)
 
 
 def _measure(config: KnnRunConfig, neighbours: list[int], backbone: Backbone, dataset: Any) -> dict[str, Any]:
@@ -87,18 +78,15 @@ def _measure(config: KnnRunConfig, neighbours: list[int], backbone: Backbone, da
             )
             for k in neighbours
         }
-        for name in _features(config, backbone)
+        for name in backbone.several(config.knn.feature or "all")
     }  # fmt: skip
     return {**identity(backbone.origin), "protocol": to_dict(config), "accuracy_by_k": accuracies}
 
 
 def _table(results: list[dict[str, Any]], neighbours: list[int]) -> str:
     """A Markdown table, a row per label and feature: mean and standard deviation over runs."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault(result["label"], []).append(result)
     rows = [["method", "runs", "feature", *(f"k = {k} %" for k in neighbours)]]
-    for label, group in groups.items():
+    for label, group in grouped(results, lambda result: result["label"]).items():
         for feature in group[0]["accuracy_by_k"]:
             cells = [spread([r["accuracy_by_k"][feature][str(k)] for r in group], 2) for k in neighbours]
             rows.append([label, str(len(group)), feature, *cells])

@@ -122,7 +122,10 @@ def cost(commands: Iterable[Command], scale: str) -> str:
     """Roughly how much is left to do: seconds on two CPU cores, or operations for a GPU."""
     commands = list(commands)
     if all((scale, c.program) in CPU_RATES for c in commands):
-        seconds = sum(_views(c.config) * _images(c) / CPU_RATES[scale, c.program] for c in commands)
+        # Several masks of an image share its loading only.
+        several = [getattr(getattr(c.config, "method", None), "several", False) for c in commands]
+        times = [_images(c) / CPU_RATES[scale, c.program] for c in commands]
+        seconds = sum(3.5 * t if many else t for t, many in zip(times, several, strict=True))
         return f"about {max(1, round(seconds / 60))} minutes on two CPU cores"
     pretraining: dict[Any, Any] = {c.folder: c.config for c in commands if c.pretrains}
     total = sum(_operations(c, pretraining.get(c.folder)) for c in commands)
@@ -134,11 +137,6 @@ def cost(commands: Iterable[Command], scale: str) -> str:
 
 def _images(command: Command) -> float:
     return IMAGES[command.config.data.data] * command.config.optim.epochs
-
-
-def _views(config: Any) -> float:
-    """How many times the usual work an image is: several masks share the loading only."""
-    return 3.5 if getattr(getattr(config, "method", None), "several", False) else 1.0
 
 
 def _operations(command: Command, run: Any) -> float:

@@ -124,14 +124,9 @@ def _head(width: int, classes: int) -> nn.Sequential:
     return nn.Sequential(nn.BatchNorm1d(width, eps=NORM_EPS, affine=False), linear)
 
 
-def chosen_features(config, backbone: Backbone) -> list[str]:
-    """The features that ``--feature`` names."""
-    return list(backbone.widths) if config.probe.feature == "all" else [backbone.chosen(config.probe.feature)]
-
-
 def prepare(config, backbone: Backbone, dataset, fabric) -> Prepared:
     """What makes the probe, and the features that it is trained on."""
-    names = chosen_features(config, backbone)
+    names = backbone.several(config.probe.feature)
     features = FrozenFeatures(backbone, dataset, names, fabric.autocast, cached=config.probe.cached)
     widths = {name: backbone.widths[name] for name in names}
     return lambda _: LinearProbe(widths, dataset.classes), features
@@ -140,6 +135,6 @@ def prepare(config, backbone: Backbone, dataset, fabric) -> Prepared:
 PROTOCOL = Protocol(
     config_class=ProbeRunConfig,
     name=lambda config: "linear_probe",
-    check=chosen_features,
+    check=lambda config, backbone: backbone.several(config.probe.feature),
     prepare=prepare,
 )

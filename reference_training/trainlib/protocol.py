@@ -34,7 +34,7 @@ from trainlib.run import (
     read_run_config,
     train,
 )
-from trainlib.tables import aligned, spread
+from trainlib.tables import aligned, grouped, spread
 
 SOURCE = "source.json"
 TOP = 5
@@ -103,11 +103,16 @@ def evaluate(protocol: Protocol, arguments: argparse.Namespace) -> None:
     ranks.disconnect()
     if not ranks.is_first():
         return
-    table = results_table(results)
-    print(f"{table}\n\n{NOTE}")
-    if arguments.out is not None:
-        write_atomic(arguments.out / f"{jobs[0].name}.md", f"{table}\n\n{NOTE}\n".encode())
-    print("results:", ", ".join(str(job.place / f"{job.name}.json") for job in jobs))
+    text = f"{results_table(results)}\n\n{NOTE}"
+    publish(text, jobs[0].name, [job.place for job in jobs], arguments.out)
+
+
+def publish(text: str, name: str, places: list[Path], out: Path | None) -> None:
+    """Print the table of an evaluation and where its results are; below ``--out`` it is kept, too."""
+    print(text)
+    if out is not None:
+        write_atomic(out / f"{name}.md", f"{text}\n".encode())
+    print("results:", ", ".join(str(place / f"{name}.json") for place in places))
 
 
 def result_places(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
@@ -286,10 +291,7 @@ def results_table(results: list[dict[str, Any]]) -> str:
     """
     header = ["method", "runs", "heads", "feature", *(title for _, title in ACCURACIES), "seconds", "CPU s"]
     rows = []
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault(result["label"], []).append(result)
-    for label, group in groups.items():
+    for label, group in grouped(results, lambda result: result["label"]).items():
         counts = sorted({len(result["heads"]) for result in group})
         for feature in group[0]["heads"][0]["features"]:
             cells = [

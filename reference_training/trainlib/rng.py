@@ -26,26 +26,17 @@ def generator(
 
 
 @contextlib.contextmanager
-def seeded(*numbers: int, pytorch: bool = True) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and PyTorch for a while, then put their states back.
-
-    PyTorch's seeding is slow: ``pytorch=False`` leaves it out where a single image is concerned.
-    """
+def seeded(*numbers: int) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and PyTorch for a while, then put their states back."""
     states = np.random.SeedSequence(numbers).generate_state(2, np.uint64)
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (what timm draws from)
-    random.seed(int(states[0]))
-    np.random.seed(int(states[0] & np.uint64(0xFFFFFFFF)))  # noqa: NPY002
-    try:
-        with _seeded_pytorch(int(states[1] >> np.uint64(1))) if pytorch else contextlib.nullcontext():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-
-
-@contextlib.contextmanager
-def _seeded_pytorch(seed: int) -> Iterator[None]:
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+        random.seed(int(states[0]))
+        np.random.seed(int(states[0] & np.uint64(0xFFFFFFFF)))  # noqa: NPY002
+        torch.manual_seed(int(states[1] >> np.uint64(1)))
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-from trainlib.config import FREE_ON_RESUME
+from trainlib.config import FREE_ON_RESUME, MaskedConfig
 from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.figures import FEATURES, SIAMESE, PaperFigure, draw, grid, numbers, read_run
@@ -20,22 +21,9 @@ TABLE, FIGURE, INFORMATION = "table.md", "effective_rank.png", "information.png"
 BRANCHES_FIGURE = PaperFigure(
     "information of the two branches", grid("mutual_information", "joint_entropy", "matrix_js"), SIAMESE
 )
-MAY_DIFFER = (
-    "method",
-    "lambda_",
-    "mu",
-    "tcr_scale",
-    "centering",
-    "double_norm",
-    "gather",
-    "masks",
-    "infonce_weight",
-    "club_weight",
-    "nll_weight",
-    "temperature",
-    "seed",
-    *FREE_ON_RESUME,
-)
+# What runs of one table may differ in: the options that their labels tell, and what does not change the result.
+OF_MASKED_METHODS = {f.name for f in dataclasses.fields(MaskedConfig)} - {"recipe", "mask_ratio", "norm_pix"}
+MAY_DIFFER = {*OF_MASKED_METHODS, "seed", *FREE_ON_RESUME}
 OF_SIAMESE_METHODS = {*METHOD_OPTIONS, "augmentation", "crop_min", "lr", "weight_decay"}
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from trainlib.config import NAMES
 from trainlib.siamese.config import METHODS
 
+Item = TypeVar("Item")
 COLUMNS = (
     ("effective_rank", "eff. rank", 2),
     ("rankme", "RankMe", 2),
@@ -27,10 +29,14 @@ def group_by_method(summaries: list[dict[str, Any]]) -> dict[str, list[dict[str,
         method = summary["method"]
         return order[method["method"]], method["lambda_"] or 0.0, summary["label"], summary["seed"]
 
-    ordered = sorted(summaries, key=place)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for summary in ordered:
-        groups.setdefault(summary["label"], []).append(summary)
+    return grouped(sorted(summaries, key=place), lambda summary: summary["label"])
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    """Items of equal key together, in the order in which the keys appear."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
 
 

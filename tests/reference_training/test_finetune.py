@@ -267,7 +267,7 @@ def test_scratch_starts_from_fresh_weights_of_the_same_shape(run_dir):
 
 def test_resumed_finetuning_equals_an_uninterrupted_one_bit_for_bit(run_dir, tmp_path):
     options = [run_dir, *SHORT, "--erase", "0.25"]
-    with interrupted(TrainingLoop, "_forward", 8):  # in the second epoch of five steps
+    with interrupted(TrainingLoop, "_step", 8):  # in the second epoch of five steps
         assert run_program(finetune.main, *options, "--out", tmp_path / "cut")[0] == 130
     random.seed(99)  # the state of the process does not matter
     tune(run_dir, "--out", tmp_path / "cut", "--resume")

@@ -214,7 +214,7 @@ def test_accuracies_count_first_and_first_five():
 @pytest.mark.parametrize("cached", [[], ["--cached"]], ids=["augmented", "cached"])
 def test_resumed_probe_equals_an_uninterrupted_one_bit_for_bit(run_dir, tmp_path, cached):
     options = [run_dir, *SHORT, *cached, "--feature", "all"]
-    with interrupted(TrainingLoop, "_forward", 15):  # in the second epoch of eleven steps
+    with interrupted(TrainingLoop, "_step", 15):  # in the second epoch of eleven steps
         code, _, stderr = run_program(linear_probe.main, *options, "--out", tmp_path / "cut")
     assert code == 130
     assert "interrupted; continue with --resume" in stderr

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from protocol_runs import changed, equal_states, interrupted
-from trainlib.config import MaskedRunConfig, method_label, resolve
+from trainlib.config import MaskedRunConfig, resolve
 from trainlib.logs import read_metrics
 from trainlib.mask_information import Conditional, MaskInformationMethod, disjoint_masking
 from trainlib.masked import MaskedMethod
@@ -249,7 +249,6 @@ def test_labels_tell_settings_apart(make_config):
         label(method="entmae", lambda_=0.1),
     ]
     assert len(set(labels)) == len(labels)
-    assert method_label({"method": "mae"}) == "MAE"
 
 
 # --- options -------------------------------------------------------------------------------------------------

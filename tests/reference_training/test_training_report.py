@@ -9,22 +9,19 @@ import statistics
 import pytest
 import summarize_runs
 import time_regulariser
-from protocol_runs import refused, rows_of
-from trainlib.config import method_label
+from protocol_runs import changed, refused, rows_of
+from trainlib.config import MaskedRunConfig, resolve, to_dict
 from trainlib.tables import aggregate, group_by_method, results_table, spread
 
 
 def summary(method: str, seed: int, rank: float, **changes) -> dict:
-    settings = {
-        "method": method, "lambda_": 0.01, "mu": 1.0, "tcr_scale": "code", "centering": False, "double_norm": False,
-        **changes,
-    }  # fmt: skip
+    config = resolve(changed(MaskedRunConfig(), method=method, **changes))
     values = {"effective_rank": rank, "rankme": 2 * rank, "entropy": 0.5}
     values |= {"knn_accuracy": 40.0, "probe_accuracy": 50.0}
     features = {"cls": values, "pooled": {**values, "effective_rank": 3.0}}
     return {
-        "label": method_label(settings),
-        "method": settings,
+        "label": config.label(),
+        "method": to_dict(config)["method"],
         "seed": seed,
         "features": features,
         "seconds": 10.0 + seed,

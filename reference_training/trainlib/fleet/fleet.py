@@ -15,6 +15,7 @@ from trainlib.fleet.lane import EpochDraws, Lane, Run, draw_epoch
 from trainlib.masked import MaskedMethod
 from trainlib.optim import learning_rate
 from trainlib.rng import generator
+from trainlib.tables import grouped
 
 MASKED_CLS = "cls_masked"  # the feature that the training itself sees
 KEPT = 2000  # held-out images whose features are kept at the end
@@ -86,10 +87,7 @@ class Fleet:
 
         A run keeps its lane, whose stream keeps its epochs in order; the lanes need not wait for each other.
         """
-        by_seed: dict[int, list[Run]] = {}
-        for run in self.runs:
-            by_seed.setdefault(run.config.run.seed, []).append(run)
-        for members in by_seed.values():
+        for members in grouped(self.runs, lambda run: run.config.run.seed).values():
             draws = self._draws(members[0].config, epoch)
             for run in members:
                 self.lanes[self.runs.index(run) % len(self.lanes)].epoch(

@@ -46,9 +46,8 @@ class Run:
     config: Any
     folder: Path = Path()
     state: list[Tensor] = field(default_factory=list)
-    history: list[Tensor] = field(
-        default_factory=list
-    )  # mean of every logged number, by epoch, on the device
+    # The mean of every logged number, by epoch, on the device.
+    history: list[Tensor] = field(default_factory=list)
     spectra: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property

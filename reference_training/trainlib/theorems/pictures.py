@@ -51,10 +51,7 @@ GROUPS = {
 }
 NAMES = {"barlow_twins": "Barlow Twins", "spectral": "Spectral contrastive", "mae": "MAE", "umae": "U-MAE",
          "mmae": "M-MAE"}  # fmt: skip
-SHADES = (
-    *(COLOURS[i] for i in (5, 3, 4, 2, 6)),
-    GROUNDS["light"].muted,
-)  # besides the value's and the bound's
+SHADES = (*(COLOURS[i] for i in (5, 3, 4, 2, 6)), GROUNDS["light"].muted)  # besides the value's and the gap's
 
 
 class Column(NamedTuple):

@@ -20,11 +20,8 @@ from trainlib.theorems.statement import PREFIX, as_log
 from trainlib.theorems.verdict import Record, conclusion, judge, read_run, summary, table, violations
 
 RESULT, TABLE = "theorems.json", "table.md"
-MASKED_EPOCHS = {
-    "digits": 60,
-    "cifar10": 3,
-    "cifar100": 3,
-}  # short: the regularisers act from the first steps on
+# Short: the regularisers act from the first steps on.
+MASKED_EPOCHS = {"digits": 60, "cifar10": 3, "cifar100": 3}
 
 
 def instrument(config: Any, output: Any) -> dict[str, float]:

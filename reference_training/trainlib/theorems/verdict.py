@@ -11,7 +11,7 @@ from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import read_json
 from trainlib.logs import NAME, read_metrics
-from trainlib.tables import aligned
+from trainlib.tables import aligned, grouped
 from trainlib.theorems.catalogue import METHODS, OPERANDS_OF, statements_of
 from trainlib.theorems.from_loss import informative_below
 from trainlib.theorems.statement import TOLERANCE, Statement, column
@@ -79,9 +79,8 @@ def _judge_one(statement: Statement, run: Run) -> Record:
     if column(statement.key, "trivial") in run.records[0]:
         known = run.numbers(statement.key, "trivial")
     first = next(iter(statement.forms))
-    better = (
-        1 if statement.side == "at least" else -1
-    )  # the sign of a bound that says more than what is known
+    # The sign of a bound that says more than what is known.
+    better = 1 if statement.side == "at least" else -1
     first_gaps: list[float] = []
     forms: Record = {}
     for form, text in statement.forms.items():
@@ -145,10 +144,8 @@ def table(verdicts: list[Record]) -> str:
     """One row a statement, over all runs and operands that it speaks of, as aligned Markdown."""
     header = ["statement", "claim", "smallest slack", "where", "of the sharpest", "violated", "gap, sharper : first",
               "says something"]  # fmt: skip
-    grouped: dict[tuple[str, str], list[Record]] = {}
-    for verdict in verdicts:
-        grouped.setdefault((verdict["number"], verdict["claim"]), []).append(verdict)
-    return aligned([header, *(_row(*names, group) for names, group in grouped.items())])
+    groups = grouped(verdicts, lambda verdict: (verdict["number"], verdict["claim"]))
+    return aligned([header, *(_row(*names, group) for names, group in groups.items())])
 
 
 def _row(number: str, claim: str, group: list[Record]) -> list[str]:
