@@ -63,7 +63,7 @@ def accuracy(peers: Peers, *, quick: bool) -> dict[str, Any]:
         rows += found
     return {
         "n": len(X),
-        "condition": float(mp.mpf(1) * _product(spectra, max) / _product(spectra, min)),
+        "condition": float(mp.fprod(max(x) / min(x) for x in spectra)),
         "negative": int((torch.linalg.eigvalsh(K) < 0).sum()),
         "rows": rows,
     }
@@ -109,10 +109,3 @@ def _entropy(p: list[Any], alpha: float) -> Any:
         if alpha == 1:
             return -mp.fsum(x * mp.log(x) for x in p)
         return mp.log(mp.fsum(x ** mp.mpf(alpha) for x in p)) / (1 - mp.mpf(alpha))
-
-
-def _product(spectra: list[list[Any]], pick: Any) -> Any:
-    product = mp.mpf(1)
-    for spectrum in spectra:
-        product *= pick(spectrum)
-    return product

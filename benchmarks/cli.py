@@ -1,10 +1,13 @@
-"""The options of ``python -m benchmarks``. Nothing heavy is imported here."""
+"""Options, messages and files of the programs. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -137,3 +140,42 @@ def _positive(kind: type) -> type:
 
     read.__name__ = kind.__name__  # argparse shows it when the text is no number
     return read  # type: ignore[return-value]
+
+
+def read(
+    arguments: list[str] | None, program: str, text: str, **flags: tuple[Any, ...]
+) -> argparse.Namespace:
+    """The command line of another program of this folder.
+
+    Args:
+        arguments: After the program's name.
+        program: Its module.
+        text: What it does.
+        **flags: By name: the default, whose type is that of the value; what it is; what else argparse is to know.
+
+    Returns:
+        The values by name.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{program}", description=text)
+    for name, (default, words, *more) in flags.items():
+        kind: dict[str, Any] = {"type": type(default), "default": default}
+        if isinstance(default, bool):
+            kind = {"action": "store_true"}
+        elif isinstance(default, Path):
+            kind["type"] = Path
+        options = kind | (more[0] if more else {})
+        shown = f" (default: {default})" if kind.get("default") not in (None, [""]) else ""
+        parser.add_argument(f"--{name.replace('_', '-')}", help=words + shown, **options)
+    return parser.parse_args(arguments)
+
+
+def say(text: str) -> None:
+    """One message to the terminal, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """A JSON file of results."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

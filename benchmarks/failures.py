@@ -94,6 +94,14 @@ def _quantities(
     return found
 
 
+def errors(
+    value: float, gradient: np.ndarray, truth: tuple[float, np.ndarray], norm: float
+) -> tuple[float, float]:
+    """Of value and gradient, as defined above; ``norm`` is that of the features."""
+    difference = norm * np.linalg.norm(gradient - truth[1]) / (1 + norm * np.linalg.norm(truth[1]))
+    return abs(value - truth[0]) / (1 + abs(truth[0])), float(difference)
+
+
 def attempt(
     function: Function, Z: Tensor, truth: tuple[float, np.ndarray], differentiable: bool = True
 ) -> dict[str, str]:
@@ -110,11 +118,9 @@ def attempt(
     if not (np.isfinite(value) and np.isfinite(gradient).all()):
         return {"non-finite": f"value {value}, {int((~np.isfinite(gradient)).sum())} entries of the gradient"}
     found = {}
-    if abs(value - truth[0]) / (1 + abs(truth[0])) > TOLERANCES[Z.dtype]:
+    value_error, gradient_error = errors(value, gradient, truth, float(Z.norm()))
+    if value_error > TOLERANCES[Z.dtype]:
         found["wrong values"] = f"{value:.6g}, true {truth[0]:.6g}"
-    if differentiable:
-        norm = float(Z.norm())
-        error = norm * np.linalg.norm(gradient - truth[1]) / (1 + norm * np.linalg.norm(truth[1]))
-        if error > TOLERANCES[Z.dtype]:
-            found["wrong gradients"] = f"error {error:.1e}"
+    if differentiable and gradient_error > TOLERANCES[Z.dtype]:
+        found["wrong gradients"] = f"error {gradient_error:.1e}"
     return found

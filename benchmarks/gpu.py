@@ -7,16 +7,14 @@ a GPU ``--device cpu --quick`` runs the same code on small sizes.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.cli import RESULTS
+from benchmarks.cli import RESULTS, read, say, write
 from benchmarks.gpu_checks import checks
 from benchmarks.gpu_speed import Stopwatch, speed_cases
 from benchmarks.machine import environment
@@ -46,18 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
         results["speed"].append(record)
         say("\n".join(_speed_lines(record)))
     results["seconds"] = round(time.perf_counter() - deadline + options.budget_seconds)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write(options.out / "gpu.json", results)
     (options.out / "gpu.md").write_text(render(results), encoding="utf-8")
     failed = [record["name"] for record in results["checks"] if record["status"] == "failed"]
     say(f"{results['seconds']} s. Written: {options.out / 'gpu.json'}. " + _verdict(failed))
     return 1 if failed else 0
-
-
-def say(text: str) -> None:
-    """One message to the terminal, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def render(results: dict[str, Any]) -> str:
@@ -139,23 +130,16 @@ def _environment(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n\n", 1)[0])
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: cuda")
-    parser.add_argument("--quick", action="store_true", help="small sizes: does everything run?")
-    parser.add_argument(
-        "--budget-seconds",
-        type=float,
-        default=540.0,
-        metavar="S",
-        help="cases are left out after this (default: 540)",
+    return read(
+        arguments,
+        "gpu",
+        (__doc__ or "").split("\n\n", 1)[0],
+        device=("cuda", "to check", {"choices": ("cuda", "cpu")}),
+        quick=(False, "small sizes: does everything run?"),
+        budget_seconds=(540.0, "cases are left out after this"),
+        only=([""], "only parts whose name contains one of these", {"type": str, "nargs": "*"}),
+        out=(RESULTS, "folder of the results"),
     )
-    parser.add_argument(
-        "--only", metavar="TEXT", nargs="*", default=[""], help="only parts whose name contains one of these"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results"
-    )
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

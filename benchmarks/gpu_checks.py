@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -13,10 +12,11 @@ from torch import Tensor
 
 import matinfo
 from benchmarks.case import OURS, gradient_of
-from benchmarks.failures import KINDS, TOLERANCES, failure_table
+from benchmarks.failures import KINDS, TOLERANCES, errors, failure_table
 from benchmarks.families import NAMES, hard_features
 from benchmarks.gpu_stability import stability_table
 from benchmarks.inputs import features, kernel_matrix
+from benchmarks.machine import waiting_is_an_error
 from benchmarks.oracle import coding_rate_and_gradient, entropy_and_gradient
 from benchmarks.peers import Peers
 from matinfo import Gram, matrix_tcr, renyi_entropy
@@ -121,7 +121,7 @@ def _no_synchronisation(device: str, n: int) -> str:
     for name, call in calls.items():
         call()  # libraries may synchronise while they are loaded
         try:
-            with _synchronisation_is_an_error(device):
+            with waiting_is_an_error(device):
                 call()
         except RuntimeError as error:
             wrong.append(f"{name}: {error}".splitlines()[0])
@@ -138,19 +138,6 @@ def _many(device: str, batch: int) -> str:
     assert abs(float(value) / one - 1) < 1e-3, f"sum {float(value)}, true about {one}"
     assert gradient.isfinite().all()
     return f"{batch:,} of order 8"
-
-
-@contextlib.contextmanager
-def _synchronisation_is_an_error(device: str) -> Iterator[None]:
-    if device != "cuda":
-        yield
-        return
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def _nan_stays(device: str) -> str:
@@ -211,18 +198,16 @@ def _hard_batch(device: str, seeds: int, n: int) -> str:
             value.sum().backward()
             assert leaf.grad is not None
             for i, features_ in enumerate(Z.double().numpy()):
-                true, slope = (
+                truth = (
                     coding_rate_and_gradient(features_, 1.0)
                     if alpha is None
                     else entropy_and_gradient(features_, alpha)
                 )
-                gradient, norm = leaf.grad[i].double().cpu(), float(Z[i].norm())
-                slope = torch.from_numpy(slope)
-                value_error = abs(float(value[i].detach()) - true) / (1 + abs(true))
-                gradient_error = norm * float((gradient - slope).norm()) / (1 + norm * float(slope.norm()))
-                if not max(value_error, gradient_error) <= tolerance:
+                found = float(value[i].detach()), leaf.grad[i].double().cpu().numpy()
+                off = errors(*found, truth, float(Z[i].norm()))
+                if not max(off) <= tolerance:
                     family = f"{NAMES[i // seeds]} {i % seeds}"
-                    wrong.append(f"{family}, {str(dtype)[6:]}: {value_error:.0e}, {gradient_error:.0e}")
+                    wrong.append(f"{family}, {str(dtype)[6:]}: {off[0]:.0e}, {off[1]:.0e}")
     if wrong:
         raise AssertionError(f"{len(wrong)} wrong: " + "; ".join(wrong[:3]))
     return f"{len(NAMES) * seeds} matrices of order {n}, H_1, H_2 and TCR, both precisions"

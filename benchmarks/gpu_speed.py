@@ -18,7 +18,15 @@ from torch import Tensor
 
 from benchmarks.case import gradient_of
 from benchmarks.inputs import features, kernel_matrix
-from benchmarks.peers import diff_erank_recipe, plain_entropy, released_mmae_loss, slogdet_tcr
+from benchmarks.measure import relative
+from benchmarks.peers import (
+    diff_erank_recipe,
+    entropy_by_eigh,
+    entropy_of_eigenvalues,
+    plain_entropy,
+    released_mmae_loss,
+    slogdet_tcr,
+)
 from matinfo import Gram, effective_rank, explain, joint_entropy, matrix_tcr, renyi_entropy
 from matinfo.estimate import KernelOperator, estimate_entropy
 from matinfo.losses import mmae_tcr_loss
@@ -67,16 +75,8 @@ class Stopwatch:
             target: The ratio to reach with a value that is right to ``tolerance``, and a gradient to ten times that.
             tolerance: A relative error.
         """
-        row: dict[str, Any] = dict.fromkeys(
-            ("seconds", "ratio", "memory_mib", "value_error", "gradient_error")
-        )
-        row |= {"name": name, "over": over, "note": "", "route": "", "status": "missed"}
-        row |= {"target": target, "tolerance": tolerance}
-        self.rows.append(row)
-        if time.perf_counter() > self.deadline:
-            row["note"] = "left out: the time is spent"
-            return
-        try:
+
+        def work(row: dict[str, Any]) -> None:
             call = gradient_of(function, *inputs)
             with explain() as log:
                 value, gradient = call()  # also the warm-up
@@ -84,57 +84,69 @@ class Stopwatch:
                 dict.fromkeys(step.route + f" ({step.note})" * bool(step.note) for step in log.steps)
             )
             if truth is not None:
-                row["value_error"] = _relative(value, truth[0])
-                row["gradient_error"] = None if truth[1] is None else _relative(gradient, truth[1])
+                row["value_error"] = relative(value, truth[0])
+                row["gradient_error"] = None if truth[1] is None else relative(gradient, truth[1])
             del value, gradient
-            row["memory_mib"] = self._memory(call)
-            row["seconds"] = self._median(call)
-            slow = [other["seconds"] for other in self.rows if other["name"] == over and other["seconds"]]
-            row["ratio"] = slow[0] / row["seconds"] if slow else None
-            right = (row["value_error"] or 0.0) <= tolerance and (
-                row["gradient_error"] or 0.0
-            ) <= 10 * tolerance
-            if target is not None and slow and row["ratio"] >= target and right:
+            self._time(row, call)
+            errors = row["value_error"] or 0.0, (row["gradient_error"] or 0.0) / 10
+            if target is not None and row["ratio"] and row["ratio"] >= target and max(errors) <= tolerance:
                 row["status"] = "met"
-        except Exception as error:  # an unavailable route or a solver that fails is a result
-            row["note"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+        self._fill(work, name, over, target=target, tolerance=tolerance, status="missed")
 
     def plain(self, name: str, call: Callable[[], Any], *, over: str = "") -> None:
         """Time a call that has no gradient."""
-        row: dict[str, Any] = dict.fromkeys(
-            ("seconds", "ratio", "memory_mib", "value_error", "gradient_error", "target", "tolerance")
-        )
-        row |= {"name": name, "over": over, "note": "", "route": "", "status": ""}
-        self.rows.append(row)
-        try:
+
+        def work(row: dict[str, Any]) -> None:
             call()
-            row["memory_mib"], row["seconds"] = self._memory(call), self._median(call)
-            slow = [other["seconds"] for other in self.rows if other["name"] == over and other["seconds"]]
-            row["ratio"] = slow[0] / row["seconds"] if slow else None
-        except Exception as error:
-            row["note"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            self._time(row, call)
+
+        self._fill(work, name, over)
 
     def once(self, name: str, function: Callable[[], str], *, estimate: float) -> None:
         """One call without a warm-up, of about ``estimate`` seconds; it returns a note."""
-        row: dict[str, Any] = dict.fromkeys(
-            ("seconds", "ratio", "memory_mib", "value_error", "gradient_error", "target", "tolerance")
-        )
-        row |= {"name": name, "over": "", "note": "", "route": "", "status": ""}
+
+        def work(row: dict[str, Any]) -> None:
+            cuda = self.device == "cuda"
+            if cuda:
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            try:
+                row["note"] = function()
+            finally:
+                self._wait()
+                row["seconds"] = time.perf_counter() - start
+                row["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20 if cuda else None
+
+        self._fill(work, name, estimate=estimate)
+
+    def _fill(
+        self,
+        work: Callable[[dict[str, Any]], None],
+        name: str,
+        over: str = "",
+        *,
+        estimate: float = 0.0,
+        **known: Any,
+    ) -> None:
+        """A row of its own, unless it would end too late; what is raised meanwhile is its note."""
+        numbers = ("seconds", "ratio", "memory_mib", "value_error", "gradient_error", "target", "tolerance")
+        row: dict[str, Any] = dict.fromkeys(numbers)
+        row |= {"name": name, "over": over, "note": "", "route": "", "status": ""} | known
         self.rows.append(row)
         if time.perf_counter() + estimate > self.deadline:
             row["note"] = "left out: the time is spent"
             return
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-        start = time.perf_counter()
         try:
-            row["note"] = function()
-        except Exception as error:
+            work(row)
+        except Exception as error:  # an unavailable route or a solver that fails is a result
             row["note"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        self._wait()
-        row["seconds"] = time.perf_counter() - start
-        row["memory_mib"] = torch.cuda.max_memory_allocated() / 2**20 if self.device == "cuda" else None
+
+    def _time(self, row: dict[str, Any], call: Callable[[], Any]) -> None:
+        row["memory_mib"], row["seconds"] = self._memory(call), self._median(call)
+        slow = [other["seconds"] for other in self.rows if other["name"] == row["over"] and other["seconds"]]
+        row["ratio"] = slow[0] / row["seconds"] if slow else None
 
     def _memory(self, call: Callable[[], Any]) -> float | None:
         if self.device == "cpu":
@@ -225,16 +237,11 @@ def _batch(device: str, batch: int, n: int, target: float, stopwatch: Stopwatch)
     K = torch.stack([kernel_matrix(n, device=device)] * batch)
     K = K * torch.linspace(0.5, 2.0, batch, device=device)[:, None, None]  # no two alike
 
-    def plain(K: Tensor) -> Tensor:
-        p = torch.linalg.eigh(K)[0].clamp_min(torch.finfo(K.dtype).tiny)
-        p = p / p.sum(-1, keepdim=True)
-        return -(p * p.log()).sum()
-
     def sum_of_tcr(K: Tensor) -> Tensor:
         return torch.linalg.slogdet(K + torch.eye(n, dtype=K.dtype, device=device))[1].sum()
 
-    truth = _truth(plain, K.double())
-    stopwatch.add(EIGH, plain, K, truth=truth)
+    truth = _truth(entropy_by_eigh, K.double())
+    stopwatch.add(EIGH, entropy_by_eigh, K, truth=truth)
     total = lambda K, **options: renyi_entropy(K, **options).sum()  # noqa: E731
     goal: dict[str, Any] = {"over": EIGH, "truth": truth, "target": target, "tolerance": 1e-5}
     stopwatch.add("H_1", total, K, **goal)
@@ -260,10 +267,10 @@ def _dense(device: str, n: int, stopwatch: Stopwatch) -> None:
     def truth(alpha: float) -> tuple[Tensor, Tensor | None]:
         if eigenvalues is None:
             return _truth(lambda K: renyi_entropy(K, alpha, method="eigh"), K64)
-        return _of_spectrum(eigenvalues, alpha), None
+        return entropy_of_eigenvalues(eigenvalues, alpha), None
 
     one = truth(1.0)
-    stopwatch.add(EIGH, _eigh_entropy, K, truth=one)
+    stopwatch.add(EIGH, entropy_by_eigh, K, truth=one)
     stopwatch.add("H_1", renyi_entropy, K, over=EIGH, truth=one)
     for alpha, true in ((1.0, one), (0.5, truth(0.5)), (1.5, truth(1.5))):
         function = partial(renyi_entropy, alpha=alpha, **QUADRATURE)
@@ -280,7 +287,7 @@ def _features(device: str, n: int, d: int, stopwatch: Stopwatch) -> None:
     Z = features(n, d, device=device)
     truth = _truth(lambda Z: plain_entropy(Z.mT @ Z, 1.0), Z.double())
     gram = "torch Gram + eigh"
-    stopwatch.add(gram, lambda Z: _eigh_entropy(Z @ Z.mT), Z, truth=truth)
+    stopwatch.add(gram, lambda Z: entropy_by_eigh(Z @ Z.mT), Z, truth=truth)
     stopwatch.add("torch d x d by hand", lambda Z: plain_entropy(Z.mT @ Z, 1.0), Z, over=gram, truth=truth)
     stopwatch.add("ours", lambda Z: renyi_entropy(Gram(Z)), Z, over=gram, truth=truth)
 
@@ -328,24 +335,6 @@ def _mmae(device: str, batch: int, width: int, stopwatch: Stopwatch) -> None:
     stopwatch.add("ours", mmae_tcr_loss, F, over="released code", truth=truth)
 
 
-def _eigh_entropy(K: Tensor) -> Tensor:
-    """H_1 with the eigenvectors computed in the forward pass, as users of ``torch.linalg.eigh`` have it."""
-    p = torch.linalg.eigh(K)[0].clamp_min(torch.finfo(K.dtype).tiny)
-    p = p / p.sum()
-    return -(p * p.log()).sum()
-
-
-def _of_spectrum(eigenvalues: Tensor, alpha: float) -> Tensor:
-    p = eigenvalues.clamp_min(torch.finfo(eigenvalues.dtype).tiny)
-    p = p / p.sum()
-    return -(p * p.log()).sum() if alpha == 1 else p.pow(alpha).sum().log() / (1 - alpha)
-
-
 def _truth(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, Tensor | None]:
     """Value and gradient in float64 on the same device (the checks compare the device with the CPU)."""
     return gradient_of(function, *inputs)()
-
-
-def _relative(found: Tensor, true: Tensor) -> float:
-    true = true.double()
-    return float((found.double() - true).norm() / true.norm())

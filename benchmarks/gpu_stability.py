@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.case import OURS
-from benchmarks.failures import TOLERANCES
+from benchmarks.failures import TOLERANCES, errors
 from benchmarks.families import NAMES, hard_features
 from benchmarks.mmae_features import FILE
 from benchmarks.peers import plain_entropy
@@ -142,11 +142,8 @@ def _difference(
     value: Tensor, gradient: Tensor, problem: Problem, alpha: float, tolerance: float, dtype: torch.dtype
 ) -> str:
     """Nothing if both are right. A gradient in half precision is rounded to it at the end."""
-    true, slope = problem.truths[alpha]
-    norm = float(np.linalg.norm(problem.Z))
-    value_error = abs(float(value.detach()) - true) / (1 + abs(true))
-    difference = np.linalg.norm(gradient.double().cpu().numpy() - slope)
-    gradient_error = norm * difference / (1 + norm * np.linalg.norm(slope))
+    found = float(value.detach()), gradient.double().cpu().numpy()
+    value_error, gradient_error = errors(*found, problem.truths[alpha], float(np.linalg.norm(problem.Z)))
     allowed = tolerance if dtype.itemsize >= 4 else max(tolerance, torch.finfo(dtype).eps)
     if value_error <= tolerance and gradient_error <= allowed:
         return ""

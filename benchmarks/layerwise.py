@@ -11,20 +11,16 @@ effective ranks of all layers; the ratio is of processor time, which other proce
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.cli import RESULTS
+from benchmarks.cli import RESULTS, read, say, write
 from benchmarks.machine import environment
 from benchmarks.peers import diff_erank_recipe
+from benchmarks.timing import round_robin, timed
 from matinfo.layers import layerwise
 
 TARGET = 100.0
@@ -34,24 +30,18 @@ SHORTEST, LONGEST = 5, 36
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.layerwise", description=__doc__.split("\n")[0]
+    return read(
+        arguments,
+        "layerwise",
+        (__doc__ or "").split("\n")[0],
+        threads=(1, "of PyTorch"),
+        rounds=(7, "samples of everything but the recipe"),
+        sentences=(64, "in the batch"),
+        recipe_sentences=(64, "that the recipe is timed on, some minutes; its time is scaled to all"),
+        layers=(LAYERS, "of the model"),
+        width=(WIDTH, "of the model"),
+        out=(RESULTS / "layerwise.json", "the JSON file"),
     )
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: 1)")
-    parser.add_argument(
-        "--rounds", type=int, default=7, help="samples of everything but the recipe (default: 7)"
-    )
-    parser.add_argument("--sentences", type=int, default=64, help="in the batch (default: 64)")
-    parser.add_argument(
-        "--recipe-sentences",
-        type=int,
-        default=64,
-        help="that the recipe is timed on, the first ones; its time is scaled to all (default: 64, some minutes)",
-    )
-    parser.add_argument("--layers", type=int, default=LAYERS, help=f"of the model (default: {LAYERS})")
-    parser.add_argument("--width", type=int, default=WIDTH, help=f"of the model (default: {WIDTH})")
-    parser.add_argument("--out", type=Path, default=RESULTS / "layerwise.json", help="the JSON file")
-    return parser.parse_args(arguments)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -73,7 +63,8 @@ def main(options: argparse.Namespace) -> int:
             ),
             "layerwise, data set, pairs": lambda: layerwise(output, mask=batch["attention_mask"]),
         }
-        times = {name: _median(call, options.rounds) for name, call in calls.items()}
+        samples, _ = round_robin(calls, rounds=options.rounds, seconds=1e6)
+        times = {name: {clock: s.median(clock) for clock in ("cpu", "wall")} for name, s in samples.items()}
         report = calls["layerwise, tokens"]()
         recipe, deviation = _recipe(output.hidden_states, lengths, options.recipe_sentences, report.entropies)
     times["published recipe"] = recipe
@@ -96,10 +87,9 @@ def main(options: argparse.Namespace) -> int:
         "largest_difference_of_entropies": deviation,
     }
     for name, seconds in times.items():
-        _say(f"{name:28s} {seconds['cpu']:9.3f} s cpu {seconds['wall']:9.3f} s wall")
-    _say(f"ratio {ratios['cpu']:.0f} (target {TARGET:.0f}); forward pass included {with_forward['cpu']:.0f}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        say(f"{name:28s} {seconds['cpu']:9.3f} s cpu {seconds['wall']:9.3f} s wall")
+    say(f"ratio {ratios['cpu']:.0f} (target {TARGET:.0f}); forward pass included {with_forward['cpu']:.0f}")
+    write(options.out, record)
     return 0
 
 
@@ -125,38 +115,17 @@ def _batch(sentences: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids * mask, "attention_mask": mask.long()}
 
 
-def _median(call: Callable[[], Any], rounds: int) -> dict[str, float]:
-    call()
-    cpu, wall = [], []
-    for _ in range(rounds):
-        start = time.process_time(), time.perf_counter()
-        call()
-        cpu.append(time.process_time() - start[0])
-        wall.append(time.perf_counter() - start[1])
-    return {"cpu": statistics.median(cpu), "wall": statistics.median(wall)}
-
-
 def _recipe(
     hidden: tuple[torch.Tensor, ...], lengths: list[int], sentences: int, entropies: torch.Tensor
 ) -> tuple[dict[str, float], float]:
     """Seconds for all sentences, and how far its entropies are from ours."""
-    timed, deviation = lengths[:sentences], 0.0
-    start = time.process_time(), time.perf_counter()
-    for i, length in enumerate(timed):
-        for layer, states in enumerate(hidden):
-            rank = diff_erank_recipe(states[i, :length])
-            deviation = max(deviation, abs(math.log(rank.item()) - entropies[layer, i].item()))
-    scale = len(lengths) / len(timed)
-    seconds = {
-        "cpu": scale * (time.process_time() - start[0]),
-        "wall": scale * (time.perf_counter() - start[1]),
-    }
-    return seconds, deviation
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    few = lengths[:sentences]
+    ranks, seconds = timed(
+        lambda: [diff_erank_recipe(states[i, :length]) for i, length in enumerate(few) for states in hidden]
+    )
+    found = torch.stack(ranks).log().reshape(len(few), len(hidden)).mT
+    deviation = float((found - entropies[:, : len(few)]).abs().max())
+    return {clock: s * len(lengths) / len(few) for clock, s in seconds.items()}, deviation
 
 
 if __name__ == "__main__":

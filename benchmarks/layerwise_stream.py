@@ -8,9 +8,7 @@ by more than what is measured, on a machine that does other work too.
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.cli import RESULTS
+from benchmarks.cli import RESULTS, read, say, write
 from benchmarks.machine import environment
 from matinfo.layers import layerwise
 
@@ -30,16 +28,17 @@ SENTENCES = Path(__file__).resolve().parents[1] / "docs" / "gallery" / "sentence
 
 def main(arguments: list[str]) -> int:
     """Measure, print, and write the JSON file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.layerwise_stream")
-    parser.add_argument("--sentences", type=int, default=10_000, help="how many (default: 10000)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "layerwise_stream.json", help="the JSON file")
-    options = parser.parse_args(arguments)
+    options = read(
+        arguments,
+        "layerwise_stream",
+        (__doc__ or "").split(":")[0],
+        sentences=(10_000, "how many"),
+        out=(RESULTS / "layerwise_stream.json", "the JSON file"),
+    )
     torch.set_num_threads(1)
     record = measure(options.sentences)
-    sys.stdout.write(
-        f"{record['ratio']:.3f} of the forward passes (target {TARGET}), {record['sentences']} sentences\n"
-    )
-    options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    say(f"{record['ratio']:.3f} of the forward passes (target {TARGET}), {record['sentences']} sentences")
+    write(options.out, record)
     return 0
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
 import statistics
 import subprocess
-import time
+import warnings
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from benchmarks.timing import timed
 
 _PACKAGES = ("torch", "numpy", "scipy", "vendi-score", "pennylane", "qutip", "timm")
 
@@ -66,11 +70,27 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@contextlib.contextmanager
+def waiting_is_an_error(device: str = "cuda") -> Iterator[None]:
+    """Where the host may not wait for a CUDA device; elsewhere nothing."""
+    if device != "cuda":
+        yield
+        return
+    torch.cuda.synchronize()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch: not every operation that waits is seen
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 class Rates:
     """Measured times of basic operations on matrices like those of the cases, each measured once when asked for."""
 
     def __init__(self, clock: str) -> None:
-        self._now = time.process_time if clock == "cpu" else time.perf_counter
+        self._clock = clock
 
     @functools.cache  # noqa: B019  one instance lives as long as the program
     def gemm(self, dtype: torch.dtype) -> float:
@@ -98,13 +118,5 @@ class Rates:
 
     def _median(self, call: Any, rounds: int = 5) -> float:
         call()
-        start = self._now()
-        call()
-        calls = max(1, int(5e-3 / max(self._now() - start, 1e-7)))
-        seconds = []
-        for _ in range(rounds):
-            start = self._now()
-            for _ in range(calls):
-                call()
-            seconds.append((self._now() - start) / calls)
-        return statistics.median(seconds)
+        calls = max(1, int(5e-3 / max(timed(call)[1][self._clock], 1e-7)))
+        return statistics.median(timed(call, calls)[1][self._clock] for _ in range(rounds))

@@ -56,13 +56,14 @@ def _contender(samples: Samples, ours: Samples | None) -> dict[str, Any]:
         "gradient_deviation": None,
     }
     if ours is not None and gradient is not None and ours.result[1] is not None:
-        record["gradient_deviation"] = _relative(gradient, ours.result[1])
+        record["gradient_deviation"] = relative(gradient, ours.result[1])
     return record
 
 
-def _relative(gradient: torch.Tensor, reference: torch.Tensor) -> float:
+def relative(found: torch.Tensor, reference: torch.Tensor) -> float:
+    """The norm of the difference over that of the reference."""
     reference = reference.double()
-    return float((gradient.double() - reference).norm() / reference.norm())
+    return float((found.double() - reference).norm() / reference.norm())
 
 
 def _judge(target: Target, samples: dict[str, Samples], options: Options) -> dict[str, Any]:

@@ -7,10 +7,8 @@ and the projector. A false alarm is a warning in a whole method, a miss a method
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
-import json
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.cli import read, say, write
 from benchmarks.machine import environment
 from matinfo import losses
 from matinfo.monitor import CollapseWarning, Monitor
@@ -180,17 +179,19 @@ def _nearest(net: Network, images: Tensor, labels: Tensor) -> float:
 
 def main(arguments: list[str]) -> int:
     """Train all runs, print a line for each, and write the JSON file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.monitor_alarms")
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"of each run (default: {STEPS})")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, views and batches (default: 0)")
-    parser.add_argument("--out", type=Path, help="the JSON file")
-    options = parser.parse_args(arguments)
+    options = read(
+        arguments,
+        "monitor_alarms",
+        (__doc__ or "").split(":")[0],
+        steps=(STEPS, "of each run"),
+        seed=(0, "of weights, views and batches"),
+        out=(None, "the JSON file", {"type": Path}),
+    )
     torch.set_num_threads(1)
     runs = []
     for name in RUNS:
         runs.append(train(name, steps=options.steps, seed=options.seed))
-        sys.stdout.write(row(runs[-1]) + "\n")
-        sys.stdout.flush()
+        say(row(runs[-1]))
     record = {
         "command": f"python -m benchmarks.monitor_alarms --seed {options.seed}",
         "environment": environment("cpu"),
@@ -199,11 +200,9 @@ def main(arguments: list[str]) -> int:
         "false_alarms": sum(bool(run["warned"]) for run in runs if not run["collapses"]),
         "misses": sum(not run["warned"] for run in runs if run["collapses"]),
     }
-    sys.stdout.write(
-        f"{record['false_alarms']} false alarms, {record['misses']} misses of {len(runs)} runs\n"
-    )
+    say(f"{record['false_alarms']} false alarms, {record['misses']} misses of {len(runs)} runs")
     if options.out is not None:
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write(options.out, record)
     return 0
 
 

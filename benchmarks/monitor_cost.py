@@ -12,7 +12,7 @@ The difference of the two kinds of steps says the same with the noise of whole s
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import os
 import statistics
 import sys
@@ -21,6 +21,9 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from benchmarks.cli import read, say, write
+from benchmarks.timing import quartiles, timed
 
 EVERY = 50
 TARGET = 0.01
@@ -35,9 +38,9 @@ def main(arguments: list[str]) -> int:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(options.threads)  # before torch is loaded
     result = measure(options.rounds, options.batch, options.size, options.threads, options.clock)
-    print(render(result))  # noqa: T201
+    say(render(result))
     if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write(options.out, result)
     return 0
 
 
@@ -73,7 +76,7 @@ def measure(rounds: int, batch: int, size: int, threads: int, clock: str) -> dic
                 samples[kind].append(seconds)
                 if kind == "observed":
                     samples["own"].append(sum(own))
-    branches = _branches(monitor, now) * len(LAYERS)
+    branches = _branches(monitor, clock) * len(LAYERS)
     plain = statistics.median(samples["plain"])
     shares = [
         (a - b) / EVERY / b for a, b in zip(samples["observed"], samples["plain"], strict=True)
@@ -101,9 +104,9 @@ def measure(rounds: int, batch: int, size: int, threads: int, clock: str) -> dic
         },
         "own_share_of_an_observed_step": statistics.median(samples["own"]) / plain,
         "cost": statistics.median(own_shares),
-        "cost_quartiles": _quartiles(own_shares),
+        "cost_quartiles": list(quartiles(own_shares)),
         "cost_from_differences": statistics.median(shares),
-        "cost_from_differences_quartiles": _quartiles(shares),
+        "cost_from_differences_quartiles": list(quartiles(shares)),
         "target": TARGET,
     }
 
@@ -174,7 +177,7 @@ def _training(
     return step, monitor, own
 
 
-def _branches(monitor: Any, now: Callable[[], float]) -> float:
+def _branches(monitor: Any, clock: str) -> float:
     """Seconds that a hook adds to a call of a module on a step that is not observed."""
     import torch
 
@@ -183,38 +186,25 @@ def _branches(monitor: Any, now: Callable[[], float]) -> float:
     monitor._capture.active = False
     plain, hooked, x = torch.nn.Identity(), torch.nn.Identity(), torch.ones(1)
     hooked.register_forward_hook(Hook(monitor._capture, LAYERS[0]))
-    medians = []
-    for module in (plain, hooked):
-        seconds = []
-        for _ in range(7):
-            start = now()
-            for _ in range(_BRANCHES):
-                module(x)
-            seconds.append((now() - start) / _BRANCHES)
-        medians.append(statistics.median(seconds))
-    return max(0.0, medians[1] - medians[0])
-
-
-def _quartiles(values: list[float]) -> list[float]:
-    if len(values) < 2:
-        return [values[0], values[0]]
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return [low, high]
+    without, with_hook = (
+        statistics.median(timed(functools.partial(module, x), _BRANCHES)[1][clock] for _ in range(7))
+        for module in (plain, hooked)
+    )
+    return max(0.0, with_hook - without)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.monitor_cost", description=(__doc__ or "").split("\n\n")[1]
+    return read(
+        arguments,
+        "monitor_cost",
+        (__doc__ or "").split("\n\n")[1],
+        rounds=(15, "steps of each kind"),
+        batch=(32, "images in a step"),
+        size=(64, "their height and width"),
+        threads=(1, "of torch"),
+        clock=("cpu", "processor or elapsed time", {"choices": ("cpu", "wall")}),
+        out=(None, "write the result as JSON", {"type": Path, "metavar": "FILE"}),
     )
-    parser.add_argument("--rounds", type=int, default=15, help="steps of each kind (default: 15)")
-    parser.add_argument("--batch", type=int, default=32, help="images in a step (default: 32)")
-    parser.add_argument("--size", type=int, default=64, help="their height and width (default: 64)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
-    parser.add_argument(
-        "--clock", choices=("cpu", "wall"), default="cpu", help="processor or elapsed time (default: cpu)"
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

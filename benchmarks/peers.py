@@ -100,13 +100,21 @@ class Peers:
 # --- what a careful user writes in a few lines -------------------------------------------------------------------
 
 
+def entropy_of_eigenvalues(eigenvalues: Tensor, alpha: float) -> Tensor:
+    """Negative ones cut off, and the textbook formula."""
+    p = eigenvalues.clamp_min(torch.finfo(eigenvalues.dtype).tiny)
+    p = p / p.sum(-1, keepdim=True)
+    return -(p * p.log()).sum(-1) if alpha == 1 else p.pow(alpha).sum(-1).log() / (1 - alpha)
+
+
 def plain_entropy(K: Tensor, alpha: float) -> Tensor:
-    """Eigenvalues, negative ones cut off, and the textbook formula."""
-    p = torch.linalg.eigvalsh(K).clamp_min(torch.finfo(K.dtype).tiny)
-    p = p / p.sum()
-    if alpha == 1:
-        return -(p * p.log()).sum()
-    return p.pow(alpha).sum().log() / (1 - alpha)
+    """Of the eigenvalues, and of nothing else."""
+    return entropy_of_eigenvalues(torch.linalg.eigvalsh(K), alpha)
+
+
+def entropy_by_eigh(K: Tensor) -> Tensor:
+    """Order one with the eigenvectors in the forward pass, as users of ``torch.linalg.eigh`` have it; summed."""
+    return entropy_of_eigenvalues(torch.linalg.eigh(K)[0], 1.0).sum()
 
 
 def bare_entropy(K: Tensor, alpha: float) -> Tensor:
@@ -121,7 +129,7 @@ class _Bare(torch.autograd.Function):
         p = eigenvalues.clamp_min(torch.finfo(K.dtype).tiny)
         total = p.sum()
         p = p / total
-        value = -(p * p.log()).sum() if alpha == 1 else p.pow(alpha).sum().log() / (1 - alpha)
+        value = entropy_of_eigenvalues(p, alpha)
         ctx.save_for_backward(p, Q, value, total)
         ctx.alpha = alpha
         return value

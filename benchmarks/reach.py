@@ -14,19 +14,21 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.cli import RESULTS as FOLDER
+from benchmarks.cli import write
 from benchmarks.machine import environment
+from benchmarks.timing import timed
 
-RESULTS = Path(__file__).parent / "results" / "reach.json"
+RESULTS = FOLDER / "reach.json"
 DIMENSION, BANDWIDTH = 8, 1.0
 RTOL = 0.01
 ATOL = 0.02
+ESTIMATE = "value probes degree converged"
 
 
 def points(n: int) -> torch.Tensor:
@@ -44,22 +46,17 @@ def estimate(n: int, precision: str, alpha: float = 1.0) -> dict[str, Any]:
 
     X = points(n)
     call(X[:64])  # what only the first call does
-    found, times = timed(lambda: call(X))
-    return {
-        **times,
-        "n": n,
-        "d": DIMENSION,
-        "bandwidth": BANDWIDTH,
-        "precision": precision,
-        "alpha": alpha,
-        "value": found.value,
-        "relative_error_bar": found.error() / found.value,
-        "standard_error": found.standard_error,
-        "bias_bound": found.bias_bound,
-        "probes": found.probes,
-        "degree": found.degree,
-        "converged": found.converged,
-    }
+    found, times = timed_here(lambda: call(X))
+    settings = {"n": n, "d": DIMENSION, "bandwidth": BANDWIDTH, "precision": precision, "alpha": alpha}
+    extra = {"relative_error_bar": found.error() / found.value} | attributes(
+        found, "standard_error bias_bound"
+    )
+    return times | settings | attributes(found, ESTIMATE) | extra
+
+
+def attributes(found: Any, names: str) -> dict[str, Any]:
+    """Those that the results keep."""
+    return {name: getattr(found, name) for name in names.split()}
 
 
 def exact(n: int, alpha: float = 1.0) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def exact(n: int, alpha: float = 1.0) -> dict[str, Any]:
 
     K = KernelOperator(points(n), bandwidth=BANDWIDTH).rows(0, n)
     torch.linalg.eigvalsh(K[:64, :64])  # what only the first call does
-    lam, times = timed(lambda: torch.linalg.eigvalsh(K))
+    lam, times = timed_here(lambda: torch.linalg.eigvalsh(K))
     p = lam.clamp_min(0.0) / n
     value = -torch.xlogy(p, p).sum() if alpha == 1 else p.pow(alpha).sum().log() / (1 - alpha)
     return {**times, "n": n, "value": float(value)}
@@ -89,7 +86,7 @@ def vendi(n: int, d: int, contender: str) -> dict[str, Any]:
             return getattr(peer, contender)(Z.numpy())
 
     call(X[: 2 * d])  # what only the first call does
-    value, times = timed(lambda: call(X))
+    value, times = timed_here(lambda: call(X))
     return {**times, "n": n, "d": d, "contender": contender, "value": float(value)}
 
 
@@ -116,19 +113,9 @@ def information(quantity: str, n: int, d: int, alpha: float) -> dict[str, Any]:
         return estimate_information(function, *Ks, alpha=alpha, atol=ATOL, generator=seed)
 
     call(64)  # what only the first call does
-    found, times = timed(lambda: call(n))
-    return {
-        **times,
-        "quantity": quantity,
-        "n": n,
-        "d": d,
-        "alpha": alpha,
-        "value": found.value,
-        "error_bar": found.error(),
-        "probes": found.probes,
-        "degree": found.degree,
-        "converged": found.converged,
-    }
+    found, times = timed_here(lambda: call(n))
+    settings = {"quantity": quantity, "n": n, "d": d, "alpha": alpha, "error_bar": found.error()}
+    return times | settings | attributes(found, ESTIMATE)
 
 
 def permutations(statistic: str, n: int, d: int, alpha: float, count: int) -> dict[str, Any]:
@@ -142,28 +129,18 @@ def permutations(statistic: str, n: int, d: int, alpha: float, count: int) -> di
         return independence_test(*Ks, statistic=statistic, alpha=alpha, permutations=count)
 
     call(64, 1)  # what only the first call does
-    found, times = timed(lambda: call(n, count))
+    found, times = timed_here(lambda: call(n, count))
     times["seconds_of_1000"] = times["seconds"] * 1000 / count
-    return {
-        **times,
-        "statistic": statistic,
-        "n": n,
-        "alpha": alpha,
-        "d": d,
-        "permutations": count,
-        "value": found.statistic,
-        "mean_of_chance": float(found.null.mean()),
-        "p_value": found.p_value,
-    }
+    settings = {"statistic": statistic, "n": n, "alpha": alpha, "d": d, "permutations": count}
+    values = {"value": found.statistic, "mean_of_chance": float(found.null.mean()), "p_value": found.p_value}
+    return times | settings | values
 
 
-def timed(call: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+def timed_here(call: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
     """The result, with processor and wall-clock seconds and the highest memory of this process so far."""
-    wall, processor = time.perf_counter(), time.process_time()
-    result = call()
-    times = {"seconds": time.process_time() - processor, "wall_seconds": time.perf_counter() - wall}
-    times["peak_mebibytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return result, times
+    result, seconds = timed(call)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result, {"seconds": seconds["cpu"], "wall_seconds": seconds["wall"], "peak_mebibytes": memory}
 
 
 def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
@@ -201,27 +178,17 @@ def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
 
     def table() -> list[dict[str, Any]]:
         return [
-            {
-                "matrix": name,
-                "alpha": alpha,
-                "single": needed(1, K, alpha),
-                "block": needed(16, K, alpha),
-            }
+            {"matrix": name, "alpha": alpha, "single": needed(1, K, alpha), "block": needed(16, K, alpha)}
             for name, K in matrices.items()
             for alpha in (0.5, 1.0, 1.5)
         ]
 
-    rows, times = timed(table)
+    rows, times = timed_here(table)
     return {**times, "n": n, "probes": 16, "tolerance": tolerance, "most": most, "rows": rows}
 
 
 MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
-    "estimate": estimate,
-    "exact": exact,
-    "vendi": vendi,
-    "steps": steps,
-    "information": information,
-    "permutations": permutations,
+    function.__name__: function for function in (estimate, exact, vendi, steps, information, permutations)
 }
 
 
@@ -240,10 +207,10 @@ def rbf_16k(*, quick: bool, threads: int) -> dict[str, Any]:
     """16,384 points beside the extrapolated eigensolver, and the same error bar where the truth is known."""
     n, sizes = (1024, (256, 512)) if quick else (16_384, (2048, 4096))
     solver = [measure("exact", size, threads=threads) for size in sizes]
-    estimates = [measure("estimate", n, precision, threads=threads) for precision in ("float64", "float32")]
-    checks = [
-        measure("estimate", sizes[-1], precision, threads=threads) for precision in ("float64", "float32")
-    ]
+    estimates, checks = (
+        [measure("estimate", size, precision, threads=threads) for precision in ("float64", "float32")]
+        for size in (n, sizes[-1])
+    )
     for check in checks:
         check["true_relative_error"] = abs(check["value"] / solver[-1]["value"] - 1)
     extrapolated = solver[-1]["seconds"] * (n / sizes[-1]) ** 3
@@ -341,7 +308,7 @@ def main() -> None:
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         command = f"python -m benchmarks.reach {name} --threads {options.threads}"
         results[name] = {"command": command, "environment": environment("cpu"), **section}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        write(RESULTS, results)
 
 
 if __name__ == "__main__":

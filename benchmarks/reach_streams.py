@@ -6,17 +6,15 @@ is a quick try.
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.cli import RESULTS, read, write
 from benchmarks.machine import environment
+from benchmarks.timing import timed
 from matinfo import matrix_kl, mutual_information, renyi_entropy
 from matinfo.streaming import CovarianceAccumulator, JointAccumulator, PairAccumulator
 
@@ -87,9 +85,7 @@ def product_seconds(dtype: torch.dtype, order: int = 768) -> float:
     """Processor seconds for each operation of a square matrix product."""
     A = torch.ones(order, order, dtype=dtype)
     A @ A
-    start = time.process_time()
-    A @ A
-    return (time.process_time() - start) / (2 * order**3)
+    return timed(lambda: A @ A)[1]["cpu"] / (2 * order**3)
 
 
 def measure(make: Callable[[], Pass], batches: list[Tensor], rows: int) -> tuple[dict[str, Any], Pass]:
@@ -104,19 +100,17 @@ def measure(make: Callable[[], Pass], batches: list[Tensor], rows: int) -> tuple
             for dtype, times in products.items():
                 times.append(product_seconds(dtype))
         Z = batches[index % POOL][: rows - done]
-        cpu, clock = time.process_time(), time.perf_counter()
-        run.update(Z)
-        seconds, wall = seconds + time.process_time() - cpu, wall + time.perf_counter() - clock
+        _, spent = timed(lambda Z=Z: run.update(Z))
+        seconds, wall = seconds + spent["cpu"], wall + spent["wall"]
         done, index = done + len(Z), index + 1
-    start = time.process_time()
-    values = run.results()
+    values, of_results = timed(run.results)
     rates = {dtype: len(times) / sum(times) for dtype, times in products.items()}
     rate = run.flops * rows / seconds
     return {
         "rows": done,
         "cpu_seconds": round(seconds, 3),
         "wall_seconds": round(wall, 3),
-        "seconds_of_results": round(time.process_time() - start, 3),
+        "seconds_of_results": round(of_results["cpu"], 3),
         "gflops": round(rate / 1e9, 2),
         "product_gflops": {
             str(dtype).removeprefix("torch."): round(r / 1e9, 2) for dtype, r in rates.items()
@@ -129,10 +123,13 @@ def measure(make: Callable[[], Pass], batches: list[Tensor], rows: int) -> tuple
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure every setting and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "reach_streams.json")
-    options = parser.parse_args(arguments)
+    options = read(
+        arguments,
+        "reach_streams",
+        (__doc__ or "").split("\n")[0],
+        rows=(1_000_000, "how many"),
+        out=(RESULTS / "reach_streams.json", "the JSON file"),
+    )
     torch.set_num_threads(1)
     batches = pool()
     settings, moments = {}, {}
@@ -150,7 +147,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "largest_error_of_float32_over_largest_diagonal": float(error),
         "settings": settings,
     }
-    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write(options.out, report)
     return report
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from benchmarks.accuracy import accuracy
 from benchmarks.case import Case
-from benchmarks.cli import RESULTS, Options
+from benchmarks.cli import RESULTS, Options, say, write
 from benchmarks.dense import dense_cases
 from benchmarks.factors import feature_cases
 from benchmarks.failures import failure_table
@@ -91,21 +90,14 @@ def _warm_up() -> None:
             call()
 
 
-def say(text: str) -> None:
-    """One message to the terminal, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def _finish(results: dict[str, Any], options: Options) -> int:
     if options.out is None:
         say("\n" + render(results))
         return 0
-    options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{STEM}.json"
     if options.cases and path.is_file():
         results = _measured_apart(json.loads(path.read_text(encoding="utf-8")), results)
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write(path, results)
     _write_report(results, options)
     say(f"{results['seconds']} s. Written: {path.with_suffix('')}.json, .md, .svg")
     return 0

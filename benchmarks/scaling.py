@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmarks.case import gradient_of
 from benchmarks.inputs import features, kernel_matrix
 from benchmarks.peers import plain_entropy, slogdet_tcr
+from benchmarks.timing import timed
 from matinfo import Gram, matrix_tcr, renyi_entropy
 
 WIDTH = 128
@@ -65,10 +66,8 @@ def _least(call: Callable[[], Any]) -> tuple[float, float]:
     calls, cpus, walls = 1, [], []
     start = time.perf_counter()
     while len(walls) < 8 and time.perf_counter() - start < 1.0:
-        cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(calls):
-            call()
-        cpus.append((time.process_time() - cpu) / calls)
-        walls.append((time.perf_counter() - wall) / calls)
+        _, seconds = timed(call, calls)
+        cpus.append(seconds["cpu"])
+        walls.append(seconds["wall"])
         calls = max(calls, min(1000, round(0.01 / walls[-1])))
     return min(cpus), min(walls)

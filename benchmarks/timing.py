@@ -45,6 +45,23 @@ class Samples:
         return statistics.median(getattr(self, clock))
 
 
+def timed(call: Call, calls: int = 1) -> tuple[Any, dict[str, float]]:
+    """What the last of some calls returns, and the seconds of one on both clocks."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(calls):
+        result = call()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return result, {"cpu": cpu / calls, "wall": wall / calls}
+
+
+def quartiles(values: list[float]) -> tuple[float, float]:
+    """Lower and upper quartile; of one value, that twice."""
+    if len(values) < 2:
+        return values[0], values[0]
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, high
+
+
 def round_robin(
     contenders: dict[str, Call], *, rounds: int, seconds: float
 ) -> tuple[dict[str, Samples], dict[str, str]]:
@@ -81,13 +98,9 @@ def round_robin(
 
 
 def ratio_quartiles(slow: Samples, fast: Samples, clock: str) -> tuple[float, float]:
-    """Lower and upper quartile of the ratios within a round; of one round, that ratio twice."""
+    """Lower and upper quartile of the ratios within a round."""
     pairs = zip(getattr(slow, clock), getattr(fast, clock), strict=False)
-    ratios = [a / b for a, b in pairs]
-    if len(ratios) < 2:
-        return ratios[0], ratios[0]
-    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    return low, high
+    return quartiles([a / b for a, b in pairs])
 
 
 def _prepare(call: Call, rounds: int, seconds: float) -> tuple[Samples, int]:
@@ -100,22 +113,14 @@ def _prepare(call: Call, rounds: int, seconds: float) -> tuple[Samples, int]:
     samples = Samples()
     # The first call may have allocated what a library keeps, which is no part of later calls.
     samples.memory, samples.result = peak_mebibytes(call)
-    shortest = min(_elapsed(call) for _ in range(5 if elapsed < 0.1 else 1))
+    shortest = min(timed(call)[1]["wall"] for _ in range(5 if elapsed < 0.1 else 1))
     samples.calls = max(1, round(_SAMPLE_SECONDS / max(shortest, 1e-7)))
     return samples, min(rounds, max(1, int(seconds / (shortest * samples.calls))))
 
 
-def _elapsed(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def _sample(call: Call, samples: Samples) -> None:
-    cpu, wall = time.process_time(), time.perf_counter()
-    for _ in range(samples.calls):
-        result = call()
-    samples.cpu.append((time.process_time() - cpu) / samples.calls)
-    samples.wall.append((time.perf_counter() - wall) / samples.calls)
+    result, seconds = timed(call, samples.calls)
+    samples.cpu.append(seconds["cpu"])
+    samples.wall.append(seconds["wall"])
     if samples.result is None:
         samples.result = result

@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.cli import RESULTS as FOLDER
+from benchmarks.cli import say, write
 from benchmarks.machine import environment
+from benchmarks.timing import timed
 from matinfo import Gram, kernels, renyi_entropy
 from matinfo.estimate import (
     KernelOperator,
@@ -33,7 +35,7 @@ from matinfo.operands.operator import TiledOperator
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.xtrace import exchangeable_trace
 
-RESULTS = Path(__file__).parent / "results" / "traces.json"
+RESULTS = FOLDER / "traces.json"
 PICTURES = Path(__file__).parents[1] / "docs" / "_static"
 
 SIDES = (32, 64, 128, 256)
@@ -154,9 +156,10 @@ def measure(sides: tuple[int, ...], vectors: tuple[int, ...], repeats: int) -> I
 def _point(K: GridKernel, function: Method, truth: float, vectors: int, repeats: int) -> dict[str, float]:
     errors, seconds, products = [], [], K.products
     for seed in range(repeats):
-        start = time.process_time()
-        errors.append(function(K, vectors, torch.Generator().manual_seed(seed)) / truth - 1)
-        seconds.append(time.process_time() - start)
+        random = torch.Generator().manual_seed(seed)
+        value, spent = timed(lambda random=random: function(K, vectors, random))
+        errors.append(value / truth - 1)
+        seconds.append(spent["cpu"])
     return {
         "vectors": vectors,
         "seconds": statistics.median(seconds),
@@ -289,17 +292,16 @@ def run(results: dict[str, Any], part: str | None, sides: tuple[int, ...], *, qu
     for record in measure(sides, VECTORS[:2] if quick else VECTORS, 5):
         results["curves"].append(record)
         last = record["points"][-1]
-        print(  # noqa: T201
+        say(
             f"n={record['n']:6d} {record['matrix']:7s} {record['quantity']:6s} {record['method']:19s} "
-            f"{last['seconds']:8.3f} s, error {last['error']:.1e}",
-            flush=True,
+            f"{last['seconds']:8.3f} s, error {last['error']:.1e}"
         )
         _store(results, quick)  # whatever there is, should the run be cut short
 
 
 def _store(results: dict[str, Any], quick: bool) -> None:
     if not quick:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write(RESULTS, results)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import warnings
+import sys
 from functools import partial
+from pathlib import Path
 
 import matrices
 import pytest
@@ -17,6 +17,9 @@ from matinfo.estimate import KernelOperator
 from matinfo.losses import mmae_tcr_loss, umae_uniformity_loss
 from matinfo.spectral import cusolver, eigensolver, triangular
 from matinfo.spectral.precision import TF32_ON
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from benchmarks.machine import waiting_is_an_error
 
 pytestmark = pytest.mark.gpu
 
@@ -41,18 +44,6 @@ def true_entropy(K, alpha):
     if alpha == 1:
         return torch.special.entr(p).sum(-1)
     return -p.amax(-1).log() if alpha == math.inf else (p**alpha).sum(-1).log() / (1 - alpha)
-
-
-@contextlib.contextmanager
-def waiting_is_an_error():
-    torch.cuda.synchronize()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch: not every operation that waits is seen
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def value_and_gradient(function, x):
