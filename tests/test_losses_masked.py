@@ -180,16 +180,3 @@ def test_masked_reconstruction_loss_names_the_shapes_that_do_not_match():
         masked_reconstruction_loss(pred[..., :11], target, mask)
     with pytest.raises(ValueError, match=r"mask.*\(3, 6\)"):
         masked_reconstruction_loss(pred, target, mask[:, :6])
-
-
-@pytest.mark.parametrize("mu", [0.0, -1.0, math.nan])
-def test_mmae_tcr_loss_rejects_a_ridge_that_is_not_positive(mu):
-    with pytest.raises(ValueError, match="mu"):
-        mmae_tcr_loss(torch.randn(4, 3), mu=mu)
-
-
-def test_uniformity_losses_list_the_choices_of_an_unknown_form():
-    with pytest.raises(ValueError, match=r"scale.*code.*paper"):
-        mmae_tcr_loss(torch.randn(4, 3), scale="other")
-    with pytest.raises(ValueError, match=r"form.*code.*paper"):
-        umae_uniformity_loss(torch.randn(4, 3), form="other")
