@@ -379,7 +379,7 @@ def keywords_of(name):
 
 
 OF_A_NUMBER = [(value, ValueError, "> 0") for value in (0.0, -1.0, math.nan, math.inf)]
-OF_A_SHARE = [(value, ValueError, "(> 0|in \\[0, 1\\))") for value in (-1.0, math.nan, math.inf)]
+OF_A_SHARE = [(value, ValueError, "(>=? 0|in \\[0, 1\\))") for value in (-1.0, math.nan, math.inf)]
 OF_A_COUNT = [(0, ValueError, ">= 1, got 0"), (2.5, TypeError, "to be an integer, got float")]
 OF_A_CHOICE = [("other", ValueError, r"to be one of '.*', '.*', got 'other'")]
 
