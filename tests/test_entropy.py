@@ -70,13 +70,6 @@ def test_renyi_entropy_of_a_singular_matrix_ignores_its_null_space(name, alpha):
     close(renyi_entropy(t(K), alpha), expected, entropy_tolerance(lam, alpha), f"{name}, alpha={alpha}")
 
 
-@pytest.mark.parametrize("name", sorted(matrices.SPECTRA))
-def test_von_neumann_entropy_equals_its_definition(name):
-    K = 0.3 * matrices.named(name, 8)
-    lam = oracles.eigenvalues_mp(K)
-    close(von_neumann_entropy(t(K)), oracles.entropy_of_spectrum_mp(lam, 1), entropy_tolerance(lam, 1), name)
-
-
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_joint_entropy_equals_its_definition_for_three_matrices(alpha):
     Ks = [matrices.named("random", 6, seed) for seed in (1, 2, 3)]
