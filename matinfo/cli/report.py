@@ -78,7 +78,11 @@ def _array_report(measured: Measured, options: Options) -> ArrayReport:
         ]
     present = {value.name for value in values}
     values += [_asked_for(measured, name, options) for name in options.measures if name not in present]
-    measured.notes.extend(_other_rows(measured, options))
+    for what, absent in (("centred", not options.center), ("unit length", not options.normalize)):
+        names = ", ".join(name for name in options.measures if what in MEASURES[name].rows)
+        if absent and names:
+            note = f"{measured.source.name}: {names}: defined for rows that are {what}; here they are not."
+            measured.notes.append(note)
     return ArrayReport(measured, values)
 
 
@@ -113,16 +117,6 @@ def _sample(measured: Measured, fits: int) -> dict[str, Any]:
                 f"{measured.source.name}: measures of rows (R in their calls) are of {rows} of them."
             )
     return measured.sample
-
-
-def _other_rows(measured: Measured, options: Options) -> list[str]:
-    """Notes on measures whose definition prepares rows in another way."""
-    missing = {"centred": not options.center, "unit length": not options.normalize}
-    return [
-        f"{measured.source.name}: {', '.join(names)}: defined for rows that are {what}; here they are not."
-        for what, absent in missing.items()
-        if absent and (names := [name for name in options.measures if what in MEASURES[name].rows])
-    ]
 
 
 def load(

@@ -78,32 +78,28 @@ class Groups:
         return X, finite, constant.all(-1)
 
     def chunks(self, entries: int, width: int, layers: int, *, spread: float = 1.25) -> Iterator[Chunk]:
-        """All groups, the short ones first, those together of which the longest has at most ``spread`` times the rows.
+        """All groups, short ones first; the longest of a chunk has at most ``spread`` times the rows of its shortest.
 
-        ``entries`` bounds those of one layer's rows, ``width`` columns at most, and of the matrices of all layers, in a
-        chunk.
+        A chunk has at most so many entries, both in the rows of one layer, ``width`` columns at most, and in the
+        matrices of all layers.
 
         Yields:
             The chunks.
         """
-        order = sorted(range(len(self.sizes)), key=self.sizes.__getitem__)
+        order, device = sorted(range(len(self.sizes)), key=self.sizes.__getitem__), self.lengths.device
         start = 0
         while start < len(order):
-            stop = start + 1
+            stop, shortest = start + 1, self.sizes[order[start]]
             while stop < len(order):
                 longest = self.sizes[order[stop]]
                 too_many = (stop + 1 - start) * longest * max(width, layers * longest) > entries
-                if too_many or longest > spread * self.sizes[order[start]]:
+                if too_many or longest > spread * shortest:
                     break
                 stop += 1
-            yield self._chunk(order[start:stop])
+            longest = self.sizes[order[stop - 1]]
+            numbers = torch.tensor(order[start:stop], device=device)
+            position = torch.arange(longest, device=device)
+            valid = position < self.lengths[numbers, None]
+            rows = torch.where(valid, self.first[numbers, None] + position, 0)
+            yield Chunk(numbers, rows, None if shortest == longest else valid)
             start = stop
-
-    def _chunk(self, groups: list[int]) -> Chunk:
-        sizes = [self.sizes[group] for group in groups]
-        device = self.lengths.device
-        numbers = torch.tensor(groups, device=device)
-        position = torch.arange(max(sizes), device=device)
-        valid = position < self.lengths[numbers, None]
-        rows = torch.where(valid, self.first[numbers, None] + position, 0)
-        return Chunk(numbers, rows, None if min(sizes) == max(sizes) else valid)

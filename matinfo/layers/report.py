@@ -152,15 +152,7 @@ class LayerReport:
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def plot(self, quantities: Sequence[str] | None = None, **options: Any) -> np.ndarray:
-        """Draw quantities from layer to layer: :func:`matinfo.plot.layers` of this report.
-
-        Args:
-            quantities: Panels; None for entropy, effective rank and the quantities asked for.
-            **options: Of :func:`matinfo.plot.layers`.
-
-        Returns:
-            ``(panels,)``, an array of axes.
-        """
+        """Draw quantities from layer to layer: :func:`matinfo.plot.layers` of this report, with its options."""
         from matinfo import plot
 
         return plot.layers(self, quantities, **options)

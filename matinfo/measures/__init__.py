@@ -9,7 +9,6 @@ from matinfo.measures.dimension import (
     mle_dimension,
     two_nn,
 )
-from matinfo.measures.discriminant import lidar
 from matinfo.measures.diversity import (
     Interval,
     class_vendi,
@@ -31,6 +30,7 @@ from matinfo.measures.isotropy import isoscore, isoscore_star, nesum, self_clust
 from matinfo.measures.registry import Measure, measure
 from matinfo.measures.spectra import (
     condition_number,
+    lidar,
     normalized_entropy,
     nuclear_norm,
     numerical_rank,

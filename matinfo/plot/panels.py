@@ -254,15 +254,6 @@ def _largest(reports: Mapping[str, LayerReport], panels: Sequence[str]) -> Lines
     return lines
 
 
-def _draw_largest(axes: Axes, largest: Mapping[str, tuple[np.ndarray, np.ndarray]], looks: dict) -> None:
-    """Dotted: in grey if it is one line for all models, else in the colour of each."""
-    shared = len({y.tobytes() for _, y in largest.values()}) == 1
-    for label, (x, y) in list(largest.items())[: 1 if shared else None]:
-        colour = ground_of(axes).muted if shared else line_style(axes, looks[label])["color"]
-        (line,) = axes.plot(x, y, ":", color=colour, linewidth=1.4)
-        line.set_label("largest possible" if label == next(iter(largest)) else "_")
-
-
 def _of_layer(name: str, value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return _numbers(value)
@@ -336,7 +327,12 @@ def _draw(
             axes.plot(x, y, label=legend_label(label), markevery=(looks[label] % every, every), **look)
         limits = (largest or {}).get(quantity, {})
         if limits:
-            _draw_largest(axes, limits, looks)
+            # Dotted: in grey if it is one line for all models, else in the colour of each.
+            shared = len({y.tobytes() for _, y in limits.values()}) == 1
+            for label, (x, y) in list(limits.items())[: 1 if shared else None]:
+                colour = ground_of(axes).muted if shared else line_style(axes, looks[label])["color"]
+                (line,) = axes.plot(x, y, ":", color=colour, linewidth=1.4)
+                line.set_label("largest possible" if label == next(iter(limits)) else "_")
         title, unit = quantity.replace("_", " "), {**(units or {})}.get(quantity, unit_of(quantity))
         axes.set(xlabel=across, ylabel=f"{title} ({unit})" if unit else title)
         if unit == "dimensions":

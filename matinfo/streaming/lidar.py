@@ -9,7 +9,7 @@ from torch import Tensor
 
 from matinfo._streams import Stream, check_not_empty, good_rows
 from matinfo._validation import check_views
-from matinfo.measures.discriminant import lidar_of
+from matinfo.measures.spectra import lidar_of
 from matinfo.operands import as_tensor
 from matinfo.streaming.covariance import CovarianceAccumulator
 
@@ -77,18 +77,7 @@ class LidarAccumulator(Stream):
         self._note(skipped, isinstance(views, np.ndarray))
 
     def lidar(self, *, delta: float = 1e-4, offset: float = 0.0) -> Tensor:
-        """LiDAR of all samples so far, as :func:`matinfo.measures.lidar`.
-
-        Args:
-            delta: Ridge, > 0.
-            offset: Added to every p_k.
-
-        Returns:
-            A scalar, a number of dimensions, float64.
-
-        Raises:
-            ValueError: If no sample has been added, they do not differ, or delta <= 0.
-        """
+        """LiDAR of all samples so far: see :func:`matinfo.measures.lidar`."""
         check_not_empty(self.count, self._skipped)
         return self._out(lidar_of(self._means.covariance(), self._within.covariance(), delta, offset))
 
