@@ -49,10 +49,15 @@ def html_page(report: Report, options: Options) -> str:
     title = "Matrix information of " + ", ".join(
         dict.fromkeys(printable(a.measured.source.file.name) for a in report.arrays)
     )
+    drawn = {}
+    for theme in ("light", "dark"):
+        code = base64.b64encode(picture_bytes(report, options, theme, "svg")).decode()
+        drawn[theme] = f"data:image/svg+xml;base64,{code}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="what">{escape(describe(options))}</p>',
-        _picture(report, options),
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{drawn["dark"]}">',
+        f'<img src="{drawn["light"]}" alt="Spectrum and entropies; the numbers are in the tables below"></picture>',
     ]
     if report.pair is None and len(report.arrays) > 1:
         parts.append(_table(table_rows(report, names)))
@@ -83,17 +88,6 @@ def html_page(report: Report, options: Options) -> str:
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n"
         f"<footer>matinfo {escape(matinfo.__version__)}. The report in JSON (--json) holds the lines of Python after "
         "which the calls give the numbers.</footer>\n</body>\n</html>\n"
-    )
-
-
-def _picture(report: Report, options: Options) -> str:
-    light, dark = (
-        base64.b64encode(picture_bytes(report, options, theme, "svg")).decode() for theme in ("light", "dark")
-    )
-    kind = "data:image/svg+xml;base64,"
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{kind}{dark}">'
-        f'<img src="{kind}{light}" alt="Spectrum and entropies; the numbers are in the tables below"></picture>'
     )
 
 

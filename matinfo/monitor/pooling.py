@@ -54,7 +54,10 @@ def pooled_rows(
         return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], torch.finfo(Z.dtype).eps)
     x = first_tensor(output, layer)
     if x.is_nested and pool != "flatten" and x.ndim == 3:
-        x, mask = _padded(x.detach())
+        # Encoders with a padding mask may return it: filled up here, with the mask that it brings.
+        lengths = torch.tensor([len(tokens) for tokens in x.unbind()], device=x.device)
+        x = torch.nested.to_padded_tensor(x.detach(), 0.0)
+        mask = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
     x = _checked(x, layer).detach()
     if mask is not None and not strict and (pool == "flatten" or mask.shape != x.shape[:2]):
         mask = None
@@ -84,13 +87,6 @@ def pooled_rows(
             return Rows(*_chosen_tokens(tokens_of(x), keep, max_rows, seed), eps)
         Z = pooled(tokens_of(x), keep, pool)
     return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], eps)
-
-
-def _padded(x: Tensor) -> tuple[Tensor, Tensor]:
-    """A nested tensor of tokens, as encoders with a padding mask may return, filled up, and which tokens it has."""
-    lengths = torch.tensor([len(tokens) for tokens in x.unbind()], device=x.device)
-    padded = torch.nested.to_padded_tensor(x, 0.0)
-    return padded, torch.arange(padded.shape[1], device=x.device) < lengths[:, None]
 
 
 def _checked(x: object, layer: str) -> Tensor:
