@@ -92,11 +92,8 @@ def main(argv: list[str] | None = None) -> int:
         "width": features.shape[1],
         "threads": torch.get_num_threads(),
         "device": arguments.device,
-        "step_ms": median["step"],
-        "matinfo_ms": median["matinfo"],
-        "lu_ms": median["lu"],
-        "matinfo_share_percent": 100 * median["matinfo"] / median["step"],
-        "lu_share_percent": 100 * median["lu"] / median["step"],
+        **{f"{name}_ms": value for name, value in median.items()},
+        **{f"{name}_share_percent": 100 * median[name] / median["step"] for name in ("matinfo", "lu")},
     }
     print(json.dumps(result, indent=2))
     return 0

@@ -19,15 +19,8 @@ from trainlib.errors import UsageError
 DATASETS = {"cifar10": (CIFAR10, 10), "cifar100": (CIFAR100, 100)}
 COUNTS = {"train": 50_000, "test": 10_000}
 UNREADABLE = (
-    pickle.UnpicklingError,
-    EOFError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    RuntimeError,
-)
+    pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, ImportError, RuntimeError,
+)  # fmt: skip
 Images = tuple[Tensor, Tensor]
 
 

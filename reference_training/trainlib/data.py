@@ -40,7 +40,6 @@ class TensorDataset(ImageDataset):
         self.std = statistics.std((0, 2, 3))
 
     def size(self, split: str) -> int:
-        """Number of images of a split."""
         return len(self.splits[split].labels)
 
     def to(self, device: torch.device) -> ImageDataset:

@@ -99,7 +99,6 @@ class Classifier(Method):
 
     @torch.no_grad()
     def measure(self, dataset, autocast: Callable[[], AbstractContextManager]) -> Measurements:
-        """Accuracies on the held-out images."""
         parts, labels = [], []
         for images, target in dataset.evaluation_batches("test", EVALUATION_BATCH):
             with autocast():

@@ -101,7 +101,6 @@ class ImageFolderDataset(ImageDataset):
         self._loaders: dict[str, tuple[_Requests, DataLoader]] = {}
 
     def size(self, split: str) -> int:
-        """Number of images of a split."""
         return len(self.samples[split])
 
     def _crops(self, epoch, seed, kinds):

@@ -25,7 +25,8 @@ from trainlib.errors import UsageError
 from trainlib.files import SUMMARY, read_json, read_summary, write_json
 from trainlib.fleet.training import SPECTRA
 from trainlib.logs import read_metrics
-from trainlib.tables import aligned
+from trainlib.pictures import COLOURS, Figure, save
+from trainlib.tables import of_records
 from trainlib.validate import require
 
 LEVEL = 0.05
@@ -221,32 +222,24 @@ def _claims(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> list[d
 
 
 def _claims_table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        [
-            "claim",
-            "feature",
-            "quantity",
-            "seeds",
-            "difference [95 %]",
-            "p",
-            "corrected",
-            "detectable",
-            "verdict",
-        ]
-    ]
-    for r in rows:
-        interval = f"{r['difference']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
-        lines.append([
-            f"{r['first']} above {r['second']}", r["feature"], r["quantity"].removesuffix("_accuracy"), str(r["seeds"]),
-            interval, f"{r['p']:.3f}", f"{r['corrected_p']:.3f}", f"{r['detectable']:.1f}", r["verdict"],
-        ])  # fmt: skip
-    return aligned(lines)
+    return of_records([
+        {
+            "claim": f"{r['first']} above {r['second']}",
+            "feature": r["feature"],
+            "quantity": r["quantity"].removesuffix("_accuracy"),
+            "seeds": str(r["seeds"]),
+            "difference [95 %]": f"{r['difference']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]",
+            "p": f"{r['p']:.3f}",
+            "corrected": f"{r['corrected_p']:.3f}",
+            "detectable": f"{r['detectable']:.1f}",
+            "verdict": r["verdict"],
+        }
+        for r in rows
+    ])  # fmt: skip
 
 
 def _draw(rows: list[dict[str, Any]], path: Path) -> None:
     """A line for each claim: the paired differences of single seeds, their mean and its 95 % interval."""
-    from trainlib.pictures import COLOURS, Figure, save
-
     figure = Figure(figsize=(8, 0.8 + 0.36 * len(rows)))
     axes = figure.subplots()
     for place, row in enumerate(reversed(rows)):
@@ -323,26 +316,21 @@ def _within(points: list[dict[str, Any]], name: str, target: str) -> float:
     ]))  # fmt: skip
 
 
-def tau(found: dict[str, float]) -> str:
-    """Kendall's tau with its interval, as tables show it."""
-    return f"{found['tau']:+.2f} [{found['tau_low']:+.2f}, {found['tau_high']:+.2f}]"
+def _interval(found: dict[str, float], name: str, form: str) -> str:
+    return f"{found[name]:{form}} [{found[f'{name}_low']:{form}}, {found[f'{name}_high']:{form}}]"
 
 
 def _predictions_table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        [
-            "feature",
-            "number",
-            "target",
-            "tau, last checkpoints",
-            "regret, points",
-            "tau, all",
-            "tau within arms",
-            "measures of the same order",
-        ]
-    ]
-    for r in rows:
-        regret = f"{r['last']['regret']:.1f} [{r['last']['regret_low']:.1f}, {r['last']['regret_high']:.1f}]"
-        lines.append([r["feature"], r["number"], r["target"], tau(r["last"]), regret, tau(r["all"]),
-                      f"{r['within_arms']:+.2f}", ", ".join(SAME_ORDER.get(r["number"], ()))])  # fmt: skip
-    return aligned(lines)
+    return of_records([
+        {
+            "feature": r["feature"],
+            "number": r["number"],
+            "target": r["target"],
+            "tau, last checkpoints": _interval(r["last"], "tau", "+.2f"),
+            "regret, points": _interval(r["last"], "regret", ".1f"),
+            "tau, all": _interval(r["all"], "tau", "+.2f"),
+            "tau within arms": f"{r['within_arms']:+.2f}",
+            "measures of the same order": ", ".join(SAME_ORDER.get(r["number"], ())),
+        }
+        for r in rows
+    ])  # fmt: skip

@@ -13,10 +13,10 @@ from trainlib.errors import UsageError
 from trainlib.evaluate import extract, knn_accuracy
 from trainlib.files import write_json
 from trainlib.loop import make_fabric
-from trainlib.protocol import Datasets, identity, publish, result_places
+from trainlib.protocol import datasets, identity, publish, result_places
 from trainlib.protocol_config import KnnRunConfig
 from trainlib.run import check_comparable, prepare_device
-from trainlib.tables import aligned, grouped, spread
+from trainlib.tables import grouped, of_records, spread
 from trainlib.validate import require
 
 NAME = "knn"
@@ -25,7 +25,7 @@ NAME = "knn"
 def measure(arguments: argparse.Namespace) -> None:
     """Carry out the command line of ``knn.py``."""
     places = result_places(arguments)
-    datasets, configs, origins = Datasets(), [], []
+    dataset_of, configs, origins = datasets(), [], []
     for run_dir, _ in places:
         backbone = load_backbone(run_dir)
         config = read_config(arguments, KnnRunConfig()).with_source(backbone.origin.config)
@@ -40,8 +40,7 @@ def measure(arguments: argparse.Namespace) -> None:
     ranks.connect(configs[0].run.device)
     results = []
     for (run_dir, place), config, origin in zip(places, configs, origins, strict=True):
-        dataset = datasets.get(config, origin)
-        results.append(_measure(config, arguments.k, load_backbone(run_dir), dataset))
+        results.append(_measure(config, arguments.k, load_backbone(run_dir), dataset_of(config, origin)))
         if not ranks.is_first():
             continue
         place.mkdir(parents=True, exist_ok=True)
@@ -85,9 +84,11 @@ def _measure(config: KnnRunConfig, neighbours: list[int], backbone: Backbone, da
 
 def _table(results: list[dict[str, Any]], neighbours: list[int]) -> str:
     """A Markdown table, a row per label and feature: mean and standard deviation over runs."""
-    rows = [["method", "runs", "feature", *(f"k = {k} %" for k in neighbours)]]
+    rows = []
     for label, group in grouped(results, lambda result: result["label"]).items():
         for feature in group[0]["accuracy_by_k"]:
-            cells = [spread([r["accuracy_by_k"][feature][str(k)] for r in group], 2) for k in neighbours]
-            rows.append([label, str(len(group)), feature, *cells])
-    return aligned(rows)
+            row = {"method": label, "runs": str(len(group)), "feature": feature}
+            for k in neighbours:
+                row[f"k = {k} %"] = spread([r["accuracy_by_k"][feature][str(k)] for r in group], 2)
+            rows.append(row)
+    return of_records(rows)

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 MASKED, SIAMESE = "pretrain_mmae.py", "pretrain_siamese.py"
 PROBE, FINETUNE, KNN = "linear_probe.py", "finetune.py", "knn.py"
-SCALES = ("digits", "cifar-small", "cifar-medium", "cifar-long", "imagenette", "cifar-full", "imagenet")
-TOGETHER = ("cifar-medium", "cifar-long", "imagenette")  # scales whose masked runs are trained in one process
 MUS = (0.1, 0.5, 0.75, 1.0, 1.25, 1.5, 3.0)  # Table 2
 TEMPERATURES = (0.3, 0.5, 0.7)  # Figure 3
 LAMBDA = ("--lambda", "0.01")
@@ -55,13 +53,18 @@ class Scale(NamedTuple):
     seeds: int = 1
     shape: tuple[int, int] = (1024, 768)  # batch and width of the masked runs
     most: int | None = None  # epochs that minutes may be filled with
+    data: str | None = None  # the data set; without one that of CIFAR which the figure or table is of
+    together: bool = False  # whether the masked runs of a figure or table are trained in one process
+    warmup: tuple[
+        tuple[str, float], ...
+    ] = ()  # share of the epochs by kind of run, where the recipe has another
 
 
 OF_SCALE = {
     "digits": Scale(
         (), (), ("--feature", "all"), (),
         {"masked": 250, "table2": 250, "mimae": 100, "siamese": 100, "er": 100}, small_batch=32, seeds=3,
-        shape=(128, 64),
+        shape=(128, 64), data="digits",
     ),
     "cifar-small": Scale(
         (), ("--precision", "bf16"), ("--feature", "all", "--cached"), ("--epochs", "4"),
@@ -73,16 +76,17 @@ OF_SCALE = {
         ("--backbone", "resnet18", "--precision", "bf16", "--eval-every", "5", "--checkpoint-every", "5"),
         ("--feature", "all", "--cached", "--precision", "bf16"), ("--epochs", "20", "--precision", "bf16"),
         {"masked": 40, "table2": 20, "mimae": 20, "siamese": 60, "er": 30}, seeds=5, shape=(512, 192),
+        together=True, warmup=(("masked", 0.1),),
     ),
     "cifar-long": Scale(
         ("--precision", "bf16"), ("--precision", "bf16"), ("--feature", "all", "--cached"), ("--epochs", "20"),
         {"masked": 100, "table2": 50, "mimae": 50, "siamese": 100, "er": 50}, seeds=5, shape=(512, 128),
-        most=100,
+        most=100, together=True, warmup=(("masked", 0.1),),
     ),
     "imagenette": Scale(
         ("--image-size", "48", "--patch", "12"), (), ("--feature", "all", "--cached"), ("--epochs", "20"),
         {"masked": 60, "table2": 30, "mimae": 30, "siamese": 60, "er": 30}, seeds=5, shape=(512, 128),
-        most=200,
+        most=200, data="imagenette", together=True, warmup=(("masked", 0.1),),
     ),
     "cifar-full": Scale(
         ("--model", "vit_base", "--patch", "4", "--batch", "1024", "--lr", "1.5e-4", "--precision", "bf16",
@@ -92,25 +96,20 @@ OF_SCALE = {
         ("--feature", "all", "--epochs", "90", "--precision", "bf16"),
         ("--epochs", "100", "--batch", "1024", "--lr", "5e-4", "--precision", "bf16"),
         {"masked": 1000, "table2": 200, "mimae": 400, "siamese": 1000, "er": 200},
+        warmup=(("masked", 0.1), ("siamese", 0.01)),
     ),
     "imagenet": Scale(
         ("--precision", "bf16", "--workers", "16"), (),
         ("--batch", "8192", "--precision", "bf16", "--workers", "16"),
         ("--precision", "bf16", "--workers", "16"),
-        {"masked": 200, "table2": 200, "mimae": 400},
+        {"masked": 200, "table2": 200, "mimae": 400}, data="imagefolder",
     ),
 }  # fmt: skip
+SCALES = tuple(OF_SCALE)
 PUBLISHED_OPTIONS = {  # of single methods, at cifar-full; the programs' own defaults are for small recipes
     "dino": ("--prototypes", "4096", "--ema", "0.9995"),
     "dino_er": ("--prototypes", "4096", "--ema", "0.9995"),
 }
-WARMUP_SHARE = {
-    "cifar-medium": {"masked": 0.1},
-    "cifar-long": {"masked": 0.1},
-    "imagenette": {"masked": 0.1},
-    "cifar-full": {"masked": 0.1, "siamese": 0.01},
-}  # of the epochs, where the recipe has another
-
 # The data set of each figure and table in the paper, for the scales of CIFAR.
 ON_CIFAR100 = ("figure4", "table3", "strength", "matched")
 NOT_ON_IMAGENET = {
@@ -121,13 +120,7 @@ NOT_ON_IMAGENET = {
 
 def data_of(what: str, scale: str) -> str:
     """The data set of a figure or table where none is named."""
-    if scale == "digits":
-        return "digits"
-    if scale == "imagenette":
-        return "imagenette"
-    if scale == "imagenet":
-        return "imagefolder"
-    return "cifar100" if what in ON_CIFAR100 else "cifar10"
+    return OF_SCALE[scale].data or ("cifar100" if what in ON_CIFAR100 else "cifar10")
 
 
 class _Planner:
@@ -142,7 +135,7 @@ class _Planner:
         kind = "masked" if program == MASKED else "siamese"
         epochs = times * (self.epochs or self.own.epochs[purpose])
         common = self.own.masked if program == MASKED else self.own.siamese
-        share = WARMUP_SHARE.get(self.scale, {}).get(kind)
+        share = dict(self.own.warmup).get(kind)
         warmup = () if share is None else ("--warmup-epochs", f"{share * epochs:g}")
         return Training(title, name, program, (*options, *common, "--epochs", str(epochs), *warmup), epochs)
 

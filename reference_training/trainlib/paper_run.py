@@ -50,7 +50,7 @@ def run_paper(arguments: argparse.Namespace) -> int:
             )
         return 0
     worst = 0
-    if arguments.scale in paper.TOGETHER:
+    if paper.OF_SCALE[arguments.scale].together:
         for what in plans:
             plans[what], todo[what] = _together(arguments, what)
     with deadline.stop_after(arguments.minutes):
@@ -187,7 +187,7 @@ def _check(arguments: argparse.Namespace) -> None:
             "use --scale cifar-full",
         )  # fmt: skip
     require(
-        arguments.data is None or scale.startswith("cifar"), "--data",
+        arguments.data is None or paper.OF_SCALE[scale].data is None, "--data",
         f"scale {scale} has one data set only", "leave it out",
     )  # fmt: skip
     for name in ("seeds", "epochs", "minutes"):

@@ -50,11 +50,9 @@ class FrozenFeatures:
         return features["all"], labels
 
     def size(self, split: str) -> int:
-        """Number of images of a split."""
         return self.dataset.size(split)
 
     def steps_per_epoch(self) -> int:
-        """Full batches in the training split; the remainder of an epoch is dropped."""
         return self.dataset.steps_per_epoch()
 
     def train_batches(self, epoch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -112,7 +110,6 @@ class LinearProbe(Method):
 
     @torch.no_grad()
     def measure(self, dataset, autocast: Callable[[], AbstractContextManager]) -> Measurements:
-        """Accuracies on the held-out images."""
         features, labels = dataset.test
         return {name: accuracies(values, labels) for name, values in self.logits(features).items()}
 

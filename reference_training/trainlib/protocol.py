@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from trainlib.run import (
     read_run_config,
     train,
 )
-from trainlib.tables import aligned, grouped, spread
+from trainlib.tables import TIMES, grouped, of_records, spread
 
 SOURCE = "source.json"
 TOP = 5
@@ -89,17 +90,17 @@ def evaluate(protocol: Protocol, arguments: argparse.Namespace) -> None:
     jobs = [_job(protocol, arguments, run_dir, place) for run_dir, place in result_places(arguments)]
     check_comparable(OPTION, [job.origin.told for job in jobs])
     prepare_device(jobs[0].config)
-    datasets = Datasets()
+    dataset_of = datasets()
     for job in jobs:  # all that can be wrong is said before any folder is made
         check_shares(job.config)
-        datasets.get(job.config, job.origin)
+        dataset_of(job.config, job.origin)
     ranks.connect(jobs[0].config.run.device)
     ranks.agree(None)  # nobody looks for folders any more
     if ranks.is_first():
         for job in jobs:
             _create(job)
     ranks.agree(None)  # the folders are there
-    results = [_evaluate(protocol, job, datasets) for job in jobs]
+    results = [_evaluate(protocol, job, dataset_of) for job in jobs]
     ranks.disconnect()
     if not ranks.is_first():
         return
@@ -179,34 +180,31 @@ def _create(job: Job) -> None:
             create_run_dir(job.seed_dir(seed), job.config.with_seed(seed))
 
 
-class Datasets:
-    """The data sets of the jobs; the latest is kept, since jobs rarely differ in it."""
+def datasets() -> Callable[[Any, Origin], Any]:
+    """What gives the data of a job, at the size that its encoder takes. The latest are kept: jobs rarely differ."""
 
-    def __init__(self) -> None:
-        self._key: Any = None
-        self._dataset: Any = None
+    @functools.lru_cache(1)
+    def load(data: DataConfig, batch: int) -> Any:
+        return load_dataset(SimpleNamespace(data=data, optim=SimpleNamespace(batch=batch)))
 
-    def get(self, config: Any, origin: Origin) -> Any:
-        """The data that ``config`` names at the size that the encoder takes."""
+    def get(config: Any, origin: Origin) -> Any:
         data = DataConfig(**dataclasses.asdict(config.data), image_size=origin.config.data.image_size)
-        optim = getattr(config, "optim", None) or argparse.Namespace(batch=1)
-        if self._key != (data, optim):
-            self._dataset = load_dataset(argparse.Namespace(data=data, optim=optim))
-            self._key = (data, optim)
-        if self._dataset.channels != origin.channels:
+        dataset = load(data, config.optim.batch if hasattr(config, "optim") else 1)
+        if dataset.channels != origin.channels:
             raise UsageError(
-                "--data",
-                f"images of {data.data} have {self._dataset.channels} channels, the encoder of {origin.run_dir} "
+                "--data", f"images of {data.data} have {dataset.channels} channels, the encoder of {origin.run_dir} "
                 f"takes {origin.channels}",
                 f"use the run's own data ({origin.config.data.data}) or data of the same kind",
-            )
-        return self._dataset
+            )  # fmt: skip
+        return dataset
+
+    return get
 
 
-def _evaluate(protocol: Protocol, job: Job, datasets: Datasets) -> dict[str, Any]:
+def _evaluate(protocol: Protocol, job: Job, dataset_of: Callable[[Any, Origin], Any]) -> dict[str, Any]:
     backbone, label = load_backbone(job.origin.run_dir), job.origin.label
     fabric = make_fabric(job.config)
-    dataset = datasets.get(job.config, job.origin).to(fabric.device)
+    dataset = dataset_of(job.config, job.origin).to(fabric.device)
     backbone.to(fabric.device)
     epochs = job.origin.config.optim.epochs
     if job.origin.epoch < epochs:
@@ -289,18 +287,16 @@ def results_table(results: list[dict[str, Any]]) -> str:
 
     Several runs of a label: mean and standard deviation over runs of their means over heads. One run: over its heads.
     """
-    header = ["method", "runs", "heads", "feature", *(title for _, title in ACCURACIES), "seconds", "CPU s"]
     rows = []
     for label, group in grouped(results, lambda result: result["label"]).items():
-        counts = sorted({len(result["heads"]) for result in group})
+        heads = "/".join(map(str, sorted({len(result["heads"]) for result in group})))
         for feature in group[0]["heads"][0]["features"]:
-            cells = [
-                spread(_values(group, lambda h, f=feature, k=key: h["features"][f][k]), 2)
-                for key, _ in ACCURACIES
-            ]
-            times = [spread(_values(group, lambda h, k=key: h[k]), 0) for key in ("seconds", "cpu_seconds")]
-            rows.append([label, str(len(group)), "/".join(map(str, counts)), feature, *cells, *times])
-    return aligned([header, *rows])
+            row = {"method": label, "runs": str(len(group)), "heads": heads, "feature": feature}
+            for key, title in ACCURACIES:
+                row[title] = spread(_values(group, lambda h, f=feature, k=key: h["features"][f][k]), 2)
+            times = {title: spread(_values(group, lambda h, k=key: h[k]), 0) for key, title in TIMES}
+            rows.append(row | times)
+    return of_records(rows)
 
 
 def _values(group: list[dict[str, Any]], read: Callable[[dict[str, Any]], float]) -> list[float]:

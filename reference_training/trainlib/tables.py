@@ -21,6 +21,9 @@ COLUMNS = (
 )
 
 
+TIMES = (("seconds", "seconds"), ("cpu_seconds", "CPU s"))
+
+
 def group_by_method(summaries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Summaries of equal label together, in the order of ``NAMES`` (masked) and ``METHODS``, then by weight."""
     order = {name: i for i, name in enumerate([*NAMES, *METHODS])}
@@ -54,15 +57,14 @@ def columns(summaries: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
 
 def results_table(summaries: list[dict[str, Any]]) -> str:
     """A Markdown table, aligned so that it also reads well on a terminal."""
-    shown = columns(summaries)
-    header = ["method", "seeds", "feature", *(title for _, title, _ in shown), "seconds", "CPU s"]
     rows = []
     for label, group in group_by_method(summaries).items():
         for feature in group[0]["features"]:
-            cells = [spread([s["features"][feature][key] for s in group], digits) for key, _, digits in shown]
-            times = [spread([s[key] for s in group], 0) for key in ("seconds", "cpu_seconds")]
-            rows.append([label, str(len(group)), feature, *cells, *times])
-    return aligned([header, *rows])
+            row = {"method": label, "seeds": str(len(group)), "feature": feature}
+            for key, title, digits in columns(summaries):
+                row[title] = spread([s["features"][feature][key] for s in group], digits)
+            rows.append(row | {title: spread([s[key] for s in group], 0) for key, title in TIMES})
+    return of_records(rows)
 
 
 def aligned(rows: list[list[str]]) -> str:
@@ -76,6 +78,11 @@ def aligned(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
+def of_records(records: list[dict[str, str]]) -> str:
+    """A table of records with equal keys, which are its header."""
+    return aligned([list(records[0]), *(list(record.values()) for record in records)])
+
+
 def aggregate(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The table's numbers for machines: mean, standard deviation and values per method and feature."""
     records = []
@@ -85,7 +92,7 @@ def aggregate(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
             record["features"][feature] = {
                 key: mean_and_sd([s["features"][feature][key] for s in group]) for key, _, _ in columns(group)
             }
-        for key in ("seconds", "cpu_seconds"):
+        for key, _ in TIMES:
             record[key] = mean_and_sd([s[key] for s in group])
         records.append(record)
     return records

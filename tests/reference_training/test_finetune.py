@@ -18,7 +18,7 @@ from trainlib.finetuning import Classifier, parts_off
 from trainlib.logs import read_metrics
 from trainlib.loop import TrainingLoop
 from trainlib.optim import learning_rate, peak_lr
-from trainlib.protocol import Datasets
+from trainlib.protocol import datasets
 from trainlib.protocol_config import FinetuneRunConfig
 from trainlib.randaugment import RandAugment
 from trainlib.rng import seeded
@@ -197,7 +197,7 @@ def test_seeded_puts_all_global_generators_back():
 
 def test_randaugment_reaches_training_images_and_no_others(run_dir):
     backbone = load_backbone(run_dir)
-    dataset = Datasets().get(settings(), backbone.origin)
+    dataset = datasets()(settings(), backbone.origin)
     plain = next(iter(dataset.train_batches(0, 0)))[0]
     held_out = next(iter(dataset.evaluation_batches("train", 64)))[0]
     dataset.after_crop = RandAugment("geometric", dataset.mean)

@@ -51,7 +51,7 @@ def probe(*options) -> str:
 def dataset_of(backbone, batch: int = 128):
     """The run's own data, as the programs load them."""
     config = resolve(changed(ProbeRunConfig().with_source(backbone.origin.config), batch=batch))
-    return protocol.Datasets().get(config, backbone.origin)
+    return protocol.datasets()(config, backbone.origin)
 
 
 def test_published_recipe_is_the_default_for_image_folders():

@@ -146,7 +146,6 @@ class SiameseMethod(Method):
         return [] if self.target is None else [(self.online, self.target)]
 
     def make_optimizer(self, config) -> torch.optim.Optimizer:
-        """The configured optimiser."""
         return make_optimizer(self, config.optim, self.special_groups(config.optim))
 
     def train_batches(self, dataset, epoch: int, seed: int) -> Iterator[tuple[Views, Tensor]]:

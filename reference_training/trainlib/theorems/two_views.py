@@ -67,13 +67,9 @@ def facts(pair: Branches) -> dict[str, float]:
     return {f"{pair.operand}/{name}": float(getattr(pair, name)) for name in ("loss", "n", "lambda_")}
 
 
-def _overlap(pair: Branches) -> float:
-    return max(float((pair.K1.square().sum() + pair.K2.square().sum()) / 2) - pair.n, 0.0)
-
-
 def _of_the_loss(pair: Branches, mu: float) -> dict[str, Evaluation]:
     K, L, n = pair.K1, pair.K2, pair.n
-    overlap = _overlap(pair)
+    overlap = max(float((K.square().sum() + L.square().sum()) / 2) - n, 0.0)
     cross = float(bounds.cross_overlap_bound(pair.a @ pair.b.mT))
     found = bounds_from_loss(pair.loss, n, pair.operand, pair.lambda_, mu)
     for key, floors in bounds_from_overlaps({"cross": cross, "overlap": overlap}, n, mu).items():
