@@ -70,22 +70,14 @@ def accuracy(peers: Peers, *, quick: bool) -> dict[str, Any]:
 
 
 def _contenders(peers: Peers, alpha: float, X: Tensor, K: Tensor) -> list[tuple[str, str, Any]]:
+    kernel = lambda: rbf(X.double(), bandwidth=BANDWIDTH)  # noqa: E731
     found = [
-        (
-            OURS,
-            POINTS,
-            lambda: renyi_entropy(rbf(X.double(), bandwidth=BANDWIDTH), alpha),
-        ),
+        (OURS, POINTS, lambda: renyi_entropy(kernel(), alpha)),
         (OURS, MATRIX, lambda: renyi_entropy(K, alpha)),
-        (
-            PLAIN,
-            POINTS,
-            lambda: plain_entropy(rbf(X.double(), bandwidth=BANDWIDTH), alpha),
-        ),
+        (PLAIN, POINTS, lambda: plain_entropy(kernel(), alpha)),
     ]
-    for name, function in peers.entropies(alpha, len(X), gradient=False).items():
-        found.append((name, MATRIX, lambda function=function: function(K)))
-    return found
+    of_peers = peers.entropies(alpha, len(X), gradient=False).items()
+    return found + [(name, MATRIX, lambda function=function: function(K)) for name, function in of_peers]
 
 
 def _axes(count: int) -> list[Tensor]:

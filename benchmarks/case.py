@@ -47,19 +47,19 @@ class Case:
 
     Attributes:
         name: For ``--case``.
-        group: The same, for several cases at once.
         title: Quantity, forward or forward + backward, size.
         build: Makes the inputs and returns the contenders, ours under ``OURS``.
         targets: What is to be reached.
         floor: The least time; None where there is no useful bound.
+        group: For ``--case``, several at once; that of its name if empty.
     """
 
     name: str
-    group: str
     title: str
     build: Callable[[], dict[str, Call]]
     targets: tuple[Target, ...] = field(default=())
     floor: Floor | None = None
+    group: str = ""
 
 
 def value_of(function: Callable[..., Any], *inputs: Any) -> Call:

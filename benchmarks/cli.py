@@ -28,23 +28,12 @@ examples:
 """
 
 
+REPEATABLE: dict[str, Any] = {"action": "append", "type": str}
+
+
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for.
-
-    Attributes:
-        quick: Small sizes and few repetitions.
-        cases: Names of cases or groups; empty for all.
-        clock: ``"cpu"`` or ``"wall"``, from which ratios are formed. Both are recorded.
-        threads: Of every library.
-        rounds: Samples of each contender, in turns.
-        seconds: Time after which a contender of a case takes no further samples.
-        budget: Seconds for the scaling curves.
-        peer_paths: Folders put on the import path for peers.
-        out: Folder for the results; None to print only.
-        render: Only draw the tables and the plot again from the JSON file in ``out``.
-        show: Only list the cases.
-    """
+    """What the user asked for, as ``--help`` explains it; cases empty for all, out None to print only."""
 
     quick: bool = False
     cases: tuple[str, ...] = ()
@@ -61,60 +50,39 @@ class Options:
 
 def parse(arguments: list[str]) -> Options:
     """Read the command line; ``--help`` and mistakes end the program here."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    a = read(
+        arguments,
+        "benchmarks",
+        DESCRIPTION,
+        EPILOG,
+        quick=(False, "small sizes, few repetitions: does everything run?"),
+        case=([], "a case or group; repeatable", REPEATABLE | {"metavar": "NAME"}),
+        list=(False, "list the cases and stop"),
+        render=(False, "only rewrite the tables and the plot from the JSON"),
+        clock=(
+            "wall",
+            "clock of the ratios; cpu (processor time) on a machine that others use too",
+            {"choices": ("wall", "cpu")},
+        ),
+        threads=(1, "of all libraries", {"type": _positive(int)}),
+        rounds=(None, "samples per contender (default: 9; quick: 2)", {"type": _positive(int)}),
+        seconds=(
+            None,
+            "a contender of a case stops sampling after this time (default: 5; quick: 0.2)",
+            {"type": _positive(float)},
+        ),
+        budget_seconds=(
+            None,
+            "for the scaling curves: a size expected to exceed it is left out (default: 90; quick: 3)",
+            {"type": _positive(float)},
+        ),
+        peer_path=([], "checkout of a peer; repeatable", REPEATABLE | {"metavar": "DIR"}),
+        out=(
+            None,
+            "folder of the results, for a full run benchmarks/results; of some cases, those are replaced there",
+            {"type": Path, "metavar": "DIR"},
+        ),
     )
-    what = parser.add_argument_group("what to run")
-    what.add_argument(
-        "--quick", action="store_true", help="small sizes, few repetitions: does everything run?"
-    )
-    what.add_argument(
-        "--case", action="append", default=[], metavar="NAME", help="a case or group; repeatable"
-    )
-    what.add_argument("--list", action="store_true", help="list the cases and stop")
-    what.add_argument(
-        "--render", action="store_true", help="only rewrite the tables and the plot from the JSON"
-    )
-    how = parser.add_argument_group("how to measure")
-    how.add_argument(
-        "--clock",
-        choices=("wall", "cpu"),
-        default="wall",
-        help="clock of the ratios; cpu (processor time) on a machine that others use too (default: wall)",
-    )
-    how.add_argument(
-        "--threads", type=_positive(int), default=1, metavar="N", help="of all libraries (default: 1)"
-    )
-    how.add_argument(
-        "--rounds", type=_positive(int), metavar="N", help="samples per contender (default: 9; quick: 2)"
-    )
-    how.add_argument(
-        "--seconds",
-        type=_positive(float),
-        metavar="S",
-        help="a contender of a case stops sampling after this time (default: 5; quick: 0.2)",
-    )
-    how.add_argument(
-        "--budget-seconds",
-        type=_positive(float),
-        metavar="S",
-        help="for the scaling curves: a size expected to exceed it is left out (default: 90; quick: 3)",
-    )
-    where = parser.add_argument_group("where")
-    where.add_argument(
-        "--peer-path", action="append", default=[], metavar="DIR", help="checkout of a peer; repeatable"
-    )
-    where.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder of the results (default: benchmarks/results for a full run, else nothing is written); of some "
-        "cases, those are replaced there",
-    )
-    a = parser.parse_args(arguments)
     full = not (a.quick or a.case)
     return Options(
         quick=a.quick,
@@ -143,28 +111,34 @@ def _positive(kind: type) -> type:
 
 
 def read(
-    arguments: list[str] | None, program: str, text: str, **flags: tuple[Any, ...]
+    arguments: list[str] | None, program: str, text: str, more: str = "", **flags: tuple[Any, ...]
 ) -> argparse.Namespace:
-    """The command line of another program of this folder.
+    """The command line of a program of this folder.
 
     Args:
         arguments: After the program's name.
         program: Its module.
         text: What it does.
+        more: After the flags.
         **flags: By name: the default, whose type is that of the value; what it is; what else argparse is to know.
 
     Returns:
         The values by name.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{program}", description=text)
-    for name, (default, words, *more) in flags.items():
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=text,
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, (default, words, *rest) in flags.items():
         kind: dict[str, Any] = {"type": type(default), "default": default}
         if isinstance(default, bool):
             kind = {"action": "store_true"}
         elif isinstance(default, Path):
             kind["type"] = Path
-        options = kind | (more[0] if more else {})
-        shown = f" (default: {default})" if kind.get("default") not in (None, [""]) else ""
+        options = kind | (rest[0] if rest else {})
+        shown = f" (default: {default})" if isinstance(kind.get("default"), int | float | str | Path) else ""
         parser.add_argument(f"--{name.replace('_', '-')}", help=words + shown, **options)
     return parser.parse_args(arguments)
 

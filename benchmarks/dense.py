@@ -44,7 +44,6 @@ def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
     cases = [
         Case(
             name="h2",
-            group="h2",
             title=f"H_2 dense, forward + backward, n = {n}",
             build=_entropies(peers, 2.0, n, extra={BY_HAND: norm_entropy}),
             targets=(Target((REPITL,), 1.8), Target((PLAIN,), 150)),
@@ -52,7 +51,6 @@ def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
         ),
         Case(
             name="h1",
-            group="h1",
             title=f"H_1 dense, forward, n = {big}",
             build=_entropies(peers, 1.0, big, gradient=False),
             targets=(Target((REPITL,), 2.5), Target((PLAIN,), 1.0)),
@@ -60,7 +58,6 @@ def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
         ),
         Case(
             name="h3",
-            group="h3",
             title=f"H_3 dense, forward + backward, n = {n}",
             build=_entropies(peers, 3.0, n, extra={BY_HAND: product_entropy}),
             targets=(Target((PLAIN, REPITL), 4.0),),
@@ -68,7 +65,6 @@ def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
         ),
         Case(
             name="tcr",
-            group="tcr",
             title=f"matrix TCR, forward + backward, n = {n}",
             build=partial(_coding_rates, n),
             targets=(Target((PLAIN,), 4.0), Target((CHOLESKY,), 2.0)),

@@ -63,7 +63,6 @@ def _mmae(batch: int, d: int) -> Case:
 
     return Case(
         name="mmae",
-        group="mmae",
         title=f"M-MAE regulariser, forward + backward, B = {batch}, d = {d}",
         build=build,
         targets=(Target((RELEASED,), 20.0),),
@@ -86,7 +85,6 @@ def _entropy(peers: Peers, n: int, d: int) -> Case:
 
     return Case(
         name="features",
-        group="features",
         title=f"H_1 of features, forward + backward, n = {n}, d = {d}",
         build=build,
         targets=(Target((GRAM, REPITL_GRAM), 300.0),),
@@ -150,7 +148,6 @@ def _sentence(tokens: int, width: int) -> Case:
 
     return Case(
         name="sentence",
-        group="sentence",
         title=f"Diff-eRank of one sentence, forward, N = {tokens}, d = {width}",
         build=build,
         targets=(Target((RECIPE,), 1000.0),),
@@ -173,7 +170,6 @@ def _mcr2(n: int, d: int, classes: int) -> Case:
 
     return Case(
         name="mcr2",
-        group="mcr2",
         title=f"MCR² rate reduction, forward + backward, n = {n}, d = {d}, {classes} classes",
         build=build,
     )
@@ -191,7 +187,6 @@ def _vendi(peers: Peers, n: int, d: int) -> Case:
 
     return Case(
         name="vendi",
-        group="vendi",
         title=f"Vendi score of embeddings, forward, n = {n}, d = {d}",
         build=build,
         floor=Floor(
@@ -212,7 +207,6 @@ def _measures(n: int) -> Case:
     count = sum(m.of == "spectrum" for m in MEASURES.values())
     return Case(
         name="measures",
-        group="measures",
         title=f"all {count} measures of a spectrum, forward, n = d = {n}",
         build=build,
         targets=(Target((ONE_ENTROPY,), round(1 / 1.1, 3)),),

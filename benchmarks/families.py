@@ -5,27 +5,16 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 from unittest import mock
 
 import numpy as np
 
-_FILE = Path(__file__).resolve().parents[1] / "tests" / "matrices.py"
+_TESTS = str(Path(__file__).resolve().parents[1] / "tests")
+# Its Hypothesis strategies are of no use here: without Hypothesis, a stand-in.
+_ABSENT = {} if importlib.util.find_spec("hypothesis") else {"hypothesis": mock.MagicMock()}
+with mock.patch.dict(sys.modules, _ABSENT), mock.patch.object(sys, "path", [_TESTS, *sys.path]):
+    _matrices = importlib.import_module("matrices")
 
-
-def _load() -> ModuleType:
-    """The module of test matrices. Its Hypothesis strategies are of no use here: without Hypothesis, a stand-in."""
-    spec = importlib.util.spec_from_file_location("test_matrices", _FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    absent = {} if importlib.util.find_spec("hypothesis") else {"hypothesis": mock.MagicMock()}
-    with mock.patch.dict(sys.modules, absent):
-        spec.loader.exec_module(module)
-    return module
-
-
-_matrices = _load()
 NAMES: tuple[str, ...] = tuple(_matrices.HARD_FAMILIES)
 
 

@@ -132,7 +132,7 @@ def _environment(options: argparse.Namespace) -> dict[str, Any]:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return read(
         arguments,
-        "gpu",
+        "benchmarks.gpu",
         (__doc__ or "").split("\n\n", 1)[0],
         device=("cuda", "to check", {"choices": ("cuda", "cpu")}),
         quick=(False, "small sizes: does everything run?"),

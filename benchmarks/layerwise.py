@@ -32,7 +32,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     return read(
         arguments,
-        "layerwise",
+        "benchmarks.layerwise",
         (__doc__ or "").split("\n")[0],
         threads=(1, "of PyTorch"),
         rounds=(7, "samples of everything but the recipe"),

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     """Measure, print, and write the JSON file."""
     options = read(
         arguments,
-        "layerwise_stream",
+        "benchmarks.layerwise_stream",
         (__doc__ or "").split(":")[0],
         sentences=(10_000, "how many"),
         out=(RESULTS / "layerwise_stream.json", "the JSON file"),

@@ -30,7 +30,7 @@ def run_case(case: Case, options: Options, rates: Rates) -> dict[str, Any]:
     ours = samples.get(OURS)
     record: dict[str, Any] = {
         "name": case.name,
-        "group": case.group,
+        "group": case.group or case.name,
         "title": case.title,
         "contenders": {name: _contender(s, ours) for name, s in samples.items()},
         "errors": errors,

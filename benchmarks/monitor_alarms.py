@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> int:
     """Train all runs, print a line for each, and write the JSON file."""
     options = read(
         arguments,
-        "monitor_alarms",
+        "benchmarks.monitor_alarms",
         (__doc__ or "").split(":")[0],
         steps=(STEPS, "of each run"),
         seed=(0, "of weights, views and batches"),

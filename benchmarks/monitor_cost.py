@@ -196,7 +196,7 @@ def _branches(monitor: Any, clock: str) -> float:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     return read(
         arguments,
-        "monitor_cost",
+        "benchmarks.monitor_cost",
         (__doc__ or "").split("\n\n")[1],
         rounds=(15, "steps of each kind"),
         batch=(32, "images in a step"),

@@ -8,6 +8,7 @@ Each measurement runs in a process of its own, so that its peak memory is its ow
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import os
@@ -148,7 +149,8 @@ def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
     from matinfo.estimate import KernelOperator
     from matinfo.operands.operator import as_operator
     from matinfo.spectral.functions import Power, Tsallis
-    from matinfo.spectral.hutchpp import SketchedTrace, rademacher
+    from matinfo.spectral.hutchpp import SketchedTrace
+    from matinfo.spectral.operator import rademacher
 
     def random(d: int) -> torch.Tensor:
         return torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -187,7 +189,8 @@ def steps(n: int, tolerance: float = 2.5e-3, most: int = 40) -> dict[str, Any]:
     return {**times, "n": n, "probes": 16, "tolerance": tolerance, "most": most, "rows": rows}
 
 
-MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
+Measured = Callable[..., dict[str, Any]]
+MEASUREMENTS: dict[str, Measured] = {
     function.__name__: function for function in (estimate, exact, vendi, steps, information, permutations)
 }
 
@@ -203,12 +206,12 @@ def measure(name: str, *arguments: Any, threads: int) -> dict[str, Any]:
     return result
 
 
-def rbf_16k(*, quick: bool, threads: int) -> dict[str, Any]:
+def rbf_16k(measured: Measured, *, quick: bool) -> dict[str, Any]:
     """16,384 points beside the extrapolated eigensolver, and the same error bar where the truth is known."""
     n, sizes = (1024, (256, 512)) if quick else (16_384, (2048, 4096))
-    solver = [measure("exact", size, threads=threads) for size in sizes]
+    solver = [measured("exact", size) for size in sizes]
     estimates, checks = (
-        [measure("estimate", size, precision, threads=threads) for precision in ("float64", "float32")]
+        [measured("estimate", size, precision) for precision in ("float64", "float32")]
         for size in (n, sizes[-1])
     )
     for check in checks:
@@ -225,45 +228,38 @@ def rbf_16k(*, quick: bool, threads: int) -> dict[str, Any]:
     }
 
 
-def rbf_100k(*, quick: bool, threads: int) -> dict[str, Any]:
+def rbf_100k(measured: Measured, *, quick: bool) -> dict[str, Any]:
     """100,000 points."""
-    return {"estimate": measure("estimate", 4096 if quick else 100_000, "float32", threads=threads)}
+    return {"estimate": measured("estimate", 4096 if quick else 100_000, "float32")}
 
 
-def vendi_10k(*, quick: bool, threads: int) -> dict[str, Any]:
+def vendi_10k(measured: Measured, *, quick: bool) -> dict[str, Any]:
     """The Vendi score of 10,000 features of width 512: ours, the peer's, and the peer's own dual."""
     n, d = (1000, 51) if quick else (10_000, 512)
-    found = {
-        name: measure("vendi", n, d, name, threads=threads) for name in ("matinfo", "score_X", "score_dual")
-    }
+    found = {name: measured("vendi", n, d, name) for name in ("matinfo", "score_X", "score_dual")}
     ours = found["matinfo"]["seconds"]
     return {**found, "ratios": {name: found[name]["seconds"] / ours for name in ("score_X", "score_dual")}}
 
 
-def block_steps(*, quick: bool, threads: int) -> dict[str, Any]:
+def block_steps(measured: Measured, *, quick: bool) -> dict[str, Any]:
     """Lanczos steps with a basis for each of 16 probes and with one for all, until truncation is small enough."""
-    return measure("steps", 200 if quick else 1000, threads=threads)
+    return measured("steps", 200 if quick else 1000)
 
 
-def conditional_20k(*, quick: bool, threads: int) -> dict[str, Any]:
+def conditional_20k(measured: Measured, *, quick: bool) -> dict[str, Any]:
     """Conditional information of three kernels of 20,000 points in 8 dimensions."""
     n = 512 if quick else 20_000
     name = "conditional_mutual_information"
-    return {
-        f"order {a:g}": measure("information", name, n, DIMENSION, a, threads=threads) for a in (1.0, 2.0)
-    }
+    return {f"order {a:g}": measured("information", name, n, DIMENSION, a) for a in (1.0, 2.0)}
 
 
-def mutual_100k(*, quick: bool, threads: int) -> dict[str, Any]:
+def mutual_100k(measured: Measured, *, quick: bool) -> dict[str, Any]:
     """Mutual information of two kernels in 16 dimensions: 100,000 points at order 2, a tenth of them at order 1."""
     sizes = {2.0: 512, 1.0: 256} if quick else {2.0: 100_000, 1.0: 10_000}
-    return {
-        f"order {a:g}": measure("information", "mutual_information", n, 16, a, threads=threads)
-        for a, n in sizes.items()
-    }
+    return {f"order {a:g}": measured("information", "mutual_information", n, 16, a) for a, n in sizes.items()}
 
 
-def independence(*, quick: bool, threads: int) -> dict[str, Any]:
+def independence(measured: Measured, *, quick: bool) -> dict[str, Any]:
     """Permutations of 2,000 points; those that need eigenvalues of full matrices are counted up from a few."""
     n = 128 if quick else 2000
     few = 5 if quick else 1000
@@ -273,7 +269,7 @@ def independence(*, quick: bool, threads: int) -> dict[str, Any]:
         "order 1": ("mutual_information", n, DIMENSION, 1.0, min(few, 20)),
         "order 1, one dimension": ("mutual_information", n, 1, 1.0, min(few, 100)),
     }
-    return {name: measure("permutations", *run, threads=threads) for name, run in runs.items()}
+    return {name: measured("permutations", *run) for name, run in runs.items()}
 
 
 SECTIONS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -301,7 +297,8 @@ def main() -> None:
         return
     wanted = list(SECTIONS) if not options.sections or "all" in options.sections else options.sections
     for name in wanted:
-        section = SECTIONS[name](quick=options.quick, threads=options.threads)
+        measured = functools.partial(measure, threads=options.threads)
+        section = SECTIONS[name](measured, quick=options.quick)
         if options.quick:
             sys.stdout.write(json.dumps(section, indent=1) + "\n")
             continue

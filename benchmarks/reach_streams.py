@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure every setting and write the results."""
     options = read(
         arguments,
-        "reach_streams",
+        "benchmarks.reach_streams",
         (__doc__ or "").split("\n")[0],
         rows=(1_000_000, "how many"),
         out=(RESULTS / "reach_streams.json", "the JSON file"),

@@ -50,7 +50,6 @@ def training_step(options: Options, rates: Rates) -> dict[str, Any]:
 
     case = Case(
         name="training-step",
-        group="training-step",
         title=f"M-MAE regulariser in a training step, batch {batch}, width {width}",
         build=build,
         targets=(Target((STEP,), 1 / TARGET_SHARE),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
 import matinfo  # noqa: E402
-from benchmarks import accuracy, failures, gpu, gpu_checks, oracle, report  # noqa: E402
+from benchmarks import accuracy, failures, gpu, gpu_checks, oracle, reach, report  # noqa: E402
 from benchmarks.case import OURS, Case, Target, gradient_of, value_of  # noqa: E402
 from benchmarks.cli import Options, parse  # noqa: E402
 from benchmarks.families import NAMES, hard_features  # noqa: E402
@@ -228,7 +229,6 @@ def test_peak_memory_sees_what_a_call_allocates_and_frees():
 def test_target_is_judged(ratio, quick, status):
     case = Case(
         "c",
-        "c",
         "title",
         lambda: {OURS: work(2), "peer": work(40)},
         (Target(("peer", "absent"), ratio), Target(("absent",), ratio)),
@@ -281,6 +281,11 @@ def test_program_writes_numbers_tables_and_plot(tmp_path):
     assert "</svg>" in (tmp_path / f"{STEM}.svg").read_text(encoding="utf-8")
 
 
+def test_every_program_finds_what_it_imports():
+    for path in (ROOT / "benchmarks").glob("[!_]*.py"):
+        importlib.import_module(f"benchmarks.{path.stem}")
+
+
 def test_program_refuses_an_unknown_case(capsys):
     assert main(parse(["--quick", "--case", "h17"])) == 2
     said = capsys.readouterr().out
@@ -314,6 +319,24 @@ def test_cases_measured_apart_replace_themselves_only_and_say_where_they_were_me
     assert [(case["name"], case["of"]) for case in found["cases"]] == [("h1", 2), ("h2", 1), ("new", 2)]
     assert (found["environment"], found["scaling"]) == ({"date": "then"}, 2)
     assert found["measured_apart"] == {name: {"date": "now"} for name in ("h1", "new", "scaling")}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("estimate", (64, "float32")),
+        ("exact", (64,)),
+        ("vendi", (64, 4, "matinfo")),
+        ("steps", (40,)),
+        ("information", ("mutual_information", 64, 4, 2.0)),
+        ("permutations", ("hsic", 32, 2, 2.0, 2)),
+    ],
+)
+def test_each_measurement_of_reach_has_a_time_and_names_its_size(name, arguments):
+    found = reach.MEASUREMENTS[name](*arguments)
+    assert set(reach.MEASUREMENTS) == {"estimate", "exact", "vendi", "steps", "information", "permutations"}
+    assert found["seconds"] > 0
+    assert found["n"] in arguments
 
 
 @pytest.mark.slow
