@@ -46,10 +46,8 @@ def environment() -> dict[str, Any]:
 def _commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        return (
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-            or None
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
 

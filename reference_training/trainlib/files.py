@@ -75,12 +75,15 @@ def expand(folders: list[Path]) -> list[Path]:
     return run_dirs
 
 
-def new_folder(path: Path) -> None:
-    """Make a folder; one that holds something is never reused silently."""
+def refuse_used(path: Path, remedy: str) -> None:
+    """Refuse a folder that holds something: none is ever reused silently."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(
-            "--out", f"{path} already exists", f"choose another --out, or continue it with --resume {path}"
-        )
+        raise UsageError("--out", f"{path} already exists", remedy)
+
+
+def new_folder(path: Path) -> None:
+    """Make the folder of a run or of a comparison."""
+    refuse_used(path, f"choose another --out, or continue it with --resume {path}")
     path.mkdir(parents=True, exist_ok=True)
 
 

@@ -150,15 +150,9 @@ class TrainingLoop:
     """Trains one method on one data set, from scratch or from the last checkpoint of ``run_dir``."""
 
     def __init__(
-        self,
-        fabric: Fabric,
-        config,
-        method,
-        dataset,
-        run_dir: Path,
-        label: str,
+        self, fabric: Fabric, config, method: Method, dataset, run_dir: Path, label: str,
         instrument: Instrument | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.fabric, self.config, self.method = fabric, config, method
         self.instrument = instrument or method.instrument
         self.dataset, self.run_dir, self.label = dataset, run_dir, label

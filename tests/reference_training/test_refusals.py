@@ -102,6 +102,7 @@ REFUSED = {
         "--methods mae,byol": "--methods: got mae,byol; name some of barlow_twins,spectral,mae",
         "--methods mae,mae": "--methods: got mae,mae",
         "--methods mae --data cifar10": "--data-dir",
+        "--methods mae --data cifar10 --data-dir /nonexistent": "--data-dir: there is no CIFAR10",
         "--methods mae --batch 1": "--batch",
     },
     run_paper: {

@@ -90,14 +90,11 @@ class Fleet:
         for members in grouped(self.runs, lambda run: run.config.run.seed).values():
             draws = self._draws(members[0].config, epoch)
             for run in members:
-                self.lanes[self.runs.index(run) % len(self.lanes)].epoch(
-                    run, draws, self._rates(run.config, epoch)
-                )
-
-    def _rates(self, config: Any, epoch: int) -> Tensor:
-        steps = self.lanes[0].steps
-        rates = [learning_rate(config.optim, epoch + step / steps) for step in range(steps)]
-        return torch.tensor(rates, dtype=torch.float32).to(self.device)
+                lane = self.lanes[self.runs.index(run) % len(self.lanes)]
+                rates = [
+                    learning_rate(run.config.optim, epoch + step / lane.steps) for step in range(lane.steps)
+                ]
+                lane.epoch(run, draws, torch.tensor(rates, dtype=torch.float32).to(self.device))
 
     @torch.no_grad()
     def features(

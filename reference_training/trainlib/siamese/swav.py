@@ -41,12 +41,8 @@ class SwAV(SiameseMethod):
         size = self.queue.shape[1]
         queue1, queue2 = self.prototypes(self.queue) if 0 < size <= int(self.queued) else (None, None)
         if self.training and size:
-            self._enqueue(batch)
+            with torch.no_grad():  # the newest projections in front; the oldest fall out
+                fresh = torch.stack([normalize(z, dim=1) for z in batch.online])
+                self.queue.copy_(torch.cat([fresh, self.queue], 1)[:, :size])
+                self.queued += fresh.shape[1]
         return swav_loss(scores1, scores2, temperature=self.config.temperature, queue1=queue1, queue2=queue2)
-
-    @torch.no_grad()
-    def _enqueue(self, batch: Projections) -> None:
-        """Put the newest projections in front; the oldest fall out."""
-        fresh = torch.stack([normalize(z, dim=1) for z in batch.online])
-        self.queue.copy_(torch.cat([fresh, self.queue], 1)[:, : self.queue.shape[1]])
-        self.queued += fresh.shape[1]

@@ -68,18 +68,18 @@ class Column(NamedTuple):
 
 def draw(runs: list[Run], out: Path) -> list[Path]:
     """One picture for each group of which some run has statements; their paths."""
+    everything = [
+        Column(run, operand, {statement.key: statement for statement in statements_of(run.method)})
+        for run in runs
+        for operand in OPERANDS_OF.get(run.method, ("",))
+    ]
     drawn = []
     for group, panels in GROUPS.items():
-        columns = [column for run in runs for column in _columns(run) if column.find(panels[0].keys[0])]
+        columns = [column for column in everything if column.find(panels[0].keys[0])]
         if columns:
             drawn.append(out / f"{group}.png")
             _draw_group(columns, panels, drawn[-1])
     return drawn
-
-
-def _columns(run: Run) -> list[Column]:
-    statements = {statement.key: statement for statement in statements_of(run.method)}
-    return [Column(run, operand, statements) for operand in OPERANDS_OF.get(run.method, ("",))]
 
 
 def _draw_group(columns: list[Column], panels: tuple[Panel, ...], path: Path) -> None:

@@ -10,7 +10,7 @@ from trainlib.cli import read_config
 from trainlib.config import MaskedRunConfig, resolve
 from trainlib.data import load_dataset
 from trainlib.errors import UsageError
-from trainlib.files import new_folder, write_atomic, write_json
+from trainlib.files import refuse_used, write_atomic, write_json
 from trainlib.run import create_run_dir, prepare_device, train_run
 from trainlib.siamese.config import SiameseRunConfig
 from trainlib.theorems import masked, two_views
@@ -60,7 +60,7 @@ def configurations(arguments: argparse.Namespace, methods: list[str]) -> dict[st
 
 def train(configs: dict[str, Any], out: Path) -> list[Path]:
     """Train each configuration into ``out/NAME``."""
-    new_folder(out)
+    refuse_used(out, "choose another --out")
     for config in configs.values():
         prepare_device(config)
     for name, config in configs.items():
