@@ -18,7 +18,7 @@ SCHEMA, VERSION = "matinfo-report", 2
 
 def json_text(report: Report, options: Options) -> str:
     """The report as text in ASCII, keys in a fixed order; a byte of a name that is no character is a lone surrogate."""
-    pair = None
+    pair, features = None, options.kind == "features"
     if report.pair is not None:
         first, second = (array.measured.source.name for array in report.arrays)
         pair = {
@@ -33,30 +33,25 @@ def json_text(report: Report, options: Options) -> str:
         "schema": SCHEMA,
         "schema_version": VERSION,
         "matinfo": matinfo.__version__,
-        "settings": _settings(options),
+        "settings": {
+            "kind": options.kind,
+            "operand": describe(options),
+            "alphas": [_order(alpha) for alpha in options.alphas],
+            "mu": options.mu,
+            "normalize": options.normalize if features else None,
+            "center": options.center if features else None,
+            "base": options.base,
+            "nan": options.nan,
+            "drop": list(options.drop),
+            "rows": options.rows,
+            "seed": options.seed,
+        },
         "arrays": [_array(array) for array in report.arrays],
         "pair": pair,
         "terms": terms(report),
         "notes": report.notes,
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
-
-
-def _settings(options: Options) -> dict[str, Any]:
-    features = options.kind == "features"
-    return {
-        "kind": options.kind,
-        "operand": describe(options),
-        "alphas": [_order(alpha) for alpha in options.alphas],
-        "mu": options.mu,
-        "normalize": options.normalize if features else None,
-        "center": options.center if features else None,
-        "base": options.base,
-        "nan": options.nan,
-        "drop": list(options.drop),
-        "rows": options.rows,
-        "seed": options.seed,
-    }
 
 
 def _array(array: ArrayReport) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from matinfo.cli.arguments import Options
 from matinfo.cli.as_text import array_names, describe
 from matinfo.cli.report import Report
 from matinfo.cli.value import Value, order_name
-from matinfo.measures import MEASURES
+from matinfo.measures.registry import limit_of
 from matinfo.plot import entropy_profile, layers, spectrum, style
 from matinfo.plot.spectra import unit_name
 from matinfo.plot.theme import line_style, tidy
@@ -96,11 +96,9 @@ def _curves(
 
 def _bounds_of(report: Report, name: str, options: Options) -> dict[float, str]:
     """Largest values that n rows and d columns allow a measure of the spectrum, with their names."""
-    largest = MEASURES[name].bounds.partition(" to ")[2] if name in MEASURES else ""
-    if largest not in ("min(n, d)", "log min(n, d)"):
-        return {}
+    largest = limit_of(name)
     bounds: dict[float, str] = {}
-    for m in [array.measured for array in report.arrays]:
+    for m in [array.measured for array in report.arrays] if largest else ():
         for letter, count in (("n", m.rows), ("d", m.source.columns)):
             if largest == "min(n, d)":
                 bounds.setdefault(count, f"{letter} = {count}")

@@ -23,7 +23,20 @@ _DEEPEST = 16
 
 def read_pt(file: Path) -> Contents:
     """The tensors of a file of ``torch.save``, whatever mappings and lists they are in."""
-    loaded = _load(file)
+    with open(file, "rb") as stream:
+        start = stream.read(2)
+    mapped = {"mmap": True} if start == b"PK" else {}  # files of torch < 1.6 cannot be mapped
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = torch.load(file, map_location="cpu", weights_only=True, **mapped)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{file}: holds Python objects other than tensors, or is damaged. Loading objects can run code and is "
+            "never done; save tensors alone: torch.save({'features': features}, file)."
+        ) from None
+    except Exception as error:  # a damaged file may raise anything
+        raise InputError(f"{file}: cannot be read as a file of torch.save: {first_line(error)}") from None
     if isinstance(loaded, Tensor):
         return Contents([_source(file, None, loaded.detach)], [])
     notes: list[str] = []
@@ -35,23 +48,6 @@ def read_pt(file: Path) -> Contents:
         )
     sources, left_out = usable([partial(_source, file, key, tensor.detach) for key, tensor in found])
     return Contents(sources, left_out + notes)
-
-
-def _load(file: Path) -> Any:
-    with open(file, "rb") as stream:
-        start = stream.read(2)
-    mapped = {"mmap": True} if start == b"PK" else {}  # files of torch < 1.6 cannot be mapped
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True, **mapped)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{file}: holds Python objects other than tensors, or is damaged. Loading objects can run code and is "
-            "never done; save tensors alone: torch.save({'features': features}, file)."
-        ) from None
-    except Exception as error:  # a damaged file may raise anything
-        raise InputError(f"{file}: cannot be read as a file of torch.save: {first_line(error)}") from None
 
 
 def _tensors(

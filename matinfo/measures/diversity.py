@@ -185,22 +185,18 @@ def ken(K: Operand, count: int, *, eta: float = 1.0) -> Tensor:
         (total,), -check_positive(eta, "eta") / (total - n), dtype=torch.float64, device=K.device
     )
     weight[:n] = 1 / n
-    R = _root(K)
+    if isinstance(K, Gram):
+        R = K.features(torch.float64).detach()
+    else:  # R with R R^T = K; the root of round-off is not small
+        values, Q = eigh_psd(K.double(), side="matrix")
+        roundoff = total * torch.finfo(values.dtype).eps * values[..., -1:]
+        R = Q * torch.where(values <= roundoff, 0.0, values).sqrt()[..., None, :]
     x = eigh_psd(R.mT @ (weight[:, None] * R), vectors=False, side="difference")[0]
     # Eigenvalues of a difference carry the round-off of its terms, not their own.
     size = (weight.abs()[:, None] * R.square()).sum((-2, -1))[..., None]
     x = torch.where(x <= total * torch.finfo(x.dtype).eps * size, 0.0, x)
     share = x / torch.where(x.sum(-1, keepdim=True) == 0, 1.0, x.sum(-1, keepdim=True))
     return x.sum(-1) * torch.special.entr(share).sum(-1)
-
-
-def _root(K: Tensor | Gram) -> Tensor:
-    """R with ``R R^T = K``, float64, off the graph."""
-    if isinstance(K, Gram):
-        return K.features(torch.float64).detach()
-    x, Q = eigh_psd(K.double(), side="matrix")
-    roundoff = K.shape[-1] * torch.finfo(x.dtype).eps * x[..., -1:]
-    return Q * torch.where(x <= roundoff, 0.0, x).sqrt()[..., None, :]  # the root of round-off is not small
 
 
 @answers_keywords

@@ -81,6 +81,12 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+def limit_of(name: str) -> str:
+    """``"min(n, d)"`` or ``"log min(n, d)"`` where that bounds the measure of this name from above, else nothing."""
+    upper = MEASURES[name].bounds.partition(" to ")[2] if name in MEASURES else ""
+    return upper if upper in ("min(n, d)", "log min(n, d)") else ""
+
+
 @answers_keywords
 def measure(
     features: Tensor | np.ndarray,

@@ -9,7 +9,7 @@ import numpy as np
 
 from matinfo.entropy import von_neumann_entropy
 from matinfo.layers import LayerReport
-from matinfo.measures import MEASURES
+from matinfo.measures.registry import limit_of
 from matinfo.plot.inputs import (
     Drawable,
     Table,
@@ -242,9 +242,8 @@ def _largest(reports: Mapping[str, LayerReport], panels: Sequence[str]) -> Lines
     """Per quantity that the shape of Z limits and per model: the largest value at each layer."""
     lines: Lines = {}
     for quantity in panels:
-        measure = MEASURES.get("renyi_entropy" if quantity == "entropy" else quantity)
-        limit = measure.bounds.partition(" to ")[2] if measure else ""
-        if limit not in ("min(n, d)", "log min(n, d)"):
+        limit = limit_of("renyi_entropy" if quantity == "entropy" else quantity)
+        if not limit:
             continue
         for label, one in reports.items():
             # Of sentences the mean length: log min(n, d) is concave, so that no mean entropy is above it.
