@@ -1,7 +1,7 @@
 """The typed configuration of a run: every option once, with its type, domain, default, help text and section.
 
 The command line (``cli.py``) is generated from these dataclasses, and the resolved configuration is saved
-with each run. A default of ``None`` means "taken from the recipe of the data set" (``RECIPES``).
+with each run. A default of ``None`` means "taken from the recipe of the data set".
 """
 
 from __future__ import annotations
@@ -298,13 +298,12 @@ _CIFAR = {
     "image_size": 32, "patch": 8, "model": "tiny", "epochs": 12, "batch": 512, "lr": 5e-4, "warmup_epochs": 1.0,
     "crop_min": 0.2, "flip": True, "log_every": 10, "eval_every": 1, "threads": 0,
 }  # fmt: skip
-RECIPES: dict[str, dict[str, Any]] = {
+MaskedRunConfig.recipes = {
     "digits": {
         "image_size": 8, "patch": 2, "model": "mini", "epochs": 250, "batch": 128, "lr": 3e-3, "warmup_epochs": 12.5,
         "crop_min": 0.8, "flip": False, "log_every": 11, "eval_every": 5, "threads": 1,
     },
-    "cifar10": _CIFAR,
-    "cifar100": _CIFAR,
+    **dict.fromkeys(("cifar10", "cifar100"), _CIFAR),
     "imagenette": _CIFAR | {"image_size": 96, "patch": 12, "epochs": 60, "warmup_epochs": 6.0},
     "imagefolder": {
         "image_size": 224, "patch": 16, "model": "vit_base", "epochs": 200, "batch": 1024, "lr": 1.5e-4,
@@ -312,16 +311,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-MaskedRunConfig.recipes = RECIPES
-
-# M-MAE's pre-training on ImageNet-1K (Tan et al. 2024), on top of the recipe of image folders.
-_PAPER = {
-    "image_size": 224, "patch": 16, "epochs": 200, "warmup_epochs": 40.0, "batch": 1024, "lr": 1.5e-4,
-    "crop_min": 0.2, "flip": True,
-}  # fmt: skip
+# M-MAE's pre-training on ImageNet-1K (Tan et al. 2024): the recipe of image folders, and what the network adds to it.
 PAPER_RECIPES: dict[str, dict[str, Any]] = {
-    "paper_vit_b": _PAPER | {"model": "vit_base", "mu": 1.0},
-    "paper_vit_l": _PAPER | {"model": "vit_large", "mu": 3.0},
+    "paper_vit_b": {"model": "vit_base", "mu": 1.0},
+    "paper_vit_l": {"model": "vit_large", "mu": 3.0},
 }
 
 # Options that do not change what is computed, so that a run may be resumed with other values.
@@ -380,17 +373,12 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
         if not isinstance(given, dict) or not given.keys() <= known.keys():
             raise ValueError(f"section '{name}' does not have the expected options")
         for key, value in given.items():
-            choices = known[key].metadata.get("choices")
-            if not _fits(value, types[key]) or (choices and value is not None and value not in choices):
+            choices, allowed = known[key].metadata["choices"], typing.get_args(types[key]) or (types[key],)
+            fits = type(value) in allowed or (type(value) is int and float in allowed)  # True is no number
+            if not fits or (choices and value is not None and value not in choices):
                 raise ValueError(f"{flag_of(known[key])} cannot be {value!r}")
         parts[name] = type(section)(**given)
     return cls(**parts)
-
-
-def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value read from JSON is of an option's type; a whole number is a float, True is no number."""
-    allowed = typing.get_args(annotation) or (annotation,)
-    return type(value) in allowed or (type(value) is int and float in allowed)
 
 
 def differences(ours: Any, theirs: Any) -> list[tuple[str, Any, Any]]:
