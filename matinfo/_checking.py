@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -22,7 +24,8 @@ class no_checks(contextlib.ContextDecorator):
         Saves five to nine products of the matrix with a vector at order 2, a Cholesky factorisation (``n^3/3`` flops)
         at orders 3 and 4 and in :func:`matrix_tcr`, and nothing where eigenvalues are computed anyway. A
         :class:`Gram` is positive semi-definite as it stands, and never looked at. The switch belongs to the current
-        thread (or async task). Functions compiled by ``torch.compile`` do not see it.
+        thread (or async task). Functions compiled by ``torch.compile`` do not see it; generators and coroutines
+        cannot be decorated.
 
     References:
         torch.no_grad.
@@ -35,8 +38,21 @@ class no_checks(contextlib.ContextDecorator):
         4.0
     """
 
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        """``@no_checks`` is ``@no_checks()``."""
+        return super().__new__(cls) if function is None else cls()(function)
+
     def __init__(self) -> None:
         self._tokens: list[Token[bool]] = []
+
+    def __call__(self, function: Any) -> Any:
+        """The function with the checks switched off inside."""
+        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"Expected no_checks to decorate a plain function, got {function.__name__}, whose body runs after its "
+                "call has returned. Use a with block inside it."
+            )
+        return super().__call__(function)
 
     def __enter__(self) -> None:
         """Switch the checks off."""

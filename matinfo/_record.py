@@ -75,6 +75,9 @@ def explain() -> Iterator[Explanation]:
         yield explanation
     finally:
         _active.reset(token)
+        outer = _active.get()
+        if outer is not None:
+            outer.steps += explanation.steps
 
 
 def is_recording() -> bool:

@@ -85,6 +85,20 @@ def check_features(Z: Tensor, name: str) -> Tensor:
     return Z
 
 
+def check_labels(labels: object, n: int) -> Tensor:
+    """Accept whole numbers ``(n,)``, the classes of n samples."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(
+            f"Expected labels to be a torch.Tensor or a NumPy array, got {type(labels).__name__}. "
+            "Use torch.tensor(labels), with numbers for names."
+        )
+    if labels.shape != (n,):
+        raise ValueError(f"Expected labels of shape ({n},), got {tuple(labels.shape)}.")
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"Expected integer labels of shape ({n},), got {labels.dtype}. Use labels.long().")
+    return labels
+
+
 def check_views(views: Tensor, name: str, *, least: int = 1) -> Tensor:
     """Accept ``(..., V, n, d)`` with V >= least, n >= 1 and d >= 1."""
     check_floating(views, name)
@@ -100,7 +114,7 @@ def check_views(views: Tensor, name: str, *, least: int = 1) -> Tensor:
     return check_features(views, name)
 
 
-def check_probabilities(p: Tensor, name: str) -> Tensor:
+def check_probabilities(p: Tensor, name: str, remedy: str = "Pass logits.softmax(-1).") -> Tensor:
     """Accept ``(..., n, k)`` whose rows are distributions; the values are looked at on the CPU only."""
     check_features(p, name)
     if p.device.type != "cpu" or not values_are_readable(p):
@@ -111,7 +125,7 @@ def check_probabilities(p: Tensor, name: str) -> Tensor:
         raise ValueError(
             f"Expected {name} to be probabilities (non-negative, rows that sum to 1), got values from "
             f"{rows.min().item():.3g} to {rows.max().item():.3g} and row sums from {rows.sum(-1).min().item():.3g} "
-            f"to {rows.sum(-1).max().item():.3g}. Pass logits.softmax(-1)."
+            f"to {rows.sum(-1).max().item():.3g}. {remedy}"
         )
     return p
 
@@ -165,13 +179,17 @@ def check_positive(value: object, name: str, remedy: str = "") -> float:
     return number
 
 
-def check_base(base: float | None) -> float:
+def check_base(base: object) -> float:
     """Accept a base of the logarithm and return its natural logarithm (1 for None)."""
     if base is None:
         return 1.0
-    number = check_positive(base, "base")
-    if number <= 1:
-        raise ValueError(f"Expected base > 1, got {number}. Use base=2 for bits, base=None for nats.")
+    if type(base) is bool or not isinstance(base, Real):
+        raise TypeError(f"Expected base to be a positive number, got {type(base).__name__}.")
+    number = float(base)
+    if not 1 < number < math.inf:
+        raise ValueError(
+            f"Expected base > 1 and finite, got {number}. Use base=2 for bits, base=None for nats."
+        )
     return math.log(number)
 
 
@@ -187,8 +205,9 @@ def check_trace(trace: Tensor | float, name: str = "K") -> None:
     if isinstance(trace, Tensor):
         if trace.device.type != "cpu" or not values_are_readable(trace):
             return
-        trace = trace[trace <= 0].min().item() if bool((trace <= 0).any()) else 1.0
-    if trace <= 0:
+        refused = (trace <= 0) & (trace > -math.inf)  # what is not finite becomes NaN in its own element
+        trace = trace[refused].min().item() if bool(refused.any()) else 1.0
+    if -math.inf < trace <= 0:
         remedy = (
             "It is not positive semi-definite."
             if trace < 0

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_features, check_positive
+from matinfo._validation import (
+    check_choice,
+    check_features,
+    check_labels,
+    check_positive,
+    check_probabilities,
+)
 from matinfo.operands import AnyGram, Gram, Operand, Side, is_readable, smaller_side
 from matinfo.spectral.functions import LogShift
 from matinfo.spectral.logdet import logdet_shifted
@@ -228,15 +234,17 @@ def rate_reduction(features: Tensor, labels: Tensor, *, eps: float = 0.5, precis
 
     Args:
         features: Z, ``(..., n, d)``, Tensor or NumPy array; MCR² uses l2-normalised rows.
-        labels: Classes ``(n,)`` (integers) or memberships ``(n, k)`` (floating point, non-negative).
+        labels: Classes ``(n,)`` (integers) or memberships ``(n, k)``, non-negative with rows that sum to 1.
         eps: Distortion, > 0.
         precision: ``"auto"``, ``"float32"`` or ``"float64"``.
 
     Returns:
-        ``(...)``, >= 0 for labels, in nats; dtype of the features, at least float32. MCR² maximises it.
+        ``(...)``, >= 0 for labels, in nats; dtype of the features (or of floating-point memberships, if that is wider),
+        at least float32. MCR² maximises it.
 
     Raises:
-        ValueError: If the number of labels is not n, memberships are negative, or eps <= 0.
+        ValueError: If the number of labels is not n, memberships are no distributions (looked at on the CPU only), or
+            eps <= 0.
         TypeError: If ``features`` is not real floating point.
 
     Notes:
@@ -256,37 +264,24 @@ def rate_reduction(features: Tensor, labels: Tensor, *, eps: float = 0.5, precis
     Z = check_features(features, "features")
     check_positive(eps, "eps")
     n = Z.shape[-2]
-    if not isinstance(labels, Tensor):
-        raise TypeError(
-            f"Expected labels to be a torch.Tensor or a NumPy array, got {type(labels).__name__}. "
-            "Use torch.tensor(labels), with numbers for names."
-        )
-    if labels.ndim not in (1, 2) or labels.shape[0] != n:
+    if isinstance(labels, Tensor) and (labels.ndim not in (1, 2) or labels.shape[0] != n):
         raise ValueError(
             f"Expected labels of shape ({n},) or memberships ({n}, k), got {tuple(labels.shape)}."
         )
     d = Z.shape[-1]
     total = _rate(Gram(Z), d, n, eps, precision)
-    if labels.ndim == 1:
-        if labels.is_floating_point():
-            raise TypeError(
-                f"Expected integer labels of shape ({n},), got {labels.dtype}. Use labels.long()."
-            )
+    if not isinstance(labels, Tensor) or labels.ndim == 1:
+        labels = check_labels(labels, n)
         for label in labels.unique():
             members = Z[..., labels == label, :]
             total = total - members.shape[-2] / n * _rate(Gram(members), d, members.shape[-2], eps, precision)
         return total
-    if bool((labels < 0).any()):
-        raise ValueError(f"Expected non-negative memberships, got {labels.min().item():.3g}.")
-    for column in labels.to(Z.dtype).unbind(-1):
-        count = column.detach().sum()
-        if float(count) > 0:
-            total = total - _soft_rate(Z, column, d, eps, precision)
+    memberships = labels if labels.is_floating_point() else labels.double()  # such as one_hot of torch
+    check_probabilities(memberships, "memberships", "For classes pass labels of shape (n,).")
+    wide = Z.double()
+    for column in memberships.double().unbind(-1):
+        count = column.sum()
+        if float(count.detach()) != 0:  # NaN is not an empty class
+            scaled = wide.mT @ (column[:, None] * wide) * (d / (count * eps**2))
+            total = total - 0.5 * count / n * logdet_of(scaled, 1.0, d, precision=precision)
     return total
-
-
-def _soft_rate(Z: Tensor, column: Tensor, d: int, eps: float, precision: str) -> Tensor:
-    count = column.double().sum()
-    moment = Z.double().mT @ (column.double()[:, None] * Z.double())
-    scaled = moment * (d / (count * eps**2))
-    return 0.5 * count / Z.shape[-2] * logdet_of(scaled, 1.0, d, precision=precision)

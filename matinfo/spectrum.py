@@ -53,7 +53,8 @@ class Spectrum:
         width: d, the number of features if the matrix is ``Z Z^T`` of ``(n, d)`` features; None if that is not known.
 
     Raises:
-        ValueError: If there are no eigenvalues, or one is negative beyond round-off.
+        ValueError: If there are no eigenvalues, one is negative beyond round-off, or more than ``rows`` or ``width``
+            are positive.
         TypeError: If ``values`` is not real floating point.
 
     Notes:
@@ -99,10 +100,19 @@ class Spectrum:
         check_positive_semidefinite(ascending.detach(), _OF_EIGENVALUES.indefinite)
         descending = ascending.flip(-1)
         count = descending.shape[-1]
+        n = count if rows is None else check_count(rows, "rows")
+        d = None if width is None else check_count(width, "width")
+        if values_are_readable(given) and given.numel():
+            most = int(_OF_EIGENVALUES.rank(descending.detach()).nan_to_num(0.0).max())
+            if most > min(n, d or n):
+                raise ValueError(
+                    f"Expected no more positive eigenvalues than rows and columns, got {most} of rows = {n}"
+                    f"{'' if d is None else f', width = {d}'}: Z Z^T of (n, d) features has at most min(n, d)."
+                )
         self._set(
             torch.where(descending.detach() < 0, 0.0 * descending, descending),
-            count if rows is None else check_count(rows, "rows"),
-            None if width is None else check_count(width, "width"),
+            n,
+            d,
             _OF_EIGENVALUES,
             given.dtype,
             isinstance(values, np.ndarray),
@@ -114,8 +124,8 @@ class Spectrum:
 
     @property
     def values(self) -> Tensor:
-        """Eigenvalues ``(..., m)``, descending, float64; m is at least min(rows, width), the others are zero."""
-        return self.out(self.eigenvalues)
+        """A copy of the eigenvalues ``(..., m)``, descending, float64; those that are not among them are zero."""
+        return self.out(self.eigenvalues.clone())
 
     @property
     def trace(self) -> Tensor:
@@ -134,7 +144,7 @@ class Spectrum:
 
     @property
     def singular_values(self) -> Tensor:
-        """Singular values of the features, ``(..., min(n, d))`` in float64, as roots of the eigenvalues.
+        """Singular values of the features, ``(..., min(m, n, d))`` in float64, as roots of the eigenvalues.
 
         Those in the round-off are zero with zero derivative. The square root halves the digits: singular values below
         about 1e-8 of the largest are round-off, where a singular value decomposition of the features would keep them.

@@ -646,3 +646,39 @@ def test_the_image_is_that_of_the_probe():
     K = t(matrices.random_correlation(100, 0))
     operand = as_operand(K, "K", "f")
     assert torch.equal(operand.image, K @ side.probe(100, K.dtype, K.device))
+
+
+def test_infinity_on_a_diagonal_is_nan_in_its_own_element():
+    K = torch.eye(3).repeat(2, 1, 1)
+    K[0, 0, 0] = -math.inf
+    assert renyi_entropy(K).isnan().tolist() == [True, False]
+    assert renyi_entropy(K[0]).isnan()
+
+
+def test_an_outer_explanation_has_the_steps_of_the_inner_one():
+    with matinfo.explain() as outer:
+        renyi_entropy(torch.eye(3))
+        with matinfo.explain() as inner:
+            renyi_entropy(torch.eye(4), 2)
+    assert [step.size for step in inner.steps] == [4]
+    assert [step.size for step in outer.steps] == [3, 4]
+
+
+def test_no_checks_decorates_with_and_without_parentheses():
+    indefinite = torch.diag(torch.tensor([1.0, -0.5]))
+    for decorated in (no_checks(renyi_entropy), no_checks()(renyi_entropy)):
+        assert decorated(indefinite, 2).isfinite()
+    with pytest.raises(ValueError, match="positive semi-definite"):
+        renyi_entropy(indefinite, 2)
+
+
+def test_no_checks_refuses_what_runs_after_its_call_has_returned():
+    def steps():
+        yield 1
+
+    async def later():
+        return 1
+
+    for function in (steps, later):
+        with pytest.raises(TypeError, match="decorate a plain function"):
+            no_checks()(function)

@@ -440,3 +440,12 @@ def test_name_that_is_no_text_is_escaped_and_kept_in_json(tmp_path, capsys):
     assert capsys.readouterr().out.startswith(r"\udcff.npy: 23 rows")
     (array,) = json.loads(out.read_text(encoding="utf-8"))["arrays"]
     assert (array["name"], array["file"]) == (r"\udcff.npy", path)
+
+
+def test_whole_numbers_above_fractions_are_a_row_and_noted(tmp_path, capsys):
+    path = tmp_path / "years.csv"
+    path.write_text("1990,2000\n0.5,0.25\n0.75,1.5\n0.1,0.3\n")
+    assert main(["report", str(path), "--alpha", "1"]) == 0
+    captured = capsys.readouterr()
+    assert "4 rows" in captured.out
+    assert "whole numbers above fractions" in captured.out + captured.err

@@ -280,3 +280,28 @@ def test_method_eigh_is_taken(function):
         function(t(matrices.random_correlation(5, 1)), method="eigh")
     assert all(step.route.startswith("eig") for step in log.steps)
     assert log.steps
+
+
+def test_rate_reduction_of_memberships_that_are_not_numbers_is_not_a_number():
+    Z, P = torch.randn(12, 4, dtype=torch.float64), torch.eye(3, dtype=torch.float64)[torch.arange(12) % 3]
+    P[0, 0] = math.nan
+    assert rate_reduction(Z, P).isnan()
+    assert rate_reduction(Z, torch.full_like(P, math.nan)).isnan()
+
+
+@pytest.mark.parametrize("scale", [lambda y: y[:, None], lambda y: 5.0 * torch.eye(3)[y]])
+def test_rate_reduction_refuses_memberships_that_are_no_distributions(scale):
+    with pytest.raises(ValueError, match=r"memberships .* rows that sum to 1.*labels of shape \(n,\)"):
+        rate_reduction(torch.randn(12, 4), scale(torch.arange(12) % 3))
+
+
+def test_rate_reduction_takes_one_hot_labels_of_any_dtype():
+    Z, y = torch.randn(12, 4), torch.arange(12) % 3
+    hot = torch.nn.functional.one_hot(y)
+    for P in (hot, hot.bool(), hot.double()):
+        close(rate_reduction(Z, P).float(), rate_reduction(Z, y), 1e-5)
+
+
+def test_memberships_keep_their_digits_beside_features_of_half_precision():
+    Z, P = torch.randn(12, 4).bfloat16(), torch.rand(12, 3, dtype=torch.float64).softmax(-1)
+    assert float(rate_reduction(Z, P)) == pytest.approx(float(rate_reduction(Z.double(), P)), rel=1e-9)

@@ -453,3 +453,13 @@ def test_unusable_kernels_are_refused():
 def test_complex_sparse_matrices_are_refused():
     with pytest.raises(TypeError, match="Expected K to be real"):
         estimate_entropy(scipy.sparse.csr_array(1j * np.eye(3)))
+
+
+def test_an_exact_estimate_refuses_a_trace_that_is_not_the_diagonals():
+    A = np.random.default_rng(0).normal(size=(30, 10))
+    K = A @ A.T
+    operator = scipy.sparse.linalg.aslinearoperator(K)
+    exact = estimate_entropy(operator, probes=30, trace=np.trace(K))
+    assert exact.value == pytest.approx(float(renyi_entropy(K)), rel=1e-9)
+    with pytest.raises(ValueError, match="exact trace of K"):
+        estimate_entropy(operator, probes=30, trace=1.05 * np.trace(K))

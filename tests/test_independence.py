@@ -413,3 +413,51 @@ def test_tests_of_independence_refuse_what_information_refuses(order):
             independence_test(K, indefinite, statistic=statistic, alpha=order, permutations=2)
     with pytest.raises(ValueError, match="positive semi-definite"):
         conditional_independence_test(K, K, indefinite, alpha=order, permutations=2)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"alpha": a} for a in (0, 0.5, 1, 2, 3, math.inf)]
+    + [{"statistic": s} for s in ("normalized_mutual_information", "dime", "hsic", "cka")],
+    ids=str,
+)
+def test_what_is_not_finite_has_no_p_value(how):
+    X, Y = np.random.default_rng(0).normal(size=(2, 12, 2))
+    X[0, 0] = np.nan
+    for K1, K2 in ((Gram(X), Gram(Y)), (Gram(Y), Gram(X)), (X @ X.T, Y @ Y.T)):
+        found = independence_test(K1, K2, permutations=9, **how)
+        assert math.isnan(found.p_value)
+        assert math.isnan(found.effect_size)
+
+
+def test_a_condition_that_is_not_finite_leaves_no_p_value():
+    X, Y = np.random.default_rng(0).normal(size=(2, 12, 2))
+    Z = np.full((12, 1), np.inf)
+    for Ks in ((X, Y, Z), (Z, X, Y), (X, Z, Y)):
+        found = conditional_independence_test(*map(Gram, Ks), permutations=9, alpha=2)
+        assert math.isnan(found.p_value)
+
+
+def test_statistic_that_float64_does_not_hold_has_no_p_value():
+    X, Y = np.random.default_rng(0).normal(size=(2, 12, 2))
+    huge = independence_test(X @ X.T * 1e200, Y @ Y.T * 1e200, statistic="hsic", permutations=9)
+    assert math.isnan(huge.p_value)
+
+
+@pytest.mark.parametrize("scale", [1e100, 1e-100])
+def test_effect_size_does_not_depend_on_the_scale(scale):
+    X, Y = np.random.default_rng(0).normal(size=(2, 20, 2))
+    sizes = [
+        independence_test(X @ X.T * s, Y @ Y.T * s, statistic="hsic", permutations=49).effect_size
+        for s in (1.0, scale)
+    ]
+    assert sizes[1] == pytest.approx(sizes[0], rel=1e-9)
+
+
+def test_orders_and_groups_may_be_arrays_and_lists():
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    assert len(independence_test(Gram(X), Gram(X), alpha=np.array([1, 2]), permutations=9)) == 2
+    groups = [*"aabb"] * 3
+    lists = conditional_independence_test(Gram(X), Gram(X), Gram(X), groups=groups, permutations=9)
+    arrays = conditional_independence_test(Gram(X), Gram(X), Gram(X), groups=np.array(groups), permutations=9)
+    assert lists.p_value == arrays.p_value

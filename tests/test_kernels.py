@@ -295,3 +295,8 @@ def test_kernel_rejects_a_vector_and_integers(name):
 def test_polynomial_rejects_parameters_that_lose_positive_definiteness(option, value):
     with pytest.raises(ValueError, match=option):
         polynomial(torch.randn(4, 3), **{option: value})
+
+
+def test_a_bandwidth_that_was_found_may_be_given():
+    X = torch.randn(5, 2)
+    assert torch.equal(rbf(X, bandwidth=median_bandwidth(X)), rbf(X, bandwidth=float(median_bandwidth(X))))

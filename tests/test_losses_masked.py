@@ -180,3 +180,8 @@ def test_masked_reconstruction_loss_names_the_shapes_that_do_not_match():
         masked_reconstruction_loss(pred[..., :11], target, mask)
     with pytest.raises(ValueError, match=r"mask.*\(3, 6\)"):
         masked_reconstruction_loss(pred, target, mask[:, :6])
+
+
+def test_a_mask_with_negative_numbers_is_refused():
+    with pytest.raises(ValueError, match="mask of 0 and 1"):
+        masked_reconstruction_loss(torch.zeros(1, 2, 3), torch.ones(1, 2, 3), torch.tensor([[-1, 0]]))

@@ -286,3 +286,11 @@ def test_hsic_bottleneck_loss_equals_its_definition():
         hsic_bottleneck_loss(K, L[:5, :5], M)
     with pytest.raises(TypeError, match="got list"):
         hsic_bottleneck_loss(t(K), t(L), [[1.0]])
+
+
+def test_running_covariance_stays_in_evaluation_mode():
+    running = RunningCovariance(3)
+    running(torch.randn(5, 3))
+    before = running.covariance.clone()
+    running.eval()(torch.randn(5, 3))
+    assert torch.equal(running.covariance, before)

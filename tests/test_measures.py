@@ -534,3 +534,21 @@ def test_layers_take_every_measure_by_name():
     direct = matinfo.layers.layerwise(hidden, quantities=of_gram, pairs=False)
     for name in of_gram:
         torch.testing.assert_close(report.quantities[name], direct.quantities[name])
+
+
+def test_self_clustering_counts_zero_rows_as_its_formula_does():
+    W = np.concatenate([np.random.default_rng(0).normal(size=(12, 4)), np.zeros((3, 4))])
+    rows = W / np.maximum(np.linalg.norm(W, axis=1, keepdims=True), 1e-300)
+    n, expected = 15, 15 + 15 * 14 / 4
+    value = (((rows @ rows.T) ** 2).sum() - expected) / (n**2 - expected)
+    for features in (W, Gram(rows), spectrum(Gram(rows))):
+        assert measures.self_clustering(features) == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.parametrize("function", [measures.class_vendi, measures.cluster_learnability])
+@pytest.mark.parametrize(
+    "labels", [[0, 0, 1, 1], torch.tensor([0.0, 0.0, 1.0, math.nan])], ids=["list", "float"]
+)
+def test_labels_that_are_no_whole_numbers_are_refused(function, labels):
+    with pytest.raises(TypeError, match="labels"):
+        function(torch.eye(4), labels)

@@ -319,3 +319,26 @@ def test_padding_adds_zero_eigenvalues():
 def test_what_a_spectrum_cannot_answer_is_refused_with_the_remedy(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call(Spectrum(t([2.0, 1.0])))
+
+
+@pytest.mark.parametrize("size", [{"rows": 3}, {"rows": 9, "width": 2}])
+def test_more_positive_eigenvalues_than_rows_or_columns_are_refused(size):
+    with pytest.raises(ValueError, match="no more positive eigenvalues than rows and columns, got 4"):
+        Spectrum(np.ones(4), **size)
+    assert Spectrum(np.array([1.0, 1.0, 1e-17, 0.0]), rows=2).rank == 2
+
+
+def test_eigenvalues_that_a_spectrum_leaves_out_are_zero():
+    S = Spectrum(np.array([9.0, 1.0]), rows=5, width=3)
+    assert matinfo.measures.condition_number(S) == math.inf
+    assert matinfo.measures.condition_number(S, pseudo=True) == 9
+    assert matinfo.measures.condition_number(Spectrum(np.array([9.0, 1.0]), rows=5, width=2)) == 9
+
+
+@pytest.mark.parametrize("kind", [torch.from_numpy, np.asarray])
+def test_changing_the_values_of_a_spectrum_changes_no_quantity(kind):
+    S = Spectrum(kind(np.array([3.0, 2.0, 1.0])))
+    before = float(effective_rank(S))
+    values = S.values
+    values *= values
+    assert float(effective_rank(S)) == before

@@ -286,6 +286,12 @@ def _is_header(first: list[str], others: list[list[str]]) -> tuple[bool, str]:
             "If it is one, write 0.0 for its 0."
         )
     if all(map(_fits, first)):
+        fractions = all(not any(field.strip().isdigit() for field in row) for row in others)
+        if fractions and others[0] is not first and all(field.strip().isdigit() for field in first):
+            return False, (
+                "the first line has whole numbers above fractions, and is read as a row. If it names the columns, put "
+                "a letter in it."
+            )
         return False, ""
     if others[0] is first:
         return True, ""

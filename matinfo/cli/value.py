@@ -134,9 +134,9 @@ def value_of(
     if math.isfinite(number):
         return replace(value, value=number)
     reason = (
-        f"infinite: {why or 'the numbers overflow'}"
+        f"infinite: {why or 'the numbers overflow, or what is divided by is zero'}"
         if number == math.inf
-        else "not a number: the numbers overflow"
+        else "not a number: it has no value for so few rows or columns, or the numbers overflow"
     )
     return replace(value, reason=reason)
 

@@ -45,9 +45,11 @@ def squared_distances(X: Tensor, Y: Tensor | None) -> Tensor:
     return squared.clamp_min(0.0)
 
 
-def bandwidth_of(X: Tensor, rule: float | str) -> Tensor:
+def bandwidth_of(X: Tensor, rule: object) -> Tensor:
     """The given bandwidth, or that of the named rule, ``(...)``, float64."""
     if not isinstance(rule, str):
+        if isinstance(rule, Tensor) and rule.ndim == 0:  # such as median_bandwidth gives
+            rule = rule.item()
         value = check_positive(rule, "bandwidth")
         return torch.full(X.shape[:-2], value, dtype=torch.float64, device=X.device)
     rules = {"median": median_bandwidth, "scott": scott_bandwidth, "silverman": silverman_bandwidth}

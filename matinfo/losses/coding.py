@@ -33,7 +33,7 @@ def mcr2_loss(features: Tensor, labels: Tensor, *, eps2: float = 0.5) -> Tensor:
 
     Args:
         features: ``(B, d)`` features of a batch.
-        labels: Classes ``(B,)`` (integers) or memberships ``(B, k)`` (floating point, non-negative).
+        labels: Classes ``(B,)`` (integers) or memberships ``(B, k)``, non-negative with rows that sum to 1.
         eps2: Squared distortion, > 0: the ``eps^2`` of the formula. The released code passes this number under the
             name ``eps`` and does not square it; :func:`matinfo.rate_reduction` takes the distortion itself.
 
@@ -41,8 +41,8 @@ def mcr2_loss(features: Tensor, labels: Tensor, *, eps2: float = 0.5) -> Tensor:
         A scalar <= 0 for labels; dtype of the input, at least float32.
 
     Raises:
-        ValueError: If the number of labels is not B, memberships are negative, ``eps2 <= 0``, or ``features`` does
-            not have two dimensions or has no entries.
+        ValueError: If the number of labels is not B, memberships are no distributions, ``eps2 <= 0``, or ``features``
+            does not have two dimensions or has no entries.
         TypeError: If ``features`` is not real floating point.
 
     Notes:

@@ -138,7 +138,7 @@ class RunningCovariance(torch.nn.Module):
 
     Notes:
         Knows one process: in distributed training give it the features gathered over all of them. The gradient of a
-        step is that through its own batch.
+        step is that through its own batch. In evaluation mode (``.eval()``) the buffers stay, as those of batch norm.
 
     Example:
         >>> import torch
@@ -167,7 +167,7 @@ class RunningCovariance(torch.nn.Module):
             mean = (1 - self.momentum) * Z.mean(0) + self.momentum * self.mean
             U = Z - mean
             covariance = (1 - self.momentum) * (U.mT @ U / len(U)) + self.momentum * self.covariance
-        if mean.detach().isfinite().all() and covariance.detach().isfinite().all():
+        if self.training and mean.detach().isfinite().all() and covariance.detach().isfinite().all():
             self.mean, self.covariance = mean.detach(), covariance.detach()
         return covariance
 

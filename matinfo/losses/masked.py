@@ -74,8 +74,8 @@ def masked_reconstruction_loss(
         A scalar >= 0, in squared units of the target; dtype of ``pred``, at least float32.
 
     Raises:
-        ValueError: If shapes disagree, ``pred`` does not have three dimensions, or no patch is masked (looked at on
-            the CPU only).
+        ValueError: If shapes disagree, ``pred`` does not have three dimensions, no patch is masked, or a mask is
+            negative (looked at on the CPU only).
         TypeError: If ``pred`` or ``target`` is not real floating point, or ``mask`` no tensor or array.
 
     Notes:
@@ -98,10 +98,15 @@ def masked_reconstruction_loss(
     if mask.shape != pred.shape[:-1]:
         raise ValueError(f"Expected mask of shape {tuple(pred.shape[:-1])}, got {tuple(mask.shape)}.")
     weight = mask.to(pred.dtype)
-    if weight.device.type == "cpu" and values_are_readable(weight) and not bool(weight.any()):
-        raise ValueError(
-            "Expected at least one masked patch, got none: the loss is a mean over masked patches."
-        )
+    if weight.device.type == "cpu" and values_are_readable(weight):
+        if bool((weight < 0).any()):
+            raise ValueError(
+                f"Expected mask of 0 and 1 (hidden), got {weight.min().item():.3g}. Use mask.bool(), or mask != 0."
+            )
+        if not bool(weight.any()):
+            raise ValueError(
+                "Expected at least one masked patch, got none: the loss is a mean over masked patches."
+            )
     goal = patch_normalize(target) if norm_pix else target
     # What is visible does not count, whatever its size: infinity times zero would be NaN.
     error = torch.where(weight[..., None] != 0, pred - goal, 0.0).square().mean(-1)

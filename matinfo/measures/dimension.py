@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_count, check_features
+from matinfo._validation import check_choice, check_count, check_features, check_labels
 from matinfo.operands import Gram
 
 _ENTRIES = 2**24
@@ -221,9 +221,7 @@ def cluster_learnability(features: Tensor, labels: Tensor, *, neighbours: int = 
         1.0
     """
     k = check_count(neighbours, "neighbours")
-    if labels.shape != (features.shape[-2],):
-        raise ValueError(f"Expected labels of shape ({features.shape[-2]},), got {tuple(labels.shape)}.")
-    classes = labels.unique(return_inverse=True)[1]
+    classes = check_labels(labels, features.shape[-2]).unique(return_inverse=True)[1]
 
     def accuracy(Z: Tensor) -> Tensor:
         index = _neighbours(Z, k)[1]

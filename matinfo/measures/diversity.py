@@ -12,7 +12,7 @@ from torch import Tensor
 
 from matinfo._interface import quantity
 from matinfo._keywords import answers_keywords
-from matinfo._validation import check_count, check_features, check_order, check_positive
+from matinfo._validation import check_count, check_features, check_labels, check_order, check_positive
 from matinfo.entropy import entropy_of, joint_entropy_of
 from matinfo.kernels import random_features
 from matinfo.measures.comparison import two_sets
@@ -103,8 +103,7 @@ def class_vendi(K: Operand, labels: Tensor, q: float = 1.0) -> Tensor:
     """
     order = check_order(q, "q")
     K = as_operand(K, "K", "class_vendi")
-    if labels.shape != K.shape[-1:]:
-        raise ValueError(f"Expected labels of shape ({K.shape[-1]},), got {tuple(labels.shape)}.")
+    labels = check_labels(labels, K.shape[-1])
     members = [(labels == label).nonzero()[:, 0].to(K.device) for label in labels.unique()]
     return torch.stack([entropy_of(_part(K, rows), order).exp() for rows in members], -1)
 

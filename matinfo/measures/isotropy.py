@@ -120,7 +120,8 @@ def self_clustering(features: Tensor | AnyGram | Spectrum) -> Tensor:
         TypeError: If ``features`` is not real floating point.
 
     Notes:
-        ``|K|_F^2 = n^2/PR``, so that no eigenvalues are needed: O(n d min(n, d)).
+        ``|K|_F^2 = (tr K)^2/PR``, so that no eigenvalues are needed: O(n d min(n, d)). Zero rows stay zero, and count
+        in n.
 
     References:
         Tsitsulin, Munkhoeva and Perozzi (2023), Unsupervised embedding quality evaluation, Section 3.
@@ -135,7 +136,9 @@ def self_clustering(features: Tensor | AnyGram | Spectrum) -> Tensor:
     n = K.shape[-1]
     expected = n + n * (n - 1) / d
     span = n**2 - expected
-    return (n**2 * (-entropy_of(K, 2.0)).exp() - expected) / (span if span > 0 else math.nan)
+    total = K.eigenvalues.sum(-1) if isinstance(K, Spectrum) else K.trace()  # n, less the rows that are zero
+    squared = total.square() * (-entropy_of(K, 2.0)).exp()
+    return (squared - expected) / (span if span > 0 else math.nan)
 
 
 @quantity

@@ -136,7 +136,8 @@ def condition_number(K: Operand | Spectrum, *, pseudo: bool = False) -> Tensor:
     ratio = _mean_of_ties(x, known[..., :1]) / _mean_of_ties(x, smallest)
     if pseudo:
         return ratio
-    singular = ~above.all(-1) & ~known[..., 0].isnan()
+    complete = x.shape[-1] == min(S.rows, S.width or S.rows)  # what a Spectrum leaves out is zero
+    singular = ~(above.all(-1) & complete) & ~known[..., 0].isnan()
     return torch.where(singular, torch.inf, ratio)
 
 

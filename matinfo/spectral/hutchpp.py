@@ -236,5 +236,10 @@ def exact_spectrum(operator: SymmetricOperator) -> tuple[Tensor, float]:
     K = operator.matmat(torch.eye(n, dtype=operator.dtype, device=operator.device))
     eigenvalues, _ = eigh_psd((K + K.mT) / 2, vectors=False)
     check_ritz_values(eigenvalues, operator.noise)
-    x = eigenvalues.clamp_min(0.0) / operator.trace()
+    found, claimed = float(K.diagonal().sum()), operator.trace()
+    if abs(found - claimed) > 1e-5 * found:  # of a matrix known by products the trace is the user's word
+        raise ValueError(
+            f"Expected the exact trace of K, got {claimed:.6g}; its diagonal adds up to {found:.6g}."
+        )
+    x = eigenvalues.clamp_min(0.0) / claimed
     return x, displacement(float(x[-1]), n, float(x.square().sum()), operator.noise)
