@@ -29,18 +29,19 @@ def parser(program: str, text: str = "") -> argparse.ArgumentParser:
     usage = f"{program} [options]" if pretrains else f"{program} RUN [RUN ...] [options]"
     reader = program_parser(program, text, usage=usage)
     if not pretrains:
-        reader.add_argument("runs", nargs="+", type=Path, metavar="RUN",
-                            help="folder of a pre-training run, or of a comparison")  # fmt: skip
+        found = "folder of a pre-training run, or of a comparison"
+        reader.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=found)
     add = reader.add_argument_group("what to do").add_argument
-    folder = "new folder for the results [runs/METHOD-DATA, numbered]" if pretrains else (
-        "folder for the results [each run's own]")  # fmt: skip
-    add("--out", metavar="PATH", type=Path, help=folder)
     if pretrains:
+        place = "new folder for the results [runs/METHOD-DATA, numbered]"
+        add("--out", metavar="PATH", type=Path, help=place)
         add("--resume", metavar="PATH", type=Path, help="continue the run, or the comparison, in this folder")
-        text = f"train {COMPARED[program]} from the same seed and compare"
-        add("--compare", action="store_true", help=text)
-    elif program != KNN:
-        add("--resume", action="store_true", help="continue what was stopped; finished parts are kept")
+        compared = f"train {COMPARED[program]} from the same seed and compare"
+        add("--compare", action="store_true", help=compared)
+    else:
+        add("--out", metavar="PATH", type=Path, help="folder for the results [each run's own]")
+        if program != KNN:
+            add("--resume", action="store_true", help="continue what was stopped; finished parts are kept")
     if program == KNN:
         add("--k", metavar="N", type=int, nargs="+", default=[20], help="numbers of neighbours [20]")
     else:
@@ -69,4 +70,5 @@ def run_program(program: str, arguments: argparse.Namespace) -> int:
             evaluate(probing.PROTOCOL if program == PROBE else finetuning.PROTOCOL, arguments)
 
     place = arguments.out or (arguments.resume or "runs" if program in COMPARED else arguments.runs[0])
-    return guarded(program, str(place), work, interrupted="interrupted; continue with --resume")
+    interrupted = "interrupted" if program == KNN else "interrupted; continue with --resume"
+    return guarded(program, str(place), work, interrupted=interrupted)
