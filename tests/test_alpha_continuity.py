@@ -12,7 +12,7 @@ import torch
 from helpers import t
 from tolerances import EPS32, EPS64, close, entropy_tolerance, relative_error
 
-from matinfo import Gram, effective_rank, mutual_information, renyi_entropy
+from matinfo import Gram, renyi_entropy
 
 EXPONENTS = range(1, 13)
 STEPS = [sign * 10.0**-k for k in EXPONENTS for sign in (1, -1)]
@@ -86,13 +86,6 @@ def test_renyi_entropy_near_order_one_is_right_on_rotated_float32_matrices(step)
     assert relative_error(gradient, (Q * diagonal_gradient(lam, alpha)) @ Q.T) < 8 * EPS32
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_renyi_entropy_near_order_one_is_within_its_slope_of_order_one(step):
-    # dH/dalpha at 1 is -Var(log p)/2, a slope of at most 0.5 here.
-    K = t(matrices.named("random", 8))
-    close(renyi_entropy(K, 1.0 + step), renyi_entropy(K, 1.0), 0.5 * abs(step) + 8 * EPS64)
-
-
 @pytest.mark.parametrize("step", [1e-3, -1e-3, 1e-6, -1e-6, 1e-9, -1e-9, 1e-12, -1e-12])
 def test_gradient_and_hessian_are_continuous_through_order_one(step):
     K = t(matrices.named("random", 4))
@@ -113,13 +106,6 @@ def test_renyi_entropy_of_singular_matrices_near_order_one_ignores_the_null_spac
     lam = np.r_[np.zeros(5), 1.0, 2.0, 5.0]
     alpha = 1.0 + step
     close(renyi_entropy(torch.diag(t(lam)), alpha), oracles.entropy_of_spectrum_mp(lam, alpha), 16 * EPS64)
-
-
-@pytest.mark.parametrize("step", [1e-2, -1e-2, 1e-7, -1e-7, 1e-12])
-def test_mutual_information_and_effective_rank_are_continuous_through_order_one(step):
-    K, L = t(matrices.random_correlation(6, 1)), t(matrices.random_correlation(6, 2))
-    close(mutual_information(K, L, 1 + step), mutual_information(K, L, 1.0), 2 * abs(step) + 1e-13)
-    close(effective_rank(K, 1 + step), effective_rank(K, 1.0), 4 * abs(step) + 1e-13)
 
 
 @pytest.mark.parametrize("edge", [0.5, 0.75, 1.25, 1.5])

@@ -110,11 +110,6 @@ def test_median_bandwidth_rule_takes_its_bandwidth_from_the_first_argument_only(
 # --- closed forms --------------------------------------------------------------------------------------------
 
 
-def test_rbf_of_two_points_is_closed_form():
-    K = rbf(t([[0.0, 0.0], [3.0, 4.0]]), bandwidth=5.0)
-    close(K[0, 1], math.exp(-0.5), 1e-15)
-
-
 def test_polynomial_defaults_are_degree_three_and_one_over_d():
     X = matrices.features(4, 5)
     assert relative_error(polynomial(t(X)), (X @ X.T / 5 + 1) ** 3) < 1e-14

@@ -219,14 +219,6 @@ def test_no_rows_give_nan_and_the_warning_of_torchmetrics():
     torch.testing.assert_close(metric.compute(), matinfo.rankme(Z), **ROUNDING)
 
 
-def test_half_precision_is_summed_in_float64_and_survives_half():
-    metric = metrics.TotalCodingRate(4, normalize=False).half()  # as a model that holds the metric does
-    for batch in Z.half().split(9):
-        metric.update(batch)
-    expected = matinfo.tcr(Z.half().double())
-    torch.testing.assert_close(metric.compute(), expected, **ROUNDING)
-
-
 @pytest.mark.parametrize(
     ("call", "match"),
     [
