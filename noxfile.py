@@ -37,6 +37,7 @@ FORMULA_TESTS = [
     "test_contract.py",
     "test_contract_errors.py",
     "test_gradients.py",
+    "test_second_derivatives.py",
     "test_gradients_singular.py",
     "test_alpha_continuity.py",
 ]

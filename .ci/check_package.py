@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ["entropy", "information", "divergence", "coding_rate", "rank", "kernels", "losses_masked"]
+TESTS = ["entropy", "information", "divergence", "coding_rate", "rank", "kernels", "losses_forms"]
 """Of tests/, one file a topic: what they cover of the formulas, the wheel has to carry in full."""
 
 IMPORT_EVERYTHING = """

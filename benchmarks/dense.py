@@ -41,6 +41,7 @@ F32 = torch.float32
 def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
     """Orders one, two and three, the coding rate of a matrix, and the sweep over sizes and orders."""
     n, big = (64, 96) if quick else (1024, 2048)
+    rates = {PLAIN: eigenvalue_tcr, LU: slogdet_tcr, CHOLESKY: cholesky_tcr}
     cases = [
         Case(
             name="h2",
@@ -66,7 +67,7 @@ def dense_cases(peers: Peers, *, quick: bool) -> list[Case]:
         Case(
             name="tcr",
             title=f"matrix TCR, forward + backward, n = {n}",
-            build=partial(_coding_rates, n),
+            build=partial(_contenders, gradient_of, matrix_tcr, rates, n, F32),
             targets=(Target((PLAIN,), 4.0), Target((CHOLESKY,), 2.0)),
             floor=Floor("Cholesky and its inverse", partial(_cholesky_and_inverse, n)),
         ),
@@ -89,7 +90,9 @@ def _small_cases() -> list[Case]:
             name=f"small-h{alpha:g}-{n}",
             group="small",
             title=f"H_{alpha:g} dense, forward + backward, n = {n}",
-            build=partial(_two, gradient_of, partial(renyi_entropy, alpha=alpha), {name: function}, n, F32),
+            build=partial(
+                _contenders, gradient_of, partial(renyi_entropy, alpha=alpha), {name: function}, n, F32
+            ),
             targets=(Target((name,), 0.9),),
         )
         for alpha, (name, function, sizes) in by_hand.items()
@@ -115,13 +118,15 @@ def _checked(n: int, dtype: torch.dtype) -> Case:
         name=f"h2-forward-{name}",
         group="small",
         title=f"H_2 dense, forward, n = {n}, {name}",
-        build=partial(_two, value_of, partial(renyi_entropy, alpha=2.0), {EIGVALSH: _largest}, n, dtype),
+        build=partial(
+            _contenders, value_of, partial(renyi_entropy, alpha=2.0), {EIGVALSH: _largest}, n, dtype
+        ),
         targets=(Target((EIGVALSH,), 100),),
         floor=_passes(6, n, dtype),
     )
 
 
-def _two(
+def _contenders(
     timed: Callable[..., Any],
     ours: Callable[..., Any],
     others: dict[str, Callable[..., Any]],
@@ -169,11 +174,6 @@ def _entropies(
         }
 
     return build
-
-
-def _coding_rates(n: int) -> dict[str, Callable[[], Any]]:
-    functions = {OURS: matrix_tcr, PLAIN: eigenvalue_tcr, LU: slogdet_tcr, CHOLESKY: cholesky_tcr}
-    return {name: gradient_of(function, kernel_matrix(n)) for name, function in functions.items()}
 
 
 def _passes(count: int, n: int, dtype: torch.dtype) -> Floor:
