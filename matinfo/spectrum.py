@@ -309,7 +309,7 @@ def of_features(
     if features.width is None:
         raise ValueError(
             f"Expected {function} of features, or a Spectrum that knows their width, got that of a matrix. Use "
-            "spectrum(Gram(features)). Use matrix_tcr(S) for the coding rate of a matrix."
+            f"spectrum(Gram(features)).{' For a matrix there is matrix_tcr(S).' if function == 'tcr' else ''}"
         )
     return features, features.width
 

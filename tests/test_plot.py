@@ -454,3 +454,11 @@ def test_functions_without_matplotlib_name_the_extra(call, monkeypatch):
     monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'matinfo\[plot\]'"):
         call()
+
+
+def test_spectra_over_time_leave_out_what_is_not_known():
+    decay = np.arange(1, 9) ** -np.linspace(2, 0.5, 3)[:, None]
+    decay[1] = np.nan
+    assert len(plot.spectra_over_time([0, 10, 20], decay).get_lines()) == 2
+    with pytest.raises(ValueError, match="NaN alone"):
+        plot.spectra_over_time([0], [np.full(3, np.nan)])

@@ -59,9 +59,10 @@ def stochastic_entropy(
 ) -> DifferentiableEstimate:
     """Matrix-based Rényi entropy from matrix-vector products alone, as a loss.
 
-    The value is that of :func:`estimate_entropy`. Its gradient is the mean over the same random signs z of
-    ``dH/dtr f(P) z^T f'(P) dP z``, with ``f'(P) z`` from the same Lanczos basis. As for the value, what the best
-    ``c1 x + c2 x^2`` explains is not estimated: the gradients of ``tr P`` and ``|P|_F^2`` are exact.
+    The value is an estimate as that of :func:`estimate_entropy`, never by all eigenvalues. Its gradient is the mean
+    over the same random signs z of ``dH/dtr f(P) z^T f'(P) dP z``, with ``f'(P) z`` from the same Lanczos basis. As for
+    the value, what the best ``c1 x + c2 x^2`` explains is not estimated: the gradients of ``tr P`` and ``|P|_F^2`` are
+    exact.
 
     Args:
         K: One positive semi-definite matrix ``(n, n)``: Tensor, :class:`~matinfo.Gram` of features, or

@@ -82,10 +82,10 @@ def estimate_information(
         degree: Number of Lanczos steps, as in :func:`estimate_entropy`; with ``atol`` the most allowed (default 128).
         generator: Source of the random vectors, on the device of the matrices; None for torch's own. ``dime`` draws its
             permutations from it too.
-        **options: Further arguments of the quantity: ``permutations`` of ``dime``.
+        **options: Further arguments of the quantity: ``permutations`` of ``dime``, ``base``.
 
     Returns:
-        An :class:`Estimate`, in nats.
+        An :class:`Estimate`, in nats (or the base asked for).
 
     Raises:
         ValueError: If a matrix is refused by :func:`estimate_entropy`, the orders differ, or a number is not positive.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -120,8 +121,8 @@ def self_clustering(features: Tensor | AnyGram | Spectrum) -> Tensor:
         TypeError: If ``features`` is not real floating point.
 
     Notes:
-        ``|K|_F^2 = (tr K)^2/PR``, so that no eigenvalues are needed: O(n d min(n, d)). Zero rows stay zero, and count
-        in n.
+        ``|K|_F^2 = (tr K)^2/PR``, so that no eigenvalues are needed: O(n d min(n, d)). Zero rows of features stay zero,
+        and count in n; of a Gram or Spectrum ``tr K = n`` is taken for granted.
 
     References:
         Tsitsulin, Munkhoeva and Perozzi (2023), Unsupervised embedding quality evaluation, Section 3.
@@ -136,9 +137,10 @@ def self_clustering(features: Tensor | AnyGram | Spectrum) -> Tensor:
     n = K.shape[-1]
     expected = n + n * (n - 1) / d
     span = n**2 - expected
-    total = K.eigenvalues.sum(-1) if isinstance(K, Spectrum) else K.trace()  # n, less the rows that are zero
-    squared = total.square() * (-entropy_of(K, 2.0)).exp()
-    return (squared - expected) / (span if span > 0 else math.nan)
+    total = (
+        n if isinstance(features, AnyGram | Spectrum) else cast(AnyGram, K).trace()
+    )  # rows that are not zero
+    return (total**2 * (-entropy_of(K, 2.0)).exp() - expected) / (span if span > 0 else math.nan)
 
 
 @quantity

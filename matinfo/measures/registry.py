@@ -104,8 +104,8 @@ def measure(
         normalize: Whether to divide each row by its l2 norm.
 
     Returns:
-        Values by name, each ``(...)``, as its function gives them. Rows are prepared as said here and no further:
-        ``MEASURES[name].rows`` says what a definition assumes.
+        Values by name, each ``(...)``, as its function gives them. Rows are prepared as said here, and further
+        only where a function's own definition does: ``MEASURES[name].rows`` says what a definition assumes.
 
     Raises:
         ValueError: If a name is not known, or as the function of a name.

@@ -53,7 +53,9 @@ class Gram(AnyGram):
         ValueError: If it has fewer than two dimensions or no entries.
 
     Notes:
-        Nothing is computed until a quantity asks. Half precision is promoted to float32 before any product.
+        Nothing is computed until a quantity asks, but for the rows of ``normalize`` and ``center``: without these the
+        tensor is kept as it is, and later changes of it in place are changes of the matrix. Half precision is promoted
+        to float32 before any product.
 
     References:
         Duality of Gram and covariance spectra; Khatri and Rao (1968) for the Hadamard product of Gram matrices.

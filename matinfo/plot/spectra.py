@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -182,7 +182,8 @@ def spectra_over_time(
 
     Args:
         steps: ``(T,)``, ascending: steps, epochs or whatever ``label`` says.
-        spectra: One for each step: eigenvalues ``(T, n)``, or a sequence of what :func:`spectrum` takes.
+        spectra: One for each step: eigenvalues ``(T, n)``, or a sequence of what :func:`spectrum` takes. A row of NaN,
+            as a monitor keeps it for features that were not finite, is left out.
         label: What ``steps`` counts.
         ax: Axes to draw on; None for a new figure. The colour bar takes its room from them.
 
@@ -212,6 +213,10 @@ def spectra_over_time(
     if len(rows) == 0 or len(rows) != len(times):
         raise ValueError(f"Expected one spectrum for each step, got {len(rows)} for {len(times)} steps.")
     rows = [np.asarray(row, dtype=float) if isinstance(row, list | tuple) else row for row in rows]
+    known = [not (isinstance(row, Tensor | np.ndarray) and bool(cast(Any, row != row).all())) for row in rows]
+    if not any(known):
+        raise ValueError("Expected a spectrum of numbers, got NaN alone.")
+    times, rows = times[known], [row for row, is_known in zip(rows, known, strict=True) if is_known]
     curves = [shares(spectrum_of(row, "matinfo.plot.spectra_over_time")) for row in rows]
     ax = axes_or_new(ax)
     low, high = float(times.min()), float(times.max())

@@ -62,7 +62,7 @@ class CovarianceAccumulator(Stream):
     Notes:
         d^2 + d float64 numbers; an update of n rows takes 2 n d^2 flops. No gradient. Results are float64, and NumPy
         if the first batch was; as long as there is no row they are refused with a ValueError. Batches may have no rows.
-        State lives on the device of the first batch.
+        State lives on the device of the first batch. One thread at a time: give each an accumulator, and merge.
 
         With ``precision="float32"`` no float64 number is made before a result is asked for, and the error of an entry
         of M is that of the float32 products: at most ``4096 eps sum_i |z_ij z_ik|`` with eps = 1.2e-7 and in practice
