@@ -20,12 +20,17 @@ class no_checks(contextlib.ContextDecorator):
     then gives a number without meaning, at every order. Everything else stays: shapes, dtypes, the range of arguments,
     NaN for non-finite input.
 
+    Args:
+        function: What ``@no_checks`` without parentheses decorates.
+
+    Raises:
+        TypeError: If a generator or a coroutine is decorated, whose body runs after its call has returned.
+
     Notes:
         Saves five to nine products of the matrix with a vector at order 2, a Cholesky factorisation (``n^3/3`` flops)
         at orders 3 and 4 and in :func:`matrix_tcr`, and nothing where eigenvalues are computed anyway. A
         :class:`Gram` is positive semi-definite as it stands, and never looked at. The switch belongs to the current
-        thread (or async task). Functions compiled by ``torch.compile`` do not see it; generators and coroutines
-        cannot be decorated.
+        thread (or async task). Functions compiled by ``torch.compile`` do not see it.
 
     References:
         torch.no_grad.

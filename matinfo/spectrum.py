@@ -309,7 +309,12 @@ def of_features(
     if features.width is None:
         raise ValueError(
             f"Expected {function} of features, or a Spectrum that knows their width, got that of a matrix. Use "
-            f"spectrum(Gram(features)).{' For a matrix there is matrix_tcr(S).' if function == 'tcr' else ''}"
+            "spectrum(Gram(features))."
+            + (
+                " Use matrix_tcr(S) for the coding rate of a matrix."
+                if function in ("tcr", "coding_rate")
+                else ""
+            )
         )
     return features, features.width
 
