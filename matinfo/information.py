@@ -11,6 +11,7 @@ from matinfo._interface import quantity
 from matinfo._validation import check_base, check_choice, check_order, check_same_samples
 from matinfo.entropy import entropy_of, in_unit, joint_entropy_of
 from matinfo.operands import Factor, Operand, as_factors, roundoff_entropy
+from matinfo.spectral.functions import root
 
 
 @quantity
@@ -201,7 +202,7 @@ _UNITS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "min": lambda first, second, _: torch.minimum(first, second),
     "max": lambda first, second, _: torch.maximum(first, second),
     "mean": lambda first, second, _: (first + second) / 2,
-    "geometric": lambda first, second, _: _root(first * second),
+    "geometric": lambda first, second, _: root(first * second),
     "joint": lambda first, second, joint: joint,
 }
 
@@ -367,8 +368,3 @@ def _share(part: Tensor, whole: Tensor, something: Tensor) -> Tensor:
     # At low orders the whole may be 0 although there is something, in directions that cannot be told from zero.
     something = something & (whole != 0) | whole.isnan()
     return torch.where(something, part / torch.where(something, whole, 1.0), 0.0)
-
-
-def _root(x: Tensor) -> Tensor:
-    something = ~(x <= 0)
-    return torch.where(something, torch.where(something, x, 1.0).sqrt(), 0.0)

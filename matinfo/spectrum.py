@@ -32,6 +32,7 @@ from matinfo.operands import (
 )
 from matinfo.spectral import traces
 from matinfo.spectral.eigensystem import Noise
+from matinfo.spectral.functions import root
 from matinfo.spectral.normalize import times_power_of_two
 from matinfo.spectral.precision import PRECISIONS
 
@@ -174,7 +175,7 @@ class Spectrum:
         """:attr:`singular_values` as a tensor on the graph."""
         x = self.eigenvalues[..., : min(self.rows, self.width or self.rows)]
         above = x.detach() > self.noise.cut(self.eigenvalues.detach().flip(-1))
-        return torch.where(above, torch.where(above, x, 1.0).sqrt(), 0.0 * x)
+        return root(x, above)
 
     def check_trace(self, name: str = "K") -> None:
         """Refuse a trace that is not positive, and one that float64 cannot hold; NaN passes."""

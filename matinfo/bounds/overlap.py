@@ -16,6 +16,7 @@ from torch import Tensor
 from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_count, check_features, check_not_negative, check_positive
 from matinfo.bounds._elementwise import elementwise
+from matinfo.spectral.functions import root
 
 FORMS = ("sharp", "paper")
 _SUM_FORM = "The bounds hold for losses in sum form, as the functions of matinfo.losses return them."
@@ -65,10 +66,8 @@ def cross_overlap_bound(C: Tensor) -> Tensor:
     off = C * (1 - torch.eye(n, dtype=C.dtype, device=C.device))
     symmetric = ((off + off.mT) / 2).square().sum((-2, -1))
     antisymmetric = ((off - off.mT) / 2).square().sum((-2, -1))
-    some = symmetric > 0
-    r = torch.where(some, torch.where(some, symmetric, 1.0).sqrt(), 0.0)
     anywhere = symmetric + antisymmetric + (n - 1) * (1 - aligned.square()).sum(-1)
-    return torch.minimum(_nearby(r, D) - antisymmetric, anywhere).clamp(0.0, n * (n - 1))
+    return torch.minimum(_nearby(root(symmetric), D) - antisymmetric, anywhere).clamp(0.0, n * (n - 1))
 
 
 @elementwise

@@ -9,6 +9,7 @@ from matinfo._interface import quantity
 from matinfo._validation import check_choice, check_positive, check_views
 from matinfo.losses._batch import log_probabilities, off_diagonal_squares, one_batch, unit_rows
 from matinfo.operands import normalize_rows
+from matinfo.spectral.functions import root
 from matinfo.spectral.normalize import widened
 
 
@@ -231,7 +232,7 @@ def gram_loss(
         )
     basis, volumes = _span(normalize_rows(widened(V)))
     residual = 1 - torch.einsum("id,mjd->mij", normalize_rows(widened(a)), basis).square().sum(0)
-    scores = -_root(residual) * volumes
+    scores = -root(residual) * volumes
     terms = []
     for S in (scores, scores.mT):
         log_p = log_probabilities(S, temperature)
@@ -250,11 +251,6 @@ def _span(V: Tensor) -> tuple[Tensor, Tensor]:
                 v = v - (v * e).sum(-1, keepdim=True) * e
         # What is left of a dependent vector is round-off: no direction.
         v = torch.where((v.detach().square().sum(-1) > 1e-28 * length)[..., None], v, 0.0 * v)
-        volume = volume * _root(v.square().sum(-1))
+        volume = volume * root(v.square().sum(-1))
         basis.append(normalize_rows(v))
     return torch.stack(basis, -3), volume
-
-
-def _root(x: Tensor) -> Tensor:
-    """``sqrt(max(x, 0))`` with gradient zero at zero."""
-    return torch.where(x > 0, torch.where(x > 0, x, 1.0).sqrt(), 0.0 * x)

@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 
+def root(x: Tensor, above: Tensor | None = None) -> Tensor:
+    """``sqrt(x)`` where x is positive (or ``above`` says so), else 0 with derivative 0; NaN stays NaN."""
+    above = x > 0 if above is None else above
+    return torch.where(above, torch.where(above, x, 1.0).sqrt(), 0.0 * x)
+
+
 def _log_ratio(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """``t = log(a/b)/2`` by atanh where a and b are within a factor three, and the mask of those places.
 
