@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             fail(PROGRAM, told, VIOLATED_EXIT_CODE)
         return VIOLATED_EXIT_CODE if violated else 0
 
-    kept = "interrupted; what was trained is in its folder"
-    return guarded(PROGRAM, str(arguments.out or "runs"), work, interrupted=kept)
+    return guarded(PROGRAM, str(arguments.out or "runs"), work)
 
 
 def _folders(arguments: argparse.Namespace) -> tuple[list[Path], Path]:

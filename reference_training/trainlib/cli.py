@@ -104,9 +104,7 @@ def fail(program: str, message: str, code: int) -> int:
     return code
 
 
-def guarded(
-    program: str, out: str, work: Callable[[], int | None], *, interrupted: str = "interrupted"
-) -> int:
+def guarded(program: str, out: str, work: Callable[[], int | None]) -> int:
     """Do the work of a program and give its exit code; every foreseeable error becomes one line."""
     try:
         return work() or 0
@@ -119,5 +117,5 @@ def guarded(
     except ModuleNotFoundError as error:
         remedy = "install this project with its training parts, as the README shows: pip install '.[train]'"
         return fail(program, f"the package {error.name} is not installed; {remedy}", USAGE_EXIT_CODE)
-    except KeyboardInterrupt:
-        return fail(program, interrupted, 130)
+    except KeyboardInterrupt as error:  # with what a training says of how to go on
+        return fail(program, "; ".join(["interrupted", *map(str, error.args)]), 130)

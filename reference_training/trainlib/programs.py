@@ -70,5 +70,4 @@ def run_program(program: str, arguments: argparse.Namespace) -> int:
             evaluate(probing.PROTOCOL if program == PROBE else finetuning.PROTOCOL, arguments)
 
     place = arguments.out or (arguments.resume or "runs" if program in COMPARED else arguments.runs[0])
-    interrupted = "interrupted" if program == KNN else "interrupted; continue with --resume"
-    return guarded(program, str(place), work, interrupted=interrupted)
+    return guarded(program, str(place), work)

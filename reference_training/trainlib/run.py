@@ -155,12 +155,15 @@ def train(
     fabric, method, dataset = start()
     loop = TrainingLoop(fabric, config, method, dataset, run_dir, label, instrument)
     method.prepare(dataset)
-    loop.restore()
-    loop.run()
     summary = {}
-    if ranks.is_first():
-        summary = finish(loop, read_metrics(run_dir))
-        write_json(run_dir / SUMMARY, summary)
+    try:
+        loop.restore()
+        loop.run()
+        if ranks.is_first():
+            summary = finish(loop, read_metrics(run_dir))
+            write_json(run_dir / SUMMARY, summary)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("continue with --resume") from None
     ranks.agree(None)  # the others wait for the files
     return summary
 

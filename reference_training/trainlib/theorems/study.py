@@ -66,7 +66,10 @@ def train(configs: dict[str, Any], out: Path) -> list[Path]:
     for name, config in configs.items():
         dataset = load_dataset(config)  # what is wrong with the data is said before a folder is made
         create_run_dir(out / name, config)
-        train_run(config, dataset, out / name, instrument)
+        try:
+            train_run(config, dataset, out / name, instrument)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("what was trained is in its folder") from None
     return [out / name for name in configs]
 
 
