@@ -116,8 +116,9 @@ def test_guide_quotes_the_judged_runs(capsys):
         assert f"{found['pooled', number, 'probe']}; CLS {found['cls', number, 'probe']}" in row
 
 
-def test_results_page_quotes_the_factors_of_the_probe():
-    runs = json.loads((ROOT / "reference_training/results/cifar100_matched.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("judged", ["cifar100_matched", "imagenette_matched"])
+def test_results_page_quotes_the_factors_of_the_probe(judged):
+    runs = json.loads((ROOT / f"reference_training/results/{judged}.json").read_text(encoding="utf-8"))
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     section = page[page.index("## Why the probe falls") :].split("## ")[1]
     for claim in runs["claims"]:
