@@ -119,7 +119,7 @@ def relative_rke(K12: Tensor) -> Tensor:
         K12: Kernel values ``(..., n, m)`` of a kernel with ``k(x, x) = 1``, not divided by anything.
 
     Returns:
-        ``(...)``, >= 0, in nats: 0 where the sets are alike, infinite where they share nothing.
+        ``(...)``, >= 0 but for rounding, in nats: 0 where the sets are alike, infinite where they share nothing.
 
     Raises:
         ValueError: If ``K12`` has fewer than two dimensions or no entries.
