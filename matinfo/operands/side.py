@@ -12,6 +12,7 @@ from matinfo._checking import checks_are_on
 from matinfo._validation import values_are_readable
 from matinfo.spectral.definite import cholesky_failure, krylov_is_semidefinite, probe
 from matinfo.spectral.eigensystem import Noise, column, eigensystem
+from matinfo.spectral.traces import trace
 
 SMALL = 64
 """Up to this order a comparison of all entries and a Cholesky factorisation cost no more than a few products."""
@@ -25,7 +26,7 @@ def is_readable(x: Tensor) -> bool:
 def constant_trace(K: Tensor) -> Tensor | float:
     """``tr K`` of K without a graph, float64; of one matrix whose values may be read, a number."""
     # Each operation on a tensor that holds one number takes some microseconds, a tenth of a small eigendecomposition.
-    total = K.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float64)
+    total = trace(K)
     return total.item() if K.ndim == 2 and is_readable(K) else total
 
 

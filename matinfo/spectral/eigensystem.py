@@ -95,6 +95,7 @@ def eigensystem(K: Tensor, noise: Noise, *, vectors: bool, side: str) -> tuple[T
     if torch.compiler.is_compiling():
         return compiled.eigh_psd(K, vectors=vectors)
     if is_transformed(K):
+        # The share of the entries may be a tensor of the same transform, and the check does not look at it.
         eigenvalues, Q = _Eigensystem.apply(K, noise._replace(entries=0.0), vectors, side)
         return eigenvalues, Q
     eigenvalues, Q = eigh_psd(K, vectors=vectors, side=side)
