@@ -32,7 +32,7 @@ class Domain(NamedTuple):
 
     expected: str
     holds: Callable[[Any], bool]  # false for NaN, with which every comparison fails
-    remedy: str = "raise it"
+    remedy: str = "choose another one"
 
     def option(self, default: Any, help: str, **others: Any) -> Any:
         """An option whose values lie in this domain."""
@@ -41,6 +41,7 @@ class Domain(NamedTuple):
 
 COUNT = Domain("a whole number of at least 1", lambda value: value >= 1)
 NATURAL = Domain("a whole number of at least 0", lambda value: value >= 0)
+SEED = Domain("a whole number from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)
 WEIGHT = Domain("a finite number of at least 0", lambda value: 0 <= value < math.inf)
 POSITIVE = Domain("a finite number above 0", lambda value: 0 < value < math.inf)
 BELOW_ONE = Domain("a number in [0, 1)", lambda value: 0 <= value < 1, "use e.g. 0.9, or 0 for none")
@@ -112,7 +113,7 @@ class OptimConfig(ScheduleConfig):
 class RunConfig:
     """run"""
 
-    seed: int = NATURAL.option(0, "seed of the weights, the order of the images, the crops and the masks")
+    seed: int = SEED.option(0, "seed of the weights, the order of the images, the crops and the masks")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda", "mps"))
     precision: str | None = option(
         None,

@@ -46,6 +46,11 @@ def pretrain(config_class: type, arguments: argparse.Namespace) -> None:
 def _planned(config_class: type, arguments: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Folder and configurations of a fresh command; a single run has the name ''."""
     config = read_config(arguments, config_class())
+    if arguments.compare and "method.method" in vars(arguments):
+        methods = ", ".join(config.compared)
+        raise UsageError(
+            "--compare", f"it trains {methods}, whatever --method says", "leave one of the two out"
+        )
     seeds = seed_list(arguments.seeds, config.run.seed)
     chosen = list(config.compared) if arguments.compare else [config.method.method]
     name = "compare" if arguments.compare else config.method.method

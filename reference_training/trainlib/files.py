@@ -87,6 +87,14 @@ def new_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
+OF_A_SUMMARY = {"label": str, "seed": int, "epochs": int, "features": dict}
+
+
 def read_summary(run_dir: Path) -> dict[str, Any]:
     """The summary of a finished run."""
-    return read_table(run_dir / SUMMARY, label=str, seed=int, epochs=int, features=dict)
+    return read_table(run_dir / SUMMARY, **OF_A_SUMMARY)
+
+
+def is_summary(value: Any) -> bool:
+    """Whether a value read from JSON says of a run what its summary must."""
+    return isinstance(value, dict) and all(isinstance(value.get(k), t) for k, t in OF_A_SUMMARY.items())

@@ -73,7 +73,7 @@ class Classifier(Method):
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """The seed of a step's mixing, erasing and dropped paths."""
-        return torch.randint(2**62, (batch,), generator=generator)
+        return torch.randint(2**62, (batch,), generator=generator, device=generator.device)
 
     def forward(self, images: Tensor, labels: Tensor, draws: Tensor) -> StepOutput:
         """Cross-entropy with the soft labels of smoothing and mixing."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +22,12 @@ from matinfo import Spectrum, effective_rank, participation_ratio
 from matinfo.measures import alpha_req
 from trainlib.environment import environments
 from trainlib.errors import UsageError
-from trainlib.files import SUMMARY, read_json, read_summary, write_json
+from trainlib.files import SUMMARY, is_summary, read_json, read_summary, write_json
 from trainlib.fleet.training import SPECTRA
 from trainlib.logs import read_metrics
 from trainlib.pictures import COLOURS, Figure, save
-from trainlib.tables import of_records
+from trainlib.run import refuse_twins
+from trainlib.tables import grouped, of_records
 from trainlib.validate import require
 
 LEVEL = 0.05
@@ -178,47 +179,72 @@ def judge(arguments: argparse.Namespace) -> str:
 
 
 def _read(paths: list[Path]) -> list[dict[str, Any]]:
-    """Label, seed and features of all finished runs."""
-    found = []
+    """Label, seed and features of all finished runs, of which no two may be one and none of a label longer."""
+    found, places = [], []
     for path in paths:
         file = path / SUMMARY if path.is_dir() else path
         if not file.is_file():
             raise UsageError("PATH", f"{path} holds no finished run", "finish it, or leave it out")
         value = read_json(file)
-        found += value.get("runs", [value])
-    return [{key: run[key] for key in ("label", "seed", "epochs", "features")} for run in found]
+        for run in value.get("runs", [value]) if isinstance(value, dict) else [value]:
+            if not is_summary(run):
+                problem = f"{file} is not the summary of a run, of a comparison or of this program"
+                raise UsageError("PATH", problem, "name one, or folders of finished runs")
+            found.append({key: run[key] for key in ("label", "seed", "epochs", "features")})
+            places.append((run["label"], run["seed"], path))
+    refuse_twins("PATH", places)
+    for label, own in grouped(found, lambda run: run["label"]).items():
+        epochs = sorted({run["epochs"] for run in own})
+        require(
+            len(epochs) == 1, "PATH", f"runs of {label} were trained for {epochs} epochs", "name runs of one recipe"
+        )  # fmt: skip
+    return found
 
 
 def _claims(runs: list[dict[str, Any]], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    def values(label: str, feature: str, quantity: str) -> dict[int, float]:
-        chosen = {r["seed"]: r["features"][feature][quantity] for r in runs if r["label"] == label}
-        if len(chosen) < 2:
-            known = ", ".join(sorted({r["label"] for r in runs}))
-            raise UsageError("--above", f"fewer than two seeds of {label!r}", f"name two of: {known}")
-        return chosen
-
-    measured = runs[0]["features"]
-    for quantity in arguments.quantities:
-        known = sorted({name for own in measured.values() for name in own})
-        require(
-            quantity in known,
-            "--quantities",
-            f"no feature has {quantity!r}",
-            f"choose from {', '.join(known)}",
-        )
     rows = []
     for first, second in arguments.above:
-        for feature, own in measured.items():
-            for quantity in (name for name in arguments.quantities if name in own):
-                a, b = values(first, feature, quantity), values(second, feature, quantity)
-                pairs = {str(s): a[s] - b[s] for s in sorted(a.keys() & b.keys())}
-                rows.append({"first": first, "second": second, "feature": feature, "quantity": quantity,
-                             "pairs": pairs, **paired(a, b)._asdict()})  # fmt: skip
+        for feature, quantity, a, b in _paired_values(runs, first, second, arguments.quantities):
+            pairs = {str(seed): a[seed] - b[seed] for seed in a}
+            rows.append({"first": first, "second": second, "feature": feature, "quantity": quantity,
+                         "pairs": pairs, **paired(a, b)._asdict()})  # fmt: skip
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["corrected_p"] = p
         names = Paired._fields
         row["verdict"] = verdict(Paired(*(row[n] for n in names)), p, arguments.margin)
     return rows
+
+
+def _paired_values(
+    runs: list[dict[str, Any]], first: str, second: str, quantities: list[str]
+) -> Iterator[tuple[str, str, dict[int, float], dict[int, float]]]:
+    """By feature and quantity the numbers of both arms, by seed, of the seeds that both have."""
+    arms = grouped(runs, lambda run: run["label"])
+    for label in (first, second):
+        require(
+            label in arms,
+            "--above",
+            f"no run is labelled {label!r}",
+            f"name two of: {', '.join(sorted(arms))}",
+        )
+    left, right = ({run["seed"]: run["features"] for run in arms[label]} for label in (first, second))
+    seeds = sorted(left.keys() & right.keys())
+    require(
+        len(seeds) >= 2, "--above", f"{first!r} and {second!r} have {len(seeds)} seeds in common, of at least two",
+        "train more seeds of both",
+    )  # fmt: skip
+    everyone = [arm[seed] for arm in (left, right) for seed in seeds]
+    measured = {
+        feature: [name for name in own if all(name in other.get(feature, {}) for other in everyone)]
+        for feature, own in everyone[0].items()
+    }
+    for quantity in quantities:
+        known = {name for names in measured.values() for name in names}
+        problem = f"no feature of all runs has {quantity!r}"
+        require(quantity in known, "--quantities", problem, f"choose from {', '.join(sorted(known))}")
+    for feature, names in measured.items():
+        for quantity in (name for name in quantities if name in names):
+            yield feature, quantity, *({s: arm[s][feature][quantity] for s in seeds} for arm in (left, right))
 
 
 def _claims_table(rows: list[dict[str, Any]]) -> str:

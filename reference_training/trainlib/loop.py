@@ -199,6 +199,7 @@ class TrainingLoop:
         self._since, self._cpu_since = time.monotonic(), time.process_time()
         self._before = self._saved = self.progress
         try:
+            self._expect_finite_weights()  # runs that were trained together keep the weights of one that diverged
             if self.progress.step == 0:
                 self._measure(0)
                 self._save()
@@ -269,6 +270,12 @@ class TrainingLoop:
         if failed is not None:
             self._diverged(failed, "the loss")
 
+    def _expect_finite_weights(self) -> None:
+        """End the run if a weight is not finite."""
+        for name, parameter in self.method.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                self._diverged(self.progress.step, f"the weight {name}")
+
     def _diverged(self, step: int, what: str) -> None:
         self.log.write("stopped", step=step, epoch=self.progress.epoch, reason=f"{what} is not finite")
         kept = f"the checkpoint of epoch {self._saved.epoch} is kept in {self.run_dir / checkpoint.NAME}"
@@ -320,9 +327,7 @@ class TrainingLoop:
     def _save(self) -> None:
         if not ranks.is_first():
             return
-        for name, parameter in self.method.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                self._diverged(self.progress.step, f"the weight {name}")
+        self._expect_finite_weights()
         now, cpu = time.monotonic(), time.process_time()
         self.progress = self.progress._replace(
             seconds=self._before.seconds + now - self._since,

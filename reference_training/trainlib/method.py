@@ -58,7 +58,7 @@ class Method(nn.Module):
         """Called before the first step of an epoch, also after a resume."""
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """The random numbers that one step needs, on the generator's device."""
+        """The random numbers that one step needs, on the generator's device, which need not be the CPU."""
         return torch.empty(0, device=generator.device)
 
     def forward(self, images: Any, labels: Tensor, draws: Tensor) -> StepOutput:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainlib import deadline, paper, ranks
+from trainlib.config import POSITIVE
 from trainlib.data import load_dataset
 from trainlib.errors import UsageError
 from trainlib.fleet.fleet import Fleet, fitted_epochs
@@ -190,8 +191,7 @@ def _check(arguments: argparse.Namespace) -> None:
         arguments.data is None or paper.OF_SCALE[scale].data is None, "--data",
         f"scale {scale} has one data set only", "leave it out",
     )  # fmt: skip
-    for name in ("seeds", "epochs", "minutes"):
+    for name in ("seeds", "epochs", "minutes", "lanes"):
         value = getattr(arguments, name)
-        require(
-            value is None or value > 0, f"--{name}", f"expected a number above 0, got {value}", "raise it"
-        )
+        problem = f"expected {POSITIVE.expected}, got {value}"
+        require(value is None or POSITIVE.holds(value), f"--{name}", problem, POSITIVE.remedy)

@@ -18,6 +18,7 @@ from trainlib.config import (
     NATURAL,
     POSITIVE,
     PRECISIONS,
+    SEED,
     SHARE,
     WEIGHT,
     BaseRunConfig,
@@ -63,7 +64,7 @@ class DeviceConfig:
 class ProtocolRunConfig(DeviceConfig):
     """run"""
 
-    seed: int = NATURAL.option(0, "seed of the head, the order of the images and their augmentation")
+    seed: int = SEED.option(0, "seed of the head, the order of the images and their augmentation")
     log_every: int | None = COUNT.option(None, "steps between two lines of the log")
     eval_every: int = COUNT.option(1, "epochs between two measurements on the held-out images")
     checkpoint_every: int = COUNT.option(1, "epochs between two checkpoints")

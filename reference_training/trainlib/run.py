@@ -146,7 +146,8 @@ def train(
     """
     saved, records = checkpoint.load(run_dir, config), read_metrics(run_dir)
     trained = saved is not None and saved[0].epoch >= config.optim.epochs
-    if trained and not any(r["kind"] == "train" for r in records):  # what is still to come leaves records
+    # What is still to come leaves records.
+    if trained and not any(r["kind"] in ("train", "stopped") for r in records):
         raise UsageError(
             str(run_dir / LOG), "it has no record of the training that the checkpoint comes from", "put back a copy"
         )  # fmt: skip

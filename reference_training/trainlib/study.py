@@ -6,22 +6,22 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from trainlib.config import FREE_ON_RESUME, MaskedConfig
+from trainlib.config import FREE_ON_RESUME, MaskedConfig, to_dict
 from trainlib.environment import environments
 from trainlib.errors import UsageError
-from trainlib.figures import FEATURES, SIAMESE, PaperFigure, draw, grid, numbers, read_run
-from trainlib.files import CONFIG, SUMMARY, expand, read_summary, read_table, write_atomic, write_json
+from trainlib.figures import FEATURES, OPTION, SIAMESE, PaperFigure, draw, grid, numbers, read_run
+from trainlib.files import CONFIG, SUMMARY, expand, read_summary, write_atomic, write_json
 from trainlib.logs import read_metrics
 from trainlib.pictures import draw_comparison
-from trainlib.run import refuse_twins
-from trainlib.siamese.config import METHOD_OPTIONS
+from trainlib.run import check_comparable, read_pretraining_config
+from trainlib.siamese.config import METHOD_OPTIONS, SiameseRunConfig
 from trainlib.tables import aggregate, group_by_method, results_table
 
 TABLE, FIGURE, INFORMATION = "table.md", "effective_rank.png", "information.png"
 BRANCHES_FIGURE = PaperFigure(
     "information of the two branches", grid("mutual_information", "joint_entropy", "matrix_js"), SIAMESE
 )
-# What runs of one table may differ in: the options that their labels tell, and what does not change the result.
+# What runs of one table may differ in: what a method may set for itself, and what does not change the result.
 OF_MASKED_METHODS = {f.name for f in dataclasses.fields(MaskedConfig)} - {"recipe", "mask_ratio", "norm_pix"}
 MAY_DIFFER = {*OF_MASKED_METHODS, "seed", *FREE_ON_RESUME}
 OF_SIAMESE_METHODS = {*METHOD_OPTIONS, "augmentation", "crop_min", "lr", "weight_decay"}
@@ -60,27 +60,28 @@ def report(summaries: list[dict[str, Any]], run_dirs: list[Path], out: Path) -> 
 def collect(folders: list[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
     """Summaries and folders of all finished runs in ``folders``, refusing what cannot be compared."""
     run_dirs = expand(folders)
-    summaries: list[dict[str, Any]] = []
-    kept: list[Path] = []
-    common: dict[str, Any] | None = None
+    summaries, configs = [], []
     for run_dir in run_dirs:
         if not (run_dir / SUMMARY).is_file() or not (run_dir / CONFIG).is_file():
             raise UsageError(
-                "FOLDER", f"{run_dir} holds no finished run", "finish it with --resume or leave it out"
+                OPTION, f"{run_dir} holds no finished run", "finish it with --resume or leave it out"
             )
-        config, summary = read_table(run_dir / CONFIG, model=dict, data=dict), read_summary(run_dir)
-        free = {*MAY_DIFFER, *(OF_SIAMESE_METHODS if "backbone" in config["model"] else ())}
-        shared = {s: {k: v for k, v in config[s].items() if k not in free} for s in config}
-        common = common or shared
-        for section, values in shared.items():
-            for key, value in values.items():
-                if value != common[section].get(key):
-                    raise UsageError(
-                        "FOLDER", f"{run_dir} has {key} {value}, {kept[0]} has {common[section].get(key)}",
-                        "summarise only runs of one recipe",
-                    )  # fmt: skip
-        summaries.append(summary)
-        kept.append(run_dir)
-    twins = ((s["label"], s["seed"], folder) for s, folder in zip(summaries, kept, strict=True))
-    refuse_twins("FOLDER", twins)
-    return summaries, kept
+        summaries.append(read_summary(run_dir))
+        configs.append(read_pretraining_config(run_dir, OPTION))
+    common = _shared(configs[0])
+    for run_dir, config in zip(run_dirs, configs, strict=True):
+        for name, value in _shared(config).items():
+            if value != common.get(name):
+                raise UsageError(
+                    OPTION, f"{run_dir} has {name} {value}, {run_dirs[0]} has {common.get(name)}",
+                    "summarise only runs of one recipe",
+                )  # fmt: skip
+    labels = [summary["label"] for summary in summaries]
+    check_comparable(OPTION, list(zip(labels, run_dirs, configs, [None] * len(labels), strict=True)))
+    return summaries, run_dirs
+
+
+def _shared(config: Any) -> dict[str, Any]:
+    """The options of a run in which no other run of its table may differ."""
+    free = MAY_DIFFER | (OF_SIAMESE_METHODS if isinstance(config, SiameseRunConfig) else set())
+    return {k: v for section in to_dict(config).values() for k, v in section.items() if k not in free}

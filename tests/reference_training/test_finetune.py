@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from types import SimpleNamespace
 
 import finetune
 import numpy as np
@@ -162,6 +163,12 @@ def test_erasing_touches_its_share_of_the_images(run_dir):
         erased, _ = model.mixed(images, torch.zeros(400, dtype=torch.long))
     share = float((erased != 0).flatten(1).any(1).float().mean())
     assert 0.35 < share < 0.58  # half, less the rectangles of no pixel at 8 x 8; sd 0.025
+
+
+def test_draw_is_asked_for_where_the_generator_is(monkeypatch):
+    """The generator of a card gives no numbers to the CPU."""
+    monkeypatch.setattr(torch, "randint", lambda *_, generator, device: device)
+    assert Classifier.draw(None, 4, SimpleNamespace(device="card")) == "card"
 
 
 def test_loss_depends_on_the_steps_draws_alone(run_dir):

@@ -10,12 +10,14 @@ import torch
 from trainlib import augment, checkpoint, deadline
 from trainlib.backbone import load_backbone
 from trainlib.data import load_dataset
+from trainlib.errors import DivergedError, UsageError
 from trainlib.fleet.fleet import Fleet, fitted_epochs
 from trainlib.fleet.lane import draw_epoch
 from trainlib.fleet.training import train_fleet
 from trainlib.logs import read_metrics
 from trainlib.masked import MaskedMethod
 from trainlib.optim import learning_rate, make_optimizer
+from trainlib.run import train_run
 
 METHODS = ("mae", "mmae", "umae")
 
@@ -103,10 +105,25 @@ def test_fleet_folder_is_that_of_an_ordinary_run(configs, tmp_path):
 def test_fleet_stops_a_run_that_diverges_and_trains_the_others(configs, tmp_path):
     wild = replace(configs[0].method, lambda_=1e39, method="mmae")  # overflows to an infinite loss in float32
     configs = [configs[0], replace(configs[1], method=wild)]
-    good, bad = _train(configs, tmp_path, checkpoints=False)
+    good, bad = _train(configs, tmp_path)
     assert (good / "summary.json").is_file()
     assert not (bad / "summary.json").is_file()
     assert json.loads((bad / "metrics.jsonl").read_text().splitlines()[-1])["kind"] == "stopped"
+    with pytest.raises(DivergedError, match=r"the weight \S+ is not finite"):  # and so says who continues it
+        train_run(configs[1], load_dataset(configs[1]), bad)
+
+
+def test_fleet_is_not_continued_from_checkpoints_of_unlike_epochs(configs, tmp_path):
+    """A kill between two runs' checkpoints leaves one an epoch behind, whose epochs would be counted wrong."""
+    with pytest.raises(deadline.PausedError), deadline.stop_after(0):
+        _train(configs[:2], tmp_path)
+    late = tmp_path / "mmae-0"
+    progress, states = checkpoint.load(late, configs[1])
+    checkpoint.save(late, configs[1], progress._replace(epoch=2), states)
+    with pytest.raises(
+        UsageError, match=r"mmae-0: its checkpoint is of epoch 2, that of \S*mae-0 of 1; move"
+    ):
+        _train(configs[:2], tmp_path)
 
 
 def test_fitted_epochs_use_the_minutes_up_and_no_more(configs):

@@ -9,6 +9,7 @@ from pathlib import Path
 import judge_runs
 import numpy as np
 import pytest
+from protocol_runs import refused
 from scipy import stats
 from trainlib.judgement import (
     LABEL_FREE,
@@ -144,3 +145,32 @@ def test_program_judges_a_summary_and_names_unknown_labels(tmp_path, capsys):
     assert "name two of: A, B" in capsys.readouterr().err
     assert judge_runs.main([str(tmp_path / "summary.json"), *options[:3], "--quantities", "loss"]) == 2
     assert "choose from knn_accuracy" in capsys.readouterr().err
+
+
+def test_program_judges_only_what_can_be_paired(tmp_path):
+    """One run twice, runs of unequal length, too few pairs, and numbers that an arm lacks are said in one line."""
+
+    def run(label, seed, epochs=1, **features):
+        return {
+            "label": label,
+            "seed": seed,
+            "epochs": epochs,
+            "features": features or {"cls": {"knn_accuracy": 1.0}},
+        }
+
+    def problem(*runs, quantity="knn_accuracy"):
+        path = tmp_path / "summary.json"
+        path.write_text(json.dumps({"runs": runs}))
+        return refused(judge_runs.main, path, "--above", "A", "B", "--quantities", quantity)
+
+    pairs = [run(label, seed) for label in "AB" for seed in range(2)]
+    assert "are both A with seed 0; give each run once" in problem(*pairs, run("A", 0))
+    assert "runs of A were trained for [1, 4] epochs" in problem(*pairs, run("A", 2, epochs=4))
+    assert "'A' and 'B' have 1 seeds in common" in problem(*pairs[:3], run("B", 7))
+    lacking = problem(*pairs[:3], run("B", 1, cls={"probe_accuracy": 2.0}, pooled={}))
+    assert "no feature of all runs has 'knn_accuracy'" in lacking
+    assert "summary.json is not the summary of a run" in problem({"label": "A"})
+    (tmp_path / "list.json").write_text("[1]")
+    assert "list.json is not the summary" in refused(
+        judge_runs.main, tmp_path / "list.json", "--above", "A", "B"
+    )

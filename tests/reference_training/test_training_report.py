@@ -11,6 +11,9 @@ import summarize_runs
 import time_regulariser
 from protocol_runs import changed, refused, rows_of
 from trainlib.config import MaskedRunConfig, resolve, to_dict
+from trainlib.files import write_json
+from trainlib.run import create_run_dir
+from trainlib.siamese.config import SiameseRunConfig
 from trainlib.tables import aggregate, group_by_method, results_table, spread
 
 
@@ -138,6 +141,17 @@ def test_summarize_runs_refuses_what_cannot_be_compared(comparison, tmp_path):
     assert "has epochs 7" in problem(folder, copy)
     (copy / "summary.json").unlink()
     assert "holds no finished run; finish it with --resume" in problem(copy)
+
+
+def test_summarize_runs_refuses_a_mean_over_what_one_label_hides(tmp_path):
+    for seed, lr in ((0, 1e-3), (1, 2e-3)):
+        config = changed(resolve(SiameseRunConfig()), seed=seed, lr=lr)
+        create_run_dir(tmp_path / str(seed), config)
+        summary = {"label": config.label(), "seed": seed, "epochs": 1, "features": {}}
+        write_json(tmp_path / str(seed) / "summary.json", summary)
+    said = refused(summarize_runs.main, tmp_path / "0", tmp_path / "1", "--out", tmp_path / "none")
+    assert "has --lr 0.002" in said
+    assert "has 0.001, and both are SimCLR" in said
 
 
 def test_time_regulariser_reports_shares_of_a_step(capsys):

@@ -14,6 +14,7 @@ import torch
 from trainlib import checkpoint, deadline
 from trainlib.checkpoint import Progress
 from trainlib.environment import ENVIRONMENT, environment
+from trainlib.errors import UsageError
 from trainlib.files import CONFIG, SUMMARY, write_atomic, write_json
 from trainlib.fleet.fleet import MEASUREMENTS, Fleet
 from trainlib.fleet.lane import say
@@ -88,6 +89,13 @@ def _restore(fleet: Fleet) -> Progress:
     found = [checkpoint.load(run.folder, run.config) for run in fleet.runs]
     if any(f is None for f in found):
         return Progress()
+    first, epoch = fleet.runs[0].folder, found[0][0].epoch
+    for run, (progress, _) in zip(fleet.runs, found, strict=True):
+        if progress.epoch != epoch:  # killed between two runs' checkpoints: the epochs would be counted wrong
+            raise UsageError(
+                str(run.folder), f"its checkpoint is of epoch {progress.epoch}, that of {first} of {epoch}",
+                f"move the later ones' {checkpoint.PREVIOUS} into the place of {checkpoint.NAME}",
+            )  # fmt: skip
     lane = fleet.lanes[0]
     for run, (_, states) in zip(fleet.runs, found, strict=True):
         module = MaskedMethod(run.config, fleet.dataset.channels, fleet.dataset.classes)
