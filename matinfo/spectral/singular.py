@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from matinfo._record import record
-from matinfo.spectral.autograd import SpectralOperation
-from matinfo.spectral.first_order import FirstOrder
+from matinfo.spectral.first_order import followed
 
 
 def singular_values(Z: Tensor) -> Tensor:
-    """Singular values of float64 ``(..., n, d)`` in descending order, those in the round-off 0.
+    """Singular values of float64 ``(..., n, d)`` in descending order, those in the round-off 0; NaN if Z is not finite.
 
-    First derivative only.
+    First derivative only, ``d sigma_i = u_i^T dZ v_i``.
     """
     record("svd", Z, side="features")
-    sigma: Tensor = _SingularValues.apply(Z)[0]
-    cut = 16 * torch.finfo(torch.float64).eps * sigma.detach()[..., :1]
-    return torch.where(sigma > cut, sigma, 0.0 * sigma)
+    known, U, Vh = singular_system(Z.detach())
+    sigma = followed(
+        Z,
+        known,
+        lambda dZ, U, Vh: (U * (dZ @ Vh.mT)).sum(-2),
+        lambda gradient, U, Vh: (U * gradient[..., None, :]) @ Vh,
+        U,
+        Vh,
+    )
+    cut = 16 * torch.finfo(torch.float64).eps * known[..., :1]
+    return torch.where(known > cut, sigma, 0.0 * sigma)
 
 
 def singular_system(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,27 +33,3 @@ def singular_system(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     finite = Z.isfinite().all(-1).all(-1)
     U, sigma, Vh = torch.linalg.svd(torch.where(finite[..., None, None], Z, 0.0), full_matrices=False)
     return torch.where(finite[..., None], sigma, torch.nan), U, Vh
-
-
-class _SingularValues(SpectralOperation):
-    """Z -> (sigma, U, V^T) with d sigma_i = u_i^T dZ v_i; non-finite batch elements give NaN."""
-
-    @staticmethod
-    def forward(Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return singular_system(Z)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        ctx.mark_non_differentiable(output[1], output[2])
-        ctx.save_for_backward(inputs[0], *output[1:])
-        ctx.save_for_forward(inputs[0], *output[1:])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Tensor:
-        Z, U, Vh = ctx.saved_tensors
-        return (U * grad[..., None, :]) @ Vh * FirstOrder.apply(Z)
-
-    @staticmethod
-    def jvp(ctx: Any, dZ: Tensor) -> tuple[Tensor, None, None]:
-        Z, U, Vh = ctx.saved_tensors
-        return (U * (dZ @ Vh.mT)).sum(-2) * FirstOrder.apply(Z), None, None
