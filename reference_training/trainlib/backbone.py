@@ -72,11 +72,6 @@ class Origin:
         """The pre-training method's name in tables."""
         return self.config.label()
 
-    @property
-    def told(self) -> tuple[str, Path | None, Any, int]:
-        """What runs are compared by before their results are averaged."""
-        return self.label, self.run_dir, self.config, self.epoch
-
 
 class Backbone(nn.Module):
     """An encoder, of which only the parameters of its network are part of this module."""

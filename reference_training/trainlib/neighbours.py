@@ -6,16 +6,16 @@ import argparse
 from typing import Any
 
 from trainlib import ranks
-from trainlib.backbone import OPTION, Backbone, load_backbone
+from trainlib.backbone import Backbone, load_backbone
 from trainlib.cli import read_config
 from trainlib.config import to_dict
 from trainlib.errors import UsageError
 from trainlib.evaluate import extract, knn_accuracy
 from trainlib.files import write_json
 from trainlib.loop import make_fabric
-from trainlib.protocol import datasets, identity, publish, result_places
+from trainlib.protocol import check_origins, datasets, identity, publish, result_places
 from trainlib.protocol_config import KnnRunConfig
-from trainlib.run import check_comparable, prepare_device
+from trainlib.run import prepare_device
 from trainlib.tables import grouped, of_records, spread
 from trainlib.validate import require
 
@@ -36,7 +36,7 @@ def measure(arguments: argparse.Namespace) -> None:
         configs.append(config)
         origins.append(backbone.origin)
     prepare_device(configs[0])
-    check_comparable(OPTION, [origin.told for origin in origins])
+    check_origins(origins)
     ranks.connect(configs[0].run.device)
     results = []
     for (run_dir, place), config, origin in zip(places, configs, origins, strict=True):

@@ -88,7 +88,7 @@ class Job:
 def evaluate(protocol: Protocol, arguments: argparse.Namespace) -> None:
     """Carry out the command line of a protocol."""
     jobs = [_job(protocol, arguments, run_dir, place) for run_dir, place in result_places(arguments)]
-    check_comparable(OPTION, [job.origin.told for job in jobs])
+    check_origins([job.origin for job in jobs])
     prepare_device(jobs[0].config)
     dataset_of = datasets()
     for job in jobs:  # all that can be wrong is said before any folder is made
@@ -106,6 +106,15 @@ def evaluate(protocol: Protocol, arguments: argparse.Namespace) -> None:
         return
     text = f"{results_table(results)}\n\n{NOTE}"
     publish(text, jobs[0].name, [job.place for job in jobs], arguments.out)
+
+
+def check_origins(origins: list[Origin]) -> None:
+    """Refuse encoders whose results would be averaged and are unlike; say which are not finished."""
+    check_comparable(OPTION, [(o.label, o.run_dir, o.config, o.epoch) for o in origins])
+    for origin in origins:
+        epochs = origin.config.optim.epochs
+        if origin.epoch < epochs:
+            print(f"note: {origin.run_dir} is at epoch {origin.epoch} of {epochs}", file=sys.stderr)
 
 
 def publish(text: str, name: str, places: list[Path], out: Path | None) -> None:
@@ -206,9 +215,6 @@ def _evaluate(protocol: Protocol, job: Job, dataset_of: Callable[[Any, Origin], 
     fabric = make_fabric(job.config)
     dataset = dataset_of(job.config, job.origin).to(fabric.device)
     backbone.to(fabric.device)
-    epochs = job.origin.config.optim.epochs
-    if job.origin.epoch < epochs:
-        print(f"note: {job.origin.run_dir} is at epoch {job.origin.epoch} of {epochs}", file=sys.stderr)
     prepare = functools.cache(lambda: protocol.prepare(job.config, backbone, dataset, fabric))
     heads = []
     for seed in job.seeds:

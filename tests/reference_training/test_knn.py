@@ -89,3 +89,8 @@ def test_runs_of_equal_name_under_one_out_get_their_own_folders(tmp_path, make_c
         make_run(tmp_path / parent / "run", make_config(method=method))
     run(tmp_path / "a" / "run", tmp_path / "b" / "run", "--out", tmp_path / "results", "--device", "cpu")
     assert {p.name for p in (tmp_path / "results").iterdir()} == {"a-run", "b-run", "knn.md"}
+
+
+def test_run_that_is_not_finished_is_measured_and_said(tmp_path, make_config):
+    make_run(tmp_path / "run", make_config(), epoch=1)
+    assert f"note: {tmp_path / 'run'} is at epoch 1 of 2" in done(knn.main, tmp_path / "run", "--k", "1")[1]

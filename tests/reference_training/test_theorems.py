@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 import torch
 from protocol_runs import refused
+from trainlib.config import MaskedRunConfig, resolve, to_dict
+from trainlib.files import write_json
+from trainlib.siamese.config import SiameseRunConfig
 from trainlib.theorems import masked, pictures, study, two_views
 from trainlib.theorems.catalogue import (
+    MASKED,
     METHODS,
     OPERANDS,
     SCALES,
@@ -279,12 +283,17 @@ def record(method: str, noise: float, step: int) -> dict:
     return {"kind": "train", "step": step, "epoch": 0.5, "loss": 1.0, **_line(method, noise)}
 
 
+def write_config(folder, method: str):
+    config = MaskedRunConfig() if method in MASKED else SiameseRunConfig()
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "config.json", to_dict(resolve(config.with_method(method))))
+
+
 def write_run(folder, method: str, change=lambda records: None):
     """A run folder whose log holds three steps, changed by ``change``."""
-    folder.mkdir()
+    write_config(folder, method)
     records = [record(method, noise, step) for noise, step in ((1.0, 5), (0.3, 10), (0.1, 15))]
     change(records)
-    (folder / "config.json").write_text(json.dumps({"method": {"method": method}}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     return folder
 
@@ -400,12 +409,13 @@ def without(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: p / "none", "has no config.json"),
+        (lambda p: p / "none", "there is no folder"),
+        (lambda p: p, "is neither a run nor a comparison"),
         (lambda p: write_run(p / "run", "mae", list.clear), "holds no line of training"),
         (lambda p: write_run(p / "run", "mae", without("theory/code/share")), "lacks theory/code/share and 0 more of"),
         (lambda p: write_run(p / "run", "spectral", without("theory/rows/loss")), "lacks theory/rows/loss"),
     ],
-    ids=["no run", "no line", "no number", "no loss"],
+    ids=["no folder", "no run", "no line", "no number", "no loss"],
 )  # fmt: skip
 def test_folders_without_the_numbers_are_refused_in_one_line(make, message, tmp_path):
     error = refused(check_theorems.main, make(tmp_path), "--out", tmp_path / "report")
@@ -429,8 +439,10 @@ def test_options_reach_the_methods_that_have_them():
 def test_a_run_of_another_method_and_a_folder_given_twice_are_refused(tmp_path):
     folder = write_run(tmp_path / "run", "mae")
     assert "named twice" in refused(check_theorems.main, folder, folder)
-    (folder / "config.json").write_text(json.dumps({"method": {"method": "byol"}}))
+    write_config(folder, "byol")
     assert "is a run of byol, of which no statement speaks" in refused(check_theorems.main, folder)
+    (folder / "config.json").write_text("[]")
+    assert "is not the configuration of a pre-training run" in refused(check_theorems.main, folder)
     options = ["--methods", "mae", "--out", folder]
     assert refused(check_theorems.main, *options).endswith("already exists; choose another --out\n")
 

@@ -8,7 +8,6 @@ import statistics
 
 import pytest
 import summarize_runs
-import time_regulariser
 from protocol_runs import changed, refused, rows_of
 from trainlib.config import MaskedRunConfig, resolve, to_dict
 from trainlib.files import write_json
@@ -152,14 +151,3 @@ def test_summarize_runs_refuses_a_mean_over_what_one_label_hides(tmp_path):
     said = refused(summarize_runs.main, tmp_path / "0", tmp_path / "1", "--out", tmp_path / "none")
     assert "has --lr 0.002" in said
     assert "has 0.001, and both are SimCLR" in said
-
-
-def test_time_regulariser_reports_shares_of_a_step(capsys):
-    options = ["--batch", "8", "--model", "tiny", "--patch", "8", "--repeats", "1", "--threads", "1"]
-    assert time_regulariser.main(options) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["batch"], result["width"]) == (8, 128)
-    for name in ("matinfo", "lu"):
-        share = 100 * result[f"{name}_ms"] / result["step_ms"]
-        assert share > 0
-        assert result[f"{name}_share_percent"] == pytest.approx(share)

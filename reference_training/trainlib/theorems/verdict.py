@@ -9,8 +9,8 @@ from typing import Any
 
 from trainlib.environment import environments
 from trainlib.errors import UsageError
-from trainlib.files import read_json
 from trainlib.logs import NAME, read_metrics
+from trainlib.run import read_pretraining_config
 from trainlib.tables import aligned, grouped
 from trainlib.theorems.catalogue import METHODS, OPERANDS_OF, statements_of
 from trainlib.theorems.from_loss import informative_below
@@ -40,11 +40,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """A run folder, refused in one line if a number is missing."""
-    if not (folder / "config.json").is_file():
-        raise UsageError(
-            "RUN", f"{folder} is not a run folder (it has no config.json)", "name a run's folder"
-        )
-    method = read_json(folder / "config.json").get("method", {}).get("method")
+    method = read_pretraining_config(folder, "RUN").method.method
     if method not in METHODS:
         raise UsageError(
             "RUN", f"{folder} is a run of {method}, of which no statement speaks", f"name one of {', '.join(METHODS)}"
