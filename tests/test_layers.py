@@ -245,6 +245,34 @@ def test_layerwise_captures_named_modules_in_order(model):
     close(report.effective_rank[:2], by_hand.effective_rank, 1e-5)
 
 
+class Translator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.ModuleList([nn.Identity()]), nn.ModuleList([nn.Identity()])
+
+    def forward(self, x, attention_mask=None, y=None, decoder_attention_mask=None):
+        return self.encoder[0](x), self.decoder[0](y)
+
+
+def test_layerwise_takes_the_mask_of_the_decoder_for_its_layers():
+    y = torch.randn(7, 5, 4, generator=torch.Generator().manual_seed(2))
+    mask, other = (
+        torch.arange(5) < torch.arange(1, 8)[:, None],
+        torch.arange(5) < torch.arange(7, 0, -1)[:, None],
+    )
+    batch = {"x": BATCH, "attention_mask": mask, "y": y, "decoder_attention_mask": other}
+    for layers, hidden, keep in (("encoder.*", BATCH, mask), ("decoder.*", y, other)):
+        expected = layerwise([hidden], mask=keep, pool="tokens").entropies
+        close(layerwise(Translator(), batch, layers=layers, pool="tokens").entropies, expected, 1e-12)
+    del batch["decoder_attention_mask"]
+    whole = layerwise([y], pool="tokens").entropies
+    close(layerwise(Translator(), batch, layers="decoder.*", pool="tokens").entropies, whole, 1e-12)
+    with pytest.raises(ValueError, match="the encoder or of the decoder, whose masks differ, got both"):
+        layerwise(Translator(), batch, layers=["encoder.*", "decoder.*"])
+    del batch["attention_mask"]
+    assert len(layerwise(Translator(), batch, layers=["encoder.*", "decoder.*"]).names) == 2
+
+
 def test_layerwise_keeps_what_a_module_returned_before_in_place_work(model):
     before = layerwise(model, BATCH, layers="blocks.0.0", pairs=False).entropy
     close(before, layerwise([model.blocks[0][0](model.stem(BATCH))], pairs=False).entropy, 1e-5)

@@ -284,6 +284,19 @@ def test_one_sample_is_recorded_but_not_judged():
     assert record["rows"] == 1
 
 
+def test_equal_rows_of_a_short_batch_are_recorded_but_not_judged_when_centred():
+    monitor = watch(center=True)
+    for batch in (rows(1, 5), rows(8, 5), rows(1, 5), torch.ones(3, 5)):
+        observe(monitor, batch)
+    assert monitor.events == []
+    with pytest.warns(CollapseWarning, match="after centring, constant"):
+        observe(monitor, torch.ones(8, 5))
+    observe(monitor, rows(1, 5))  # nor is that a recovery
+    observe(monitor, torch.ones(8, 5))
+    with pytest.warns(CollapseWarning, match="all features are zero"):
+        observe(watch(), torch.zeros(1, 5))
+
+
 def test_zero_features_are_a_collapse_with_nothing_but_coding_rates():
     monitor = watch(quantities=["effective_rank", "tcr", "coding_rate"])
     with pytest.warns(CollapseWarning, match="all features are zero"):

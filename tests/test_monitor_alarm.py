@@ -13,7 +13,7 @@ from torch import nn
 
 import matinfo
 from matinfo import Gram
-from matinfo.monitor import CollapseWarning, CSVWriter, Monitor, TensorBoardWriter
+from matinfo.monitor import CollapseWarning, CSVWriter, Monitor, MonitorWarning, TensorBoardWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = json.loads((ROOT / "benchmarks" / "results" / "monitor_alarms.json").read_text(encoding="utf-8"))
@@ -143,6 +143,19 @@ def test_validation_rows_are_not_mixed_with_those_of_training(before, calls):
     assert monitor.step()[0]["rows"] == 7  # a network that never trains is seen all the same
 
 
+def test_layer_that_training_left_out_has_no_rows_of_a_validation():
+    model = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)])
+    monitor = Monitor(model, "*", every=1)
+    model.eval()
+    for layer in model:
+        layer(torch.randn(100, 4))
+    model.train()
+    model[0](torch.randn(32, 4))  # as layers are dropped at random
+    with pytest.warns(MonitorWarning, match="Layer '1' showed no rows at step 0"):
+        records = monitor.step()
+    assert [(record["layer"], record["rows"]) for record in records] == [("0", 32)]
+
+
 def test_frozen_part_of_a_training_model_is_seen():
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
     model.train()
@@ -174,6 +187,44 @@ def test_attention_mask_of_the_model_is_found():
     monitor.mask(mask[:, :2])
     with pytest.raises(ValueError, match=r"mask of shape \(3, 5\)"):  # one given by hand has to fit
         model(ids, attention_mask=mask)
+
+
+class Translator(nn.Module):
+    """An encoder and a decoder, each with a mask of its own, of which the second layer is in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(4, 4), nn.ModuleList([nn.Linear(4, 4)])
+
+    def forward(self, x, attention_mask=None, y=None, decoder_attention_mask=None):
+        return self.encoder(x), self.decoder[0](y)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_layers_of_a_decoder_have_its_own_mask(given):
+    model, (x, y) = Translator(), torch.randn(2, 3, 5, 4)
+    mask, other = (torch.arange(5) < torch.tensor(lengths)[:, None] for lengths in ([5, 2, 3], [1, 4, 4]))
+    with Monitor(model, ["encoder", "decoder.0"], every=1, pool="tokens") as monitor:
+        model(x, mask, y, other if given else None)
+        assert [record["rows"] for record in monitor.step()] == [10, 9 if given else 15]
+
+
+def test_arguments_that_are_no_mask_are_taken_for_none():
+    # Lightning on several processes calls the model with the arguments of training_step, (batch, batch_idx).
+    model, ids = Encoder(), torch.randint(0, 9, (3, 5))
+    with Monitor(model, "embedding", every=1, pool="tokens") as monitor:
+        model.forward = lambda *training_step: model.embedding(ids)
+        for arguments in ((ids, 3), (ids, 3, 4)):
+            model(*arguments)
+            assert monitor.step()[0]["rows"] == 15
+
+
+def test_mask_that_is_no_tensor_is_refused():
+    model, mask = nn.Identity(), [[1, 0], [1, 1]]
+    with pytest.raises(TypeError, match="Expected a mask .* got list. Use torch.as_tensor"):
+        Monitor(model, "").mask(mask)
+    with Monitor(model, "", mask=lambda args, kwargs: mask), pytest.raises(TypeError, match="got list"):
+        model(torch.randn(2, 2, 4))
 
 
 # Copies

@@ -219,6 +219,7 @@ def test_output_of_transformers_is_its_last_hidden_state():
         (torch.ones(2, 2, dtype=torch.long), TypeError, "dense floating-point tensor, got torch.int64"),
         (torch.ones(2, 2).to_sparse(), TypeError, "got torch.float32, torch.sparse_coo"),
         (torch.ones(5), ValueError, r"got shape \(5,\)"),
+        (torch.ones(5, 0), ValueError, r"got shape \(5, 0\)"),
     ],
 )
 def test_outputs_without_rows_are_refused_with_the_remedy(output, error, match):
@@ -272,6 +273,10 @@ def test_all_calls_together_stay_within_max_rows():
 
 def test_memory_is_bounded_where_step_is_forgotten():
     model = nn.Identity()
+    monitor = Monitor(model, "", every=1, max_rows=7)
+    for _ in range(20):
+        model(torch.ones(5, 1))
+        assert sum(map(len, monitor._capture.seen[""].parts)) <= 7
     monitor = Monitor(model, "", every=1)
     for _ in range(MOST_CALLS + 5):
         model(torch.ones(1, 1))
@@ -283,7 +288,7 @@ def test_calls_of_different_width_need_the_last_one():
     monitor = Monitor(model, "", every=1)
     model(torch.randn(3, 4))
     model(torch.randn(3, 5))
-    with pytest.raises(ValueError, match='return the same width, got 4, 5. Use calls="last"'):
+    with pytest.raises(ValueError, match='return the same width, got 4, then 5. Use calls="last"'):
         monitor.step()
 
 

@@ -54,6 +54,20 @@ def work(rank, world, folder):
         empty = slice(0, 0) if rank else slice(0, 5)
         monitor = history(features(6), [empty, mine], reduce=True)
     report["empty"] = len(monitor.history), [str(w.message) for w in caught]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Z = features(6)
+        Z[0] = torch.nan  # on rank 1
+        history(Z, [slice(0, 5) if rank else slice(5, None)], reduce=True)
+    report["nan"] = [str(w.message) for w in caught]
+    layer = nn.Identity()
+    monitor = Monitor(layer, "", every=1, reduce=True)
+    for width in (6, 6 - rank):
+        layer(torch.ones(3, width))
+    try:
+        monitor.step()
+    except ValueError as error:
+        report["widths"] = str(error)
     torch.save(report, f"{folder}/monitor{rank}.pt")
     dist.destroy_process_group()
 
@@ -90,3 +104,14 @@ def test_rank_without_rows_leaves_the_step_out_on_all(reports):
         count, said = report["empty"]
         assert count == 1
         assert len(said) == (1 if rank == 0 else 0)
+
+
+def test_rows_that_are_not_finite_are_counted_over_the_ranks(reports):
+    assert reports[0]["nan"] == [
+        "Layer '', step 0: NaN or infinity in 1 of 18 rows. Its quantities are recorded as NaN."
+    ]
+
+
+def test_what_is_refused_on_one_rank_is_refused_on_all(reports):
+    for report in reports:
+        assert "to return the same width, got 6, then 5" in report["widths"]

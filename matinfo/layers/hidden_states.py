@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from matinfo._validation import check_floating
-from matinfo.layers.modules import chosen_modules, first_tensor, matches, plain_module
+from matinfo.layers.modules import MASKS, chosen_modules, first_tensor, mask_argument, matches, plain_module
 from matinfo.operands import as_tensor, dtype_given, rounded_in
 
 Layers: TypeAlias = str | int | slice | Sequence[str | int]
@@ -43,7 +43,9 @@ def read_hidden_states(
                 "Hidden states that are already there go in the model's place."
             )
         model = plain_module(source)
-        mask = _mask_of(model, batch, masked)
+        arguments = _arguments(model, batch)
+        if not masked:
+            _refuse_padding(model, arguments)
         by_index = (
             layers is None
             or isinstance(layers, slice)
@@ -56,6 +58,8 @@ def read_hidden_states(
             )
         else:
             named, layers = _captured(model, batch, layers, grad), None
+        if not masked:
+            mask = _mask_of([name for name, _ in named], arguments)
     else:
         if batch is not None:
             raise ValueError(
@@ -182,18 +186,23 @@ def _listed(names: list[str]) -> str:
     return f"{shown}, ... ({len(names)} in all)" if len(names) > 12 else shown
 
 
-def _mask_of(model: nn.Module, batch: Any, masked: bool) -> Any:
-    """The attention mask among the arguments; token ids that hold padding are refused without one."""
+def _arguments(model: nn.Module, batch: Any) -> dict[str, Any]:
+    """What the model is called with, by name; None for masks that it takes and does not get."""
+    parameters = inspect.signature(model.forward).parameters
     if not isinstance(batch, Mapping):
         arguments = batch if isinstance(batch, list | tuple) else (batch,)
         try:
             batch = inspect.signature(model.forward).bind_partial(*arguments).arguments
         except TypeError:  # too many: the model itself will say so
-            return None
-    mask, ids = batch.get("attention_mask"), batch.get("input_ids")
-    config = getattr(model, "config", None)
+            batch = {}
+    return {**{name: None for name in MASKS if name in parameters}, **batch}
+
+
+def _refuse_padding(model: nn.Module, arguments: Mapping[str, Any]) -> None:
+    """Token ids that hold padding need a mask."""
+    ids, config = arguments.get("input_ids"), getattr(model, "config", None)
     pad = getattr(getattr(config, "text_config", config), "pad_token_id", None)
-    if mask is None and not masked and isinstance(pad, int) and isinstance(ids, Tensor):
+    if arguments.get(MASKS[0]) is None and isinstance(pad, int) and isinstance(ids, Tensor):
         padded = int((ids == pad).sum())
         if padded:
             raise ValueError(
@@ -201,7 +210,17 @@ def _mask_of(model: nn.Module, batch: Any, masked: bool) -> Any:
                 f"to pad_token_id = {pad}, which would count as tokens. Pass all that the tokenizer returned, or "
                 "attention_mask in the batch; mask=torch.ones_like(input_ids) where these ids are tokens after all."
             )
-    return mask
+
+
+def _mask_of(layers: Sequence[str], arguments: Mapping[str, Any]) -> Any:
+    """The mask of the layers' tokens; those of an encoder and those of a decoder are not the same."""
+    names = {mask_argument(layer, arguments) for layer in layers}
+    masks = [arguments.get(name) for name in sorted(names)]
+    if len(masks) > 1 and any(mask is not None for mask in masks):
+        raise ValueError(
+            "Expected layers of the encoder or of the decoder, whose masks differ, got both. Measure them in two calls."
+        )
+    return masks[0] if masks else None
 
 
 @contextlib.contextmanager

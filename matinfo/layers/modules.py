@@ -11,6 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+MASKS = ("attention_mask", "decoder_attention_mask")
+"""The arguments of transformers that say where tokens are, those of a decoder beside an encoder in the second."""
+
+
+def mask_argument(layer: str, arguments: Iterable[str]) -> str:
+    """Which of the arguments that there are says where the tokens of a layer are."""
+    return MASKS["decoder" in layer.split(".") and MASKS[1] in arguments]
+
 
 def plain_module(model: nn.Module) -> nn.Module:
     """The module that the user wrote, out of ``torch.compile``, data parallelism and averages of weights."""

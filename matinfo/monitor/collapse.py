@@ -131,20 +131,22 @@ class Alarm:
         if self.switch("missing", missing):
             messages.append(
                 f"Layer {layer!r} showed no rows at step {step}: it was not called between two calls of "
-                "Monitor.step(), or the mask kept none. Nothing is recorded of it."
+                "Monitor.step(), a validation aside, or the mask kept none. Nothing is recorded of it."
             )
         return list(map(MonitorWarning, messages))
 
     def judge(self, m: Measured, layer: str, step: int, *, judged: bool) -> list[Event]:
         """New events; features that are not finite are one at any step, a collapse only if it is judged."""
         finite, zero = m.problem in ("", "zero"), m.problem == "zero"
+        # Rows that have no rank without centring are zero themselves, however few; a single one is constant anyway.
+        few = m.rows < max(2, self.SHORT * self.most_rows) and not math.isnan(m.ranks[0])
         where = f"Layer {layer!r}, step {step}:"
         record = {"step": step, "layer": layer, "value": m.rank}
         events = []
         if self.switch("nonfinite", not finite):
             warning = NonFiniteWarning(f"{where} {m.problem}. Its quantities are recorded as NaN.")
             events.append(Event({**record, "reason": "nonfinite", "threshold": math.nan}, warning))
-        if not finite or not judged:
+        if not finite or not judged or few:
             return events
         found = [] if zero else self._fallen(m)
         if self.switch("zero", zero):
@@ -163,10 +165,8 @@ class Alarm:
 
     def _fallen(self, m: Measured) -> list[tuple[str, float, str]]:
         """The thresholds that an effective rank has newly passed, in words too."""
-        value, rows = m.rank, m.rows
-        if rows < 2 or rows < self.SHORT * self.most_rows:
-            return []
-        self.most_rows, self.peak = max(self.most_rows, rows), max(self.peak, value)
+        value = m.rank
+        self.most_rows, self.peak = max(self.most_rows, m.rows), max(self.peak, value)
         found = self._lost(m) if self.default else []
         below, fall, rank = self.below, self.fall, f"effective rank {value:.4g}"
         if below is not None and self.switch("below", value < below, value >= self.RECOVERY * below):

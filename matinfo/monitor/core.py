@@ -18,7 +18,7 @@ from matinfo._validation import check_choice, check_count
 from matinfo.distributed import world_size
 from matinfo.layers.modules import chosen_modules, plain_module
 from matinfo.monitor.collapse import Alarm, MonitorWarning, NonFiniteWarning
-from matinfo.monitor.hooks import MOST_CALLS, Capture, Mask, Seen
+from matinfo.monitor.hooks import Capture, Mask, check_mask
 from matinfo.monitor.measurement import Spectra, measure
 from matinfo.monitor.pooling import POOLS, Pool, joined_rows
 from matinfo.monitor.writers import RESERVED, Record, Writer
@@ -56,7 +56,8 @@ class Monitor:
             of a mask.
         mask: Where tokens are, for ragged batches ``(n, tokens)``: non-zero or True is kept. The name of an argument of
             ``model.forward``, or a callable of its ``(args, kwargs)``. None takes the argument ``attention_mask``, if
-            there is one, for outputs that it fits; else see :meth:`mask`.
+            there is one, for outputs that it fits, and beside an encoder ``decoder_attention_mask`` for layers of the
+            ``decoder``; else see :meth:`mask`.
         center: Whether to subtract the mean row, after rows are divided by their length. Without, a collapse to one
             point has effective rank 1; with it, it has zero features: a column is zero where its spread is no more than
             rounding the layer's dtype makes.
@@ -176,8 +177,11 @@ class Monitor:
         Args:
             mask: ``(n, tokens)``, non-zero or True where there is a token, as ``attention_mask`` of transformers (the
                 ``key_padding_mask`` of PyTorch is the opposite). It concerns outputs ``(n, tokens, d)``.
+
+        Raises:
+            TypeError: If it is no tensor.
         """
-        self._capture.mask, self._capture.guessed = mask, False
+        self._capture.given = check_mask(mask)
 
     def step(self) -> list[Record]:
         """End of a training step: measure what this step showed, if it is an observed one.
@@ -189,7 +193,8 @@ class Monitor:
             FloatingPointError: If features are not finite and ``on_nonfinite="raise"``.
             ValueError: If the calls of a layer within the step differ in width, or a quantity is no single number. The
                 step has ended all the same, and the next one is observed as ever; so it is if a writer raises.
-            TypeError: If a layer has returned a nested tensor that ``pool`` does not take apart.
+            TypeError: If a layer has returned a nested tensor that ``pool`` does not take apart. With ``reduce``, what
+                a layer has shown on one rank is refused on all.
         """
         records: list[Record] = []
         messages: list[MonitorWarning] = []
@@ -307,27 +312,27 @@ class Monitor:
         return self._step % self.every == 0
 
     def _row_seed(self) -> int:
-        """Calls of one step draw with the seeds that follow."""
-        return (self.seed * 1_000_003 + self._step) * 1_009
+        return self.seed * 1_000_003 + self._step
 
     def _refresh(self) -> None:
         self._capture.active = self._is_due() and self._pauses == 0 and not self._removed
 
     def _rows(self, layer: str, messages: list[MonitorWarning]) -> Tensor | None:
         """The rows of a step; None if there are none, on any rank if ranks are taken together."""
-        seen = self._capture.seen.get(layer, Seen(False))
-        if seen.refused:
-            raise seen.refused
-        # The calls have drawn with the seeds before.
-        seed = self._row_seed() + MOST_CALLS
-        Z = joined_rows(seen.parts, seen.counts, self.max_rows, seed, layer) if seen.parts else None
-        missing = Z is None or Z.shape[0] == 0
+        seen = self._capture.seen.get(layer)
+        missing = seen is None or not any(map(len, seen.parts))
+        flags: list[Any] = [seen.refused if seen and seen.refused else missing]
         if self.reduce and world_size(self.group) > 1:
-            flags: list[Any] = [None] * world_size(self.group)
-            dist.all_gather_object(flags, missing, self.group)
-            missing = any(flags)
-        messages += self._alarms[layer].watch(layer, self._step, calls=seen.calls, missing=missing)
-        return None if missing else Z
+            mine, flags = flags[0], [None] * world_size(self.group)
+            dist.all_gather_object(flags, mine, self.group)
+        for flag in flags:
+            if isinstance(flag, Exception):  # on every rank, or the others would wait for this one
+                raise flag
+        missing, calls = any(flags), seen.calls if seen else 0
+        messages += self._alarms[layer].watch(layer, self._step, calls=calls, missing=missing)
+        if seen is None or missing:
+            return None
+        return joined_rows(seen.parts, seen.counts, self.max_rows, seen.draw)
 
     def _observe(self, layer: str, Z: Tensor, messages: list[MonitorWarning]) -> Record:
         m = measure(

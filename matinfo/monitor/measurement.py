@@ -83,8 +83,10 @@ def measure(Z: Tensor, columns: list[Column], *, center: bool, **preparation: An
             return _without_spectrum(gram, columns, f"no spectrum ({error})")
         largest = torch.stack([S.eigenvalues[0] for S in both]).tolist()
         if not all(map(math.isfinite, largest)):
-            bad = int((~Z.isfinite().all(-1)).sum())
-            what = f"NaN or infinity in {bad} of {len(Z)} rows" if bad else "features too large to square"
+            bad = (~Z.isfinite().all(-1)).sum()
+            bad = reduce_sum(bad, group=preparation["group"]) if preparation["reduce"] else bad
+            rows = gram.shape[-1]
+            what = f"NaN or infinity in {bad} of {rows} rows" if bad else "features too large to square"
             return _without_spectrum(gram, columns, what)
         S, missing = both[center], Z.new_tensor(math.nan, dtype=torch.float64)
         zero = largest[center] == 0

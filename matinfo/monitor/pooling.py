@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -41,7 +42,7 @@ def pooled_rows(
     *,
     layer: str,
     max_rows: int,
-    seed: int,
+    draw: torch.Generator,
     strict: bool = True,
 ) -> Rows:
     """At most ``max_rows`` rows of a layer's output; the mask leaves rows out, if ``strict`` or if it fits."""
@@ -51,7 +52,7 @@ def pooled_rows(
             raise ValueError(
                 f"Expected pool to return rows (n, d) for layer {layer!r}, got shape {tuple(Z.shape)}."
             )
-        return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], torch.finfo(Z.dtype).eps)
+        return Rows(_chosen_rows(Z, max_rows, draw), Z.shape[0], torch.finfo(Z.dtype).eps)
     x = first_tensor(output, layer)
     if x.is_nested and pool != "flatten" and x.ndim == 3:
         # Encoders with a padding mask may return it: filled up here, with the mask that it brings.
@@ -61,7 +62,7 @@ def pooled_rows(
     x = _checked(x, layer).detach()
     if mask is not None and not strict and (pool == "flatten" or mask.shape != x.shape[:2]):
         mask = None
-    if x.ndim < 2:
+    if x.ndim < 2 or x.shape[1:] == (0,):
         raise ValueError(
             f"Expected layer {layer!r} to return (n, d), (n, tokens, d) or (n, channels, ...), got shape "
             f"{tuple(x.shape)}. Give a callable as pool, which turns the output into rows (n, d)."
@@ -84,9 +85,9 @@ def pooled_rows(
                 "pool."
             )
         if pool == "tokens":
-            return Rows(*_chosen_tokens(tokens_of(x), keep, max_rows, seed), eps)
+            return Rows(*_chosen_tokens(tokens_of(x), keep, max_rows, draw), eps)
         Z = pooled(tokens_of(x), keep, pool)
-    return Rows(_chosen_rows(Z, max_rows, seed), Z.shape[0], eps)
+    return Rows(_chosen_rows(Z, max_rows, draw), Z.shape[0], eps)
 
 
 def _checked(x: object, layer: str) -> Tensor:
@@ -105,7 +106,9 @@ def _checked(x: object, layer: str) -> Tensor:
     return x
 
 
-def _chosen_tokens(tokens: Tensor, keep: Tensor | None, max_rows: int, seed: int) -> tuple[Tensor, int]:
+def _chosen_tokens(
+    tokens: Tensor, keep: Tensor | None, max_rows: int, draw: torch.Generator
+) -> tuple[Tensor, int]:
     """Rows, and of how many they were drawn."""
     length = tokens.shape[1]
     if keep is None:
@@ -114,40 +117,31 @@ def _chosen_tokens(tokens: Tensor, keep: Tensor | None, max_rows: int, seed: int
         index = keep.flatten().nonzero()[:, 0]
     count = index.shape[0]
     if count > max_rows:
-        index = index[_choice(count, max_rows, seed).to(index.device)]
+        index = index[_choice(count, max_rows, draw).to(index.device)]
     return tokens[index // length, index % length], count
 
 
-def _chosen_rows(Z: Tensor, max_rows: int, seed: int) -> Tensor:
+def _chosen_rows(Z: Tensor, max_rows: int, draw: torch.Generator) -> Tensor:
     """A copy: later operations may overwrite the layer's own memory."""
     if Z.shape[0] <= max_rows:
         return Z.clone()
-    return Z[_choice(Z.shape[0], max_rows, seed).to(Z.device)]
+    return Z[_choice(Z.shape[0], max_rows, draw).to(Z.device)]
 
 
-def joined_rows(parts: list[Tensor], counts: list[int], max_rows: int, seed: int, layer: str) -> Tensor:
-    """The rows of all calls of a step; a call gives as many as a draw out of all its ``counts`` rows would have."""
+def joined_rows(parts: list[Tensor], counts: list[int], max_rows: int, draw: torch.Generator) -> Tensor:
+    """The rows of several calls; a call gives as many as a draw out of all its ``counts`` rows would have."""
     if len(parts) == 1:
         return parts[0]
-    widths = sorted({Z.shape[1] for Z in parts})
-    if len(widths) > 1:
-        raise ValueError(
-            f"Expected every call of layer {layer!r} within a step to return the same width, got "
-            f'{", ".join(map(str, widths))}. Use calls="last".'
-        )
-    dtype = torch.promote_types(parts[0].dtype, parts[-1].dtype)
+    dtype = functools.reduce(torch.promote_types, [Z.dtype for Z in parts])
     if sum(counts) > max_rows:
-        drawn = _choice(sum(counts), max_rows, seed)
-        call = torch.bucketize(drawn, torch.tensor(counts).cumsum(0), right=True)
+        call = torch.bucketize(
+            _choice(sum(counts), max_rows, draw), torch.tensor(counts).cumsum(0), right=True
+        )
         shares = call.bincount(minlength=len(parts)).tolist()
-        parts = [
-            _chosen_rows(Z, share, seed + 1 + i)
-            for i, (Z, share) in enumerate(zip(parts, shares, strict=True))
-        ]
+        parts = [_chosen_rows(Z, share, draw) for Z, share in zip(parts, shares, strict=True)]
     return torch.cat([Z.to(parts[0].device, dtype) for Z in parts])
 
 
-def _choice(count: int, size: int, seed: int) -> Tensor:
-    """Indices drawn without replacement and without touching the generators of the training."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(count, generator=generator)[:size].sort().values
+def _choice(count: int, size: int, draw: torch.Generator) -> Tensor:
+    """Indices drawn without replacement."""
+    return torch.randperm(count, generator=draw)[:size].sort().values
