@@ -52,7 +52,8 @@ def quantity(function: Callable[P, R]) -> Callable[P, R]:
             operands.append(a)
         if numpy and tensors:
             raise TypeError(
-                "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy."
+                "Expected either NumPy arrays or tensors, got both. Convert one with torch.from_numpy, and what stands "
+                "for a number, such as alpha, with alpha.item()."
             )
         values: Any = args
         named: Any = kwargs

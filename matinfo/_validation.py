@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,38 +160,44 @@ def check_batches(shapes: list[tuple[int, ...]]) -> None:
         ) from None
 
 
-def check_order(alpha: object, name: str = "alpha") -> float:
-    """Accept an order in [0, inf]."""
-    if type(alpha) is not float and (isinstance(alpha, bool) or not isinstance(alpha, Real)):
-        raise TypeError(f"Expected {name} to be a number in [0, inf], got {type(alpha).__name__}.")
-    order = float(alpha)
-    if not order >= 0:  # NaN included
-        raise ValueError(f"Expected {name} in [0, inf], got {order}.")
-    return order
-
-
-def check_positive(value: object, name: str, remedy: str = "") -> float:
-    """Accept a positive finite number."""
+def check_number(value: object, name: str, what: str = "a number") -> float:
+    """Accept a number, infinity and NaN among them."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"Expected {name} to be a positive number, got {type(value).__name__}.")
-    number = float(value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"Expected {name} > 0 and finite, got {number}.{' ' + remedy if remedy else ''}")
+        remedy = f" Use {name}.item()." if isinstance(value, Tensor | np.ndarray) else ""
+        raise TypeError(f"Expected {name} to be {what}, got {type(value).__name__}.{remedy}")
+    return float(value)
+
+
+def check_in(value: object, name: str, domain: str, remedy: str = "") -> float:
+    """Accept a number of an interval, which is written as in mathematics: ``"[0, 1)"`` has 0 and not 1."""
+    number = check_number(value, name, f"a number in {domain}")
+    low, high = map(float, domain[1:-1].split(","))
+    above = number >= low if domain[0] == "[" else number > low
+    below = number <= high if domain[-1] == "]" else number < high
+    if not (above and below):  # NaN included
+        raise ValueError(f"Expected {name} in {domain}, got {number}.{' ' + remedy if remedy else ''}")
     return number
+
+
+def check_order(alpha: Any, name: str = "alpha") -> float:
+    """Accept an order in [0, inf]."""
+    if type(alpha) in (float, int) and alpha >= 0:  # the common case
+        return float(alpha)
+    return check_in(alpha, name, "[0, inf]")
+
+
+def check_positive(value: Any, name: str, remedy: str = "") -> float:
+    """Accept a positive finite number."""
+    if type(value) in (float, int) and 0 < value < math.inf:  # the common case
+        return float(value)
+    return check_in(value, name, "(0, inf)", remedy)
 
 
 def check_base(base: object) -> float:
     """Accept a base of the logarithm and return its natural logarithm (1 for None)."""
     if base is None:
         return 1.0
-    if type(base) is bool or not isinstance(base, Real):
-        raise TypeError(f"Expected base to be a positive number, got {type(base).__name__}.")
-    number = float(base)
-    if not 1 < number < math.inf:
-        raise ValueError(
-            f"Expected base > 1 and finite, got {number}. Use base=2 for bits, base=None for nats."
-        )
-    return math.log(number)
+    return math.log(check_in(base, "base", "(1, inf)", "Use base=2 for bits, base=None for nats."))
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> str:
@@ -251,18 +258,10 @@ def check_frobenius_norm(squared: Tensor, trace: Tensor) -> None:
             )
 
 
-def check_not_negative(x: Tensor, name: str, remedy: str = "") -> Tensor:
-    """Accept numbers >= 0 and return them in float64; NaN passes."""
-    check_floating(x, name)
-    if x.device.type == "cpu" and values_are_readable(x) and bool((x < 0).any()):
-        raise ValueError(f"Expected {name} >= 0, got {x.min().item():.3g}.{' ' + remedy if remedy else ''}")
-    return x.double()
-
-
-def check_count(n: object, name: str) -> int:
-    """Accept an integer >= 1."""
+def check_count(n: object, name: str, least: int = 1, why: str = "") -> int:
+    """Accept an integer >= least; ``why`` fewer will not do."""
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise TypeError(f"Expected {name} to be an integer, got {type(n).__name__}.")
-    if n < 1:
-        raise ValueError(f"Expected {name} >= 1, got {n}.")
+    if n < least:
+        raise ValueError(f"Expected {name} >= {least}, got {n}{': ' + why if why else ''}.")
     return int(n)

@@ -17,7 +17,7 @@ from matinfo.spectral.entropy_function import entropy_function, entropy_of_eigen
 from matinfo.spectral.frobenius import collision_entropy
 from matinfo.spectral.lanczos import SMALLEST_ORDER
 from matinfo.spectral.matrix_power import power_entropy
-from matinfo.spectral.precision import PRECISIONS, at_least_float32
+from matinfo.spectral.precision import at_least_float32
 from matinfo.spectral.quadrature import quadrature_entropy
 from matinfo.spectral.traces import largest_eigenvalue, numerical_rank, trace
 from matinfo.spectrum import Spectrum, as_spectral, check_decomposed
@@ -44,8 +44,6 @@ def entropy_of(
     Returns:
         ``(...)``, in ``dtype`` by the routes "frobenius" and, at 0 < alpha < inf, "eigh"; by the others in float64.
     """
-    if precision != "auto":
-        check_choice(precision, "precision", PRECISIONS)
     if isinstance(K, Deferred):
         return cast(Tensor, K.entropy())  # formulas add it up as they do numbers
     if isinstance(K, Spectrum):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_features, check_order, check_trace
+from matinfo._validation import check_features, check_in, check_order, check_trace
 from matinfo.entropy import entropy_of
 from matinfo.operands import AnyGram, Gram, Operand
 from matinfo.spectral.entropy_function import shannon_entropy
@@ -167,7 +167,7 @@ def rankme(features: Tensor | AnyGram | Spectrum, *, offset: float = 0.0) -> Ten
 
 def rank_of_shares(x: Tensor, offset: float) -> Tensor:
     """``exp(-sum_k p_k log p_k)`` with ``p_k = x_k / sum x + offset`` of ``x >= 0``; zeros have a zero derivative."""
-    if not offset >= 0:
-        raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
-    p = x / x.sum(-1, keepdim=True) + offset
+    p = x / x.sum(-1, keepdim=True) + check_in(
+        offset, "offset", "[0, inf)", "RankMe's published value is 1e-7."
+    )
     return shannon_entropy(p).exp()

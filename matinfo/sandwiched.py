@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_base, check_order, check_same_samples, check_trace
+from matinfo._validation import check_base, check_in, check_same_samples, check_trace
 from matinfo.entropy import entropy_of, in_unit, joint_entropy_of
 from matinfo.operands import Gram, Matrix, Operand, as_operands
 from matinfo.spectral.fractional_power import fractional_power
@@ -65,9 +65,8 @@ def sandwiched_mutual_information(
         >>> [round(float(f(K, L, 2)), 4) for f in (mutual_information, sandwiched_mutual_information)]
         [-0.0408, 0.1054]
     """
-    order, unit = check_order(alpha), check_base(base)
-    if order < 0.5:
-        raise ValueError(f"Expected alpha in [1/2, inf], got {order}. Data processing fails below 1/2.")
+    order = check_in(alpha, "alpha", "[0.5, inf]", "Data processing fails below 1/2.")
+    unit = check_base(base)
     operands = as_operands((K1, K2), "sandwiched_mutual_information")
     check_same_samples([tuple(K.shape) for K in operands])
     if abs(order - 1) <= _NEAR_ONE:

@@ -76,15 +76,11 @@ def test_product_coding_rate_lower_bound_takes_arrays_and_tensors_elementwise():
     assert product_coding_rate_lower_bound(rates, others, 2, mu=0.5) == pytest.approx(expected, rel=1e-14)
     tensors = product_coding_rate_lower_bound(torch.tensor(rates), torch.tensor(others), 2, mu=0.5)
     assert tensors.tolist() == pytest.approx(expected, rel=1e-14)
-
-
-def test_product_coding_rate_lower_bound_checks_its_arguments():
-    with pytest.raises(ValueError, match=r"form.*sharp.*paper"):
-        product_coding_rate_lower_bound(0.1, 0.1, 2, form="best")
-    with pytest.raises(ValueError, match="mu"):
-        product_coding_rate_lower_bound(0.1, 0.1, 2, mu=0.0)
-    with pytest.raises(ValueError, match="n >= 1"):
-        product_coding_rate_lower_bound(0.1, 0.1, 0)
+    of_one = [product_coding_rate_lower_bound(0.1, other, 2, mu=0.5) for other in others]
+    for kind in (np.array, torch.tensor):
+        assert product_coding_rate_lower_bound(0.1, kind(others), 2, mu=0.5) == pytest.approx(
+            of_one, rel=1e-14
+        )
 
 
 # --- trace distance ------------------------------------------------------------------------------------------
@@ -139,10 +135,5 @@ def test_js_lower_bound_is_attained_and_is_at_least_pinskers(T):
 
 
 @pytest.mark.parametrize("bound", [js_lower_bound, js_upper_bound])
-def test_js_bounds_take_every_kind_of_number_and_refuse_negative_ones(bound):
-    values = np.array(DISTANCES)
-    assert bound(values) == pytest.approx([bound(T) for T in DISTANCES], rel=1e-15)
-    assert bound(torch.tensor(values).float()).dtype == torch.float32
+def test_js_bounds_beyond_the_largest_distance_are_those_at_it(bound):
     close(bound(2.0), math.log(2), 1e-15)
-    with pytest.raises(ValueError, match=r">= 0, got -0.5"):
-        bound(-0.5)

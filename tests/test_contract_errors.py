@@ -156,6 +156,16 @@ def test_function_rejects_a_mix_of_numpy_and_torch(name):
         MATRIX_CASES[name](*arguments)
 
 
+def test_a_number_in_a_tensor_is_told_how_to_become_one():
+    for K, alpha in (
+        (np.eye(4), torch.tensor(2.0)),
+        (torch.eye(4), np.array(2.0)),
+        (torch.eye(4), torch.tensor(2.0)),
+    ):
+        with pytest.raises(TypeError, match=r"alpha\.item\(\)"):
+            matinfo.renyi_entropy(K, alpha)
+
+
 @matrix_functions
 def test_function_rejects_sparse_tensors(name):
     with pytest.raises(TypeError, match=r"dense"):

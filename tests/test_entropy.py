@@ -231,33 +231,9 @@ def test_renyi_entropy_lies_between_zero_and_log_n(K, alpha):
 # --- errors --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alpha", [-1.0, -1e-9, -INF, math.nan])
-def test_renyi_entropy_rejects_an_order_outside_its_domain(alpha):
-    with pytest.raises(ValueError, match="alpha"):
-        renyi_entropy(torch.eye(3), alpha)
-
-
-@pytest.mark.parametrize("alpha", ["1", None, [1.0], 1j])
-def test_renyi_entropy_rejects_an_order_that_is_not_a_number(alpha):
-    with pytest.raises(TypeError, match="alpha"):
-        renyi_entropy(torch.eye(3), alpha)
-
-
 @pytest.mark.parametrize("alpha", [2, np.int64(2), np.float64(2.0), np.float32(2.0), fractions.Fraction(2)])
 def test_renyi_entropy_accepts_any_real_number_as_its_order(alpha):
     close(renyi_entropy(torch.eye(3, dtype=torch.float64), alpha), math.log(3), 1e-15)
-
-
-@pytest.mark.parametrize("base", [0, 1, -2, math.nan, INF])
-def test_renyi_entropy_rejects_an_impossible_base(base):
-    with pytest.raises(ValueError, match="base"):
-        renyi_entropy(torch.eye(3), base=base)
-
-
-@pytest.mark.parametrize("option", ["method", "precision"])
-def test_renyi_entropy_lists_the_choices_when_an_option_is_unknown(option):
-    with pytest.raises(ValueError, match=f"{option}.*auto"):
-        renyi_entropy(torch.eye(3), **{option: "nonsense"})
 
 
 def test_renyi_entropy_takes_options_by_keyword_only():

@@ -1,6 +1,7 @@
 """Stochastic entropies: against eigenvalues, within their error bars, in bounded memory."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -339,6 +340,16 @@ def test_tf32_is_off_where_float32_is_promised_and_put_back(setting):
         assert now() == setting
 
 
+def test_every_product_of_float32_tiles_asks_for_full_precision(monkeypatch):
+    asked = []
+    monkeypatch.setattr(precision, "full_float32", lambda device: asked.append(device) or nullcontext())
+    K = KernelOperator(X64, bandwidth=1.0, precision="float32", tile=20)
+    tiles = len(list(K.tiles(half=True)))
+    assert len(asked) == tiles  # exponents
+    K.matmat(X64)
+    assert len(asked) >= 3 * tiles  # and what the tiles are multiplied with
+
+
 def test_kernel_operator_never_computes_more_than_a_tile():
     sizes = []
 
@@ -403,29 +414,24 @@ def test_asymmetric_linear_operator_is_refused():
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_wrong_trace_of_a_linear_operator_is_refused(factor):
     operator = scipy.sparse.linalg.aslinearoperator(MATRICES["near identity"])
-    with pytest.raises(ValueError, match="Expected the exact trace of K"):
+    with pytest.raises(
+        ValueError, match=r"exact trace of K, got [\d.]+; its diagonal adds up to .*, give or take"
+    ):
         estimate_entropy(operator, trace=factor * SPECTRA["near identity"].sum())
 
 
-def test_indefinite_matrices_are_refused():
-    K = from_spectrum(np.r_[-0.5, np.ones(39)])
+def test_indefinite_matrices_are_refused_with_their_own_eigenvalues():
+    K = from_spectrum(np.r_[-30.0, np.full(39, 100.0)])
     for alpha in (0.5, 1.0, 2.0, 3.0):
-        with pytest.raises(ValueError, match="Expected a positive semi-definite matrix"):
+        with pytest.raises(
+            ValueError, match=r"semi-definite matrix, got an eigenvalue -30 \(largest magnitude 100\)"
+        ):
             estimate_entropy(K, alpha)
-
-
-@pytest.mark.parametrize("alpha", [0, math.inf])
-def test_orders_zero_and_infinity_are_refused(alpha):
-    with pytest.raises(ValueError, match=r"Expected alpha in \(0, inf\)"):
-        estimate_entropy(np.eye(3), alpha)
 
 
 @pytest.mark.parametrize(
     ("K", "options", "message"),
     [
-        (np.eye(3), {"probes": 1}, "Expected probes >= 2"),
-        (np.eye(3), {"degree": 0}, "Expected degree >= 1"),
-        (np.eye(3), {"rtol": 0.0}, "Expected rtol > 0"),
         (np.eye(3), {"trace": 3.0}, "Expected trace only with a LinearOperator"),
         (np.zeros((3, 3)), {}, "positive trace"),
         (np.full((3, 3), np.nan), {}, "Expected K to be finite"),
@@ -440,10 +446,6 @@ def test_unusable_arguments_are_refused(K, options, message):
 
 
 def test_unusable_kernels_are_refused():
-    with pytest.raises(ValueError, match="Expected kernel"):
-        KernelOperator(X64, kernel="cubic")
-    with pytest.raises(ValueError, match="Expected bandwidth"):
-        KernelOperator(X64, bandwidth="mean")
     with pytest.raises(ValueError, match=r"Expected X of shape \(n, d\)"):
         KernelOperator(X64[None])
     with pytest.raises(ValueError, match="Expected the kernel to give"):
@@ -461,5 +463,7 @@ def test_an_exact_estimate_refuses_a_trace_that_is_not_the_diagonals():
     operator = scipy.sparse.linalg.aslinearoperator(K)
     exact = estimate_entropy(operator, probes=30, trace=np.trace(K))
     assert exact.value == pytest.approx(float(renyi_entropy(K)), rel=1e-9)
-    with pytest.raises(ValueError, match="exact trace of K"):
+    with pytest.raises(
+        ValueError, match=r"exact trace of K, got [\d.]+; its diagonal adds up to .*, give or take"
+    ):
         estimate_entropy(operator, probes=30, trace=1.05 * np.trace(K))

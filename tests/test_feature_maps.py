@@ -329,9 +329,6 @@ def test_median_bandwidth_of_many_samples_is_that_of_some(name):
             ValueError,
             "in at least single precision",
         ),
-        (lambda X: nystrom(X, landmarks=3, kernel="cosine"), ValueError, "Expected kernel to be one of"),
-        (lambda X: nystrom(X, landmarks=3, sampling="best"), ValueError, "Expected sampling to be one of"),
-        (lambda X: nystrom(X, landmarks=3, bandwidth=-1.0), ValueError, "Expected bandwidth > 0"),
         (
             lambda X: nystrom(X, landmarks=3, kernel=lambda A, B: torch.ones(2, 2)),
             ValueError,
@@ -341,18 +338,13 @@ def test_median_bandwidth_of_many_samples_is_that_of_some(name):
         (lambda X: nystrom(X * math.nan, landmarks=3), ValueError, "Expected X to be finite"),
         (lambda X: random_features(X, n_features=5), ValueError, "Expected n_features to be even"),
         (
-            lambda X: random_features(X, n_features=4, kernel="linear"),
-            ValueError,
-            "Expected kernel to be one of",
-        ),
-        (
             lambda X: random_features(X, n_features=4, kernel="laplacian", orthogonal=True),
             ValueError,
             "Expected kernel 'rbf' for orthogonal",
         ),
         (lambda X: random_features(X.long(), n_features=4), TypeError, "to be floating point"),
         (lambda X: tail_corrected_entropy(X @ X.mT), TypeError, "Expected K to be a Gram"),
-        (lambda X: tail_corrected_entropy(Gram(X), trace=0.0), ValueError, "Expected trace > 0"),
+        (lambda X: tail_corrected_entropy(Gram(X), trace=0.0), ValueError, "Expected trace in (0, inf)"),
     ],
 )
 def test_bad_input_is_refused(call, error, match):

@@ -263,13 +263,6 @@ def test_bandwidth_rules_work_for_each_batch_element():
 # --- errors --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernel", [rbf, laplacian])
-@pytest.mark.parametrize("bandwidth", [0.0, -1.0, math.nan, "best"])
-def test_kernel_rejects_an_impossible_bandwidth(kernel, bandwidth):
-    with pytest.raises(ValueError, match="bandwidth"):
-        kernel(torch.randn(4, 3), bandwidth=bandwidth)
-
-
 @kernels
 def test_kernel_rejects_samples_of_different_widths(name):
     with pytest.raises(ValueError, match=r"3.*4"):
@@ -284,12 +277,9 @@ def test_kernel_rejects_a_vector_and_integers(name):
         DEFINITIONS[name][0](torch.ones(5, 3, dtype=torch.int64))
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("degree", 0), ("degree", 1.5), ("gamma", 0.0), ("coef0", -1.0)]
-)
-def test_polynomial_rejects_parameters_that_lose_positive_definiteness(option, value):
-    with pytest.raises(ValueError, match=option):
-        polynomial(torch.randn(4, 3), **{option: value})
+def test_polynomial_rejects_a_degree_that_is_no_integer():
+    with pytest.raises(ValueError, match=r"degree to be an integer, got 1\.5"):
+        polynomial(torch.randn(4, 3), degree=1.5)
 
 
 def test_a_bandwidth_that_was_found_may_be_given():

@@ -211,11 +211,7 @@ def test_swav_loss_keeps_the_precision_of_a_queue_of_another_dtype(dtype):
 # --- errors ----------------------------------------------------------------------------------------------------
 
 
-def test_sinkhorn_rejects_settings_and_scores_out_of_range():
-    with pytest.raises(ValueError, match="epsilon > 0"):
-        sinkhorn(scores(), epsilon=0.0)
-    with pytest.raises(ValueError, match="iterations >= 1, got 0"):
-        sinkhorn(scores(), iterations=0)
+def test_sinkhorn_rejects_a_vector():
     with pytest.raises(ValueError, match=r"\(5,\)"):
         sinkhorn(torch.randn(5))
 

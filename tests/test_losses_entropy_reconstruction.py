@@ -78,14 +78,7 @@ def test_density_with_this_constant_integrates_to_one():
             assert mass == approx(1.0, rel=1e-7)
 
 
-def test_vmf_log_normalizer_rejects_what_is_not_a_sphere_or_a_concentration():
-    with pytest.raises(ValueError, match="dim >= 2, got 1"):
-        vmf_log_normalizer(1, 1.0)
-    with pytest.raises(TypeError, match="dim to be an integer"):
-        vmf_log_normalizer(3.0, 1.0)
-    for kappa in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="kappa > 0"):
-            vmf_log_normalizer(3, kappa)
+def test_vmf_log_normalizer_rejects_a_concentration_whose_series_is_too_long():
     with pytest.raises(ValueError, match=r"kappa <= 1e\+10"):
         vmf_log_normalizer(3, 1e11)
 

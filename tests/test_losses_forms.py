@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -368,27 +367,3 @@ def test_losses_name_the_shapes_that_do_not_match(name):
 
 
 # --- settings outside their domain ---------------------------------------------------------------------------------
-
-
-def keywords_of(name):
-    """Those with a domain, and their defaults: numbers, counts and choices."""
-    parameters = inspect.signature(FORMS[name].loss).parameters.values()
-    found = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
-    others = {"queue1", "queue2", "generator"}
-    return {k: default for k, default in found.items() if not isinstance(default, bool) and k not in others}
-
-
-OF_A_NUMBER = [(value, ValueError, "> 0") for value in (0.0, -1.0, math.nan, math.inf)]
-OF_A_SHARE = [(value, ValueError, "(>=? 0|in \\[0, 1\\))") for value in (-1.0, math.nan, math.inf)]
-OF_A_COUNT = [(0, ValueError, ">= 1, got 0"), (2.5, TypeError, "to be an integer, got float")]
-OF_A_CHOICE = [("other", ValueError, r"to be one of '.*', '.*', got 'other'")]
-
-
-@pytest.mark.parametrize(("name", "keyword"), [(name, key) for name in FORMS for key in keywords_of(name)])
-def test_setting_outside_its_domain_is_refused_by_its_name(name, keyword):
-    default = keywords_of(name)[keyword]
-    number = OF_A_NUMBER if default else OF_A_SHARE  # what is left out by default may be zero
-    wrong = {float: number, str: OF_A_CHOICE}.get(type(default), OF_A_COUNT)
-    for value, error, message in wrong:
-        with pytest.raises(error, match=f"Expected {keyword} {message}"):
-            of_pair(name, FORMS[name].settings[0] | {keyword: value}, *map(t, views()))

@@ -212,9 +212,6 @@ def test_wmse_loss_of_fewer_samples_than_dimensions_is_refused_unless_the_covari
     with pytest.raises(ValueError, match="Pass more samples than dimensions, or shrinkage > 0"):
         wmse_loss(Z, Z)
     assert wmse_loss(Z, Z, shrinkage=0.1) == approx(0.0, abs=1e-12)
-    for wrong in (-0.1, 1.0):
-        with pytest.raises(ValueError, match="shrinkage"):
-            wmse_loss(Z, Z, shrinkage=wrong)
 
 
 # --- GRAM --------------------------------------------------------------------------------------------------------

@@ -196,17 +196,3 @@ def test_participation_ratio_gradient_has_its_closed_form():
     (gradient,) = torch.autograd.grad(participation_ratio(A), A)
     trace, square = np.trace(K), (K**2).sum()
     assert relative_error(gradient, 2 * trace / square * np.eye(5) - 2 * trace**2 / square**2 * K) < 1e-14
-
-
-# --- errors --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("offset", [-1e-7, math.nan])
-def test_rankme_rejects_a_negative_offset(offset):
-    with pytest.raises(ValueError, match="offset"):
-        rankme(torch.randn(4, 3), offset=offset)
-
-
-def test_vendi_score_rejects_a_negative_order():
-    with pytest.raises(ValueError, match="q"):
-        vendi_score(torch.eye(3), -1.0)

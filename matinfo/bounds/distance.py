@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_count, check_not_negative, check_order, check_same_samples, check_trace
-from matinfo.bounds._elementwise import elementwise
+from matinfo._validation import check_count, check_order, check_same_samples, check_trace
+from matinfo.bounds._elementwise import elementwise, not_negative
 from matinfo.operands.matrix import check_matrix
 from matinfo.spectral.eigensystem import Noise
 from matinfo.spectral.traces import spectrum, trace
@@ -90,7 +90,7 @@ def js_upper_bound(distance: Any) -> Any:
         >>> round(js_upper_bound(0.1), 4)
         0.0693
     """
-    return check_not_negative(distance, "distance").clamp_max(1.0) * math.log(2)
+    return not_negative(distance, "distance").clamp_max(1.0) * math.log(2)
 
 
 @elementwise
@@ -121,7 +121,7 @@ def js_lower_bound(distance: Any) -> Any:
         >>> round(js_lower_bound(0.1), 4)
         0.005
     """
-    T = check_not_negative(distance, "distance").clamp_max(1.0)
+    T = not_negative(distance, "distance").clamp_max(1.0)
     return (torch.xlogy(1 + T, 1 + T) + torch.xlogy(1 - T, 1 - T)) / 2
 
 
@@ -161,7 +161,7 @@ def entropy_continuity_bound(distance: Any, n: int, *, alpha: float = 1.0) -> An
         ['6.2e-02', '2.2e-05', '6.3e-05']
     """
     n, order = check_count(n, "n"), check_order(alpha)
-    T = check_not_negative(distance, "distance").clamp_max(1.0)
+    T = not_negative(distance, "distance").clamp_max(1.0)
     if order > 1:
         exponent = 1.0 if order == math.inf else 1 - 1 / order
         return (torch.log1p(n**exponent * T) / exponent).clamp_max(math.log(n))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_count, check_features, check_not_negative, check_positive
-from matinfo.bounds._elementwise import elementwise
+from matinfo._validation import check_choice, check_count, check_features, check_positive
+from matinfo.bounds._elementwise import elementwise, not_negative
 from matinfo.spectral.functions import root
 
 FORMS = ("sharp", "paper")
@@ -111,7 +111,7 @@ def spectral_contrastive_overlap_bound(
     """
     n = check_count(n, "n")
     check_positive(lambda_, "lambda_")
-    L = check_not_negative(loss, "loss", _SUM_FORM)
+    L = not_negative(loss, "loss", _SUM_FORM)
     if check_choice(form, "form", FORMS) == "paper":
         return (2 / lambda_ + 2 * (n - 1)) * L
     # A loss of n (2 - c) allows collapse: beyond it nothing is left to bound. In r the first form rises to one maximum
@@ -167,7 +167,7 @@ def barlow_twins_overlap_bound(loss: Any, n: int, *, lambda_: float = 5.1e-3, fo
     """
     n = check_count(n, "n")
     check_positive(lambda_, "lambda_")
-    L = check_not_negative(loss, "loss", _SUM_FORM)
+    L = not_negative(loss, "loss", _SUM_FORM)
     root = (n * L).sqrt()
     if check_choice(form, "form", FORMS) == "paper":
         return 2 / lambda_ * L + 4 * (n - 1) * root

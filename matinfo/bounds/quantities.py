@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_choice, check_count, check_not_negative, check_order, check_positive
-from matinfo.bounds._elementwise import elementwise
+from matinfo._validation import check_choice, check_count, check_order, check_positive
+from matinfo.bounds._elementwise import elementwise, float64_of, not_negative
 from matinfo.bounds.overlap import FORMS
 
 
@@ -47,7 +47,7 @@ def information_lower_bound(overlap: Any, n: int, *, alpha: float = 2.0) -> Any:
         5.5441
     """
     n = check_count(n, "n")
-    S = check_not_negative(overlap, "overlap").clamp_max(n * (n - 1))
+    S = not_negative(overlap, "overlap").clamp_max(n * (n - 1))
     return math.log(n) - 2 * _deficit(S, n, check_order(alpha))
 
 
@@ -89,7 +89,7 @@ def joint_entropy_lower_bound(overlap: Any, n: int, *, alpha: float = 2.0, form:
         ['7.8e-05', '1.6e-03']
     """
     n, order = check_count(n, "n"), check_order(alpha)
-    S = check_not_negative(overlap, "overlap").clamp_max(n * (n - 1))
+    S = not_negative(overlap, "overlap").clamp_max(n * (n - 1))
     if check_choice(form, "form", FORMS) == "paper":
         return math.log(n) - _deficit(S, n, order)
     P = S * (S / 2).clamp_max(1.0)
@@ -141,7 +141,7 @@ def coding_rate_lower_bound(overlap: Any, n: int, *, mu: float = 1.0, form: str 
     """
     n = check_count(n, "n")
     check_positive(mu, "mu")
-    S = check_not_negative(overlap, "overlap").clamp_max(n * (n - 1))
+    S = not_negative(overlap, "overlap").clamp_max(n * (n - 1))
     if check_choice(form, "form", FORMS) == "paper":
         return n * math.log1p(mu) - S / (2 * mu**2)
     large, small, count = _least_spectrum(S * (S / 2).clamp_max(1.0), n)
@@ -189,7 +189,7 @@ def product_coding_rate_lower_bound(
     n = check_count(n, "n")
     check_positive(mu, "mu")
     top = n * math.log1p(mu)
-    first, second = (torch.as_tensor(rate, dtype=torch.float64) for rate in (rate1, rate2))
+    first, second = float64_of(rate1, "rate1"), float64_of(rate2, "rate2")
     if check_choice(form, "form", FORMS) == "paper":
         return first + second
     a, b = (first - top).clamp_max(0.0), (second - top).clamp_max(0.0)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_count, check_order
+from matinfo._validation import check_count, check_in
 from matinfo.estimate.result import Estimate
 from matinfo.spectral.block_lanczos import BlockLanczos
 from matinfo.spectral.functions import Power, Tsallis
@@ -337,12 +337,7 @@ def expected_vectors(probes: int | None, tolerance: float | None) -> int:
 
 def check_arguments(alpha: float, probes: int | None, degree: int | None) -> float:
     """Accept an order in (0, inf), at least two probes and one step."""
-    order = check_order(alpha)
-    if order in (0, math.inf):
-        raise ValueError(
-            f"Expected alpha in (0, inf), got {order:g}. It takes the rank or lambda_max: use renyi_entropy."
-        )
-    if check_count(2 if probes is None else probes, "probes") < 2:
-        raise ValueError(f"Expected probes >= 2, got {probes}: one has no standard error.")
+    order = check_in(alpha, "alpha", "(0, inf)", "0 and inf take the rank and lambda_max: use renyi_entropy.")
+    check_count(2 if probes is None else probes, "probes", 2, "one has no standard error")
     check_count(1 if degree is None else degree, "degree")
     return order

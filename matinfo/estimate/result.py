@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from matinfo._validation import check_in
 from matinfo.spectral.hutchpp import degrees_of_freedom
 
 _CONFIDENCE = 0.95
@@ -33,8 +34,7 @@ class Estimate:
 
     def error(self, confidence: float = _CONFIDENCE) -> float:
         """Half the width of the confidence interval: Student's quantile times the standard error, plus the bias."""
-        if not 0 < confidence < 1:
-            raise ValueError(f"Expected confidence in (0, 1), got {confidence}.")
+        check_in(confidence, "confidence", "(0, 1)")
         if not self.probes:
             return self.bias_bound
         from scipy.special import stdtrit  # a good part of the time that importing matinfo would take

@@ -100,8 +100,7 @@ def estimate_trace_power(
         >>> estimate.converged and estimate.error() <= 0.02 * estimate.value
         True
     """
-    if check_count(power, "power") < 2:
-        raise ValueError(f"Expected power >= 2, got {power}: the first is one by definition.")
+    check_count(power, "power", 2, "the first is one by definition")
     _check_arguments(rtol, probes, method, (*_METHODS, "xtrace"))
     with torch.no_grad():
         operator = smaller_operator(as_operator(K, function="estimate_trace_power", total=trace))
@@ -190,8 +189,7 @@ def estimate_tcr(
     """
     check_positive(mu, "mu", "log det(mu I + K) of a singular K is -inf at mu = 0.")
     _check_arguments(rtol, probes, method, _METHODS)
-    if check_count(2 if degree is None else degree, "degree") < 2:
-        raise ValueError(f"Expected degree >= 2, got {degree}: |K|_F would not be exact.")
+    check_count(2 if degree is None else degree, "degree", 2, "|K|_F would not be exact")
     with torch.no_grad():
         given = as_operator(K, function="estimate_tcr", total=trace)
         operator = smaller_operator(given)
@@ -225,6 +223,7 @@ def _chosen(operator: SymmetricOperator, method: str, power: int | None, probes:
 def _check_arguments(rtol: float | None, probes: int | None, method: str, methods: tuple[str, ...]) -> None:
     if rtol is not None:
         check_positive(rtol, "rtol")
-    if check_count(_FEWEST if probes is None else probes, "probes") < _FEWEST:
-        raise ValueError(f"Expected probes >= {_FEWEST}, got {probes}: fewer have no honest standard error.")
+    check_count(
+        _FEWEST if probes is None else probes, "probes", _FEWEST, "fewer have no honest standard error"
+    )
     check_choice(method, "method", methods)

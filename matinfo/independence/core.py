@@ -170,7 +170,7 @@ def independence_test(
     check_choice(statistic, "statistic", STATISTICS)
     first, second = _single((K1, K2), "independence_test")
     draws = list(of_all(first.shape[-1], check_count(permutations, "permutations"), seed))
-    if not _are_finite([first, second]):
+    if not (first.is_finite() and second.is_finite()):
         unknown = [_judged(np.full(1 + len(draws), math.nan))] * len(orders)
         return unknown if several else unknown[0]
     if statistic not in ("hsic", "cka"):
@@ -258,7 +258,7 @@ def conditional_independence_test(
     order = check_order(alpha)
     count = check_count(permutations, "permutations")
     first, second, given = _single((K1, K2, K3), "conditional_independence_test")
-    if not _are_finite([first, second, given]):
+    if not all([K.is_finite() for K in (first, second, given)]):
         return _judged(np.full(1 + count, math.nan))
     _check_definite([first, second, given])
     if isinstance(given, TiledOperator):
@@ -293,16 +293,6 @@ def _single(Ks: tuple[Any, ...], function: str) -> list[Any]:
             f"Expected single matrices (n, n), got {tuple(operands[0].shape)}. Test one at a time."
         )
     return operands
-
-
-def _are_finite(operands: list[Any]) -> bool:
-    """Whether they hold numbers; a matrix that is never formed shows it in its statistic."""
-    known: list[Tensor] = []
-    for K in operands:
-        known += (
-            [K.entries] if isinstance(K, Matrix) else [Z for term in getattr(K, "terms", ()) for Z in term]
-        )
-    return all([bool(x.isfinite().all()) for x in known if isinstance(x, Tensor)])
 
 
 def _check_definite(operands: list[Any]) -> None:

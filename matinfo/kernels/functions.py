@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_features, check_positive
+from matinfo._validation import check_features, check_in, check_positive
 from matinfo.kernels.bandwidth import bandwidth_of, sample_pair, squared_distances, unit_of
 from matinfo.operands import normalize_rows
 from matinfo.operands.gram import prepared_rows
@@ -179,10 +179,9 @@ def polynomial(
         tensor([[ 4.,  9.],
                 [ 9., 25.]])
     """
-    if degree < 1 or degree != int(degree):
-        raise ValueError(f"Expected degree to be a positive integer, got {degree}.")
-    if coef0 < 0:
-        raise ValueError(f"Expected coef0 >= 0 (a negative one is not positive semi-definite), got {coef0}.")
+    if check_in(degree, "degree", "[1, inf)") != int(degree):
+        raise ValueError(f"Expected degree to be an integer, got {degree}.")
+    check_in(coef0, "coef0", "[0, inf)", "With a negative one the matrix need not be positive semi-definite.")
     A, B = sample_pair(X, Y)
     scale = 1 / A.shape[-1] if gamma is None else check_positive(gamma, "gamma")
     return (scale * (A @ B.mT) + coef0) ** int(degree)

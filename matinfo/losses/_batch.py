@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from matinfo._validation import check_features, check_positive, check_same_shape, check_views
+from matinfo._validation import check_features, check_same_shape, check_views
 from matinfo.operands import Operand, normalize_rows
 from matinfo.spectral.normalize import widened
 from matinfo.spectral.precision import at_least_float32
@@ -46,15 +46,6 @@ def check_single(remedy: str, **operands: Operand) -> None:
     for name, K in operands.items():
         if len(getattr(K, "shape", ())) > 2:
             raise ValueError(f"Expected {name} to be one matrix, got {tuple(K.shape)}. Use {remedy}.")
-
-
-def check_momentum(momentum: float, name: str) -> float:
-    """Accept the share of the past in a running mean of this name."""
-    if momentum != 0:
-        check_positive(momentum, "momentum")
-    if momentum >= 1:
-        raise ValueError(f"Expected momentum in [0, 1), got {momentum}: the {name} would never move.")
-    return float(momentum)
 
 
 def students_and_teachers(students: Tensor, teachers: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_positive, check_views
+from matinfo._validation import check_choice, check_in, check_positive, check_views
 from matinfo.losses._batch import log_probabilities, off_diagonal_squares, one_batch, unit_rows
 from matinfo.operands import normalize_rows
 from matinfo.spectral.functions import root
@@ -221,8 +221,7 @@ def gram_loss(
         1.3863
     """
     check_positive(temperature, "temperature")
-    if smoothing != 0 and check_positive(smoothing, "smoothing") > 1:
-        raise ValueError(f"Expected smoothing in [0, 1], got {smoothing}.")
+    check_in(smoothing, "smoothing", "[0, 1]")
     a = one_batch(anchors, "anchors")
     V = one_batch(check_views(others, "others"), "others", "(M - 1, B, d)")
     if a.shape != V.shape[1:]:

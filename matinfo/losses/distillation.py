@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_count, check_features, check_floating, check_positive
+from matinfo._validation import check_count, check_features, check_floating, check_in, check_positive
 from matinfo.losses._batch import (
-    check_momentum,
     log_probabilities,
     mean_over_other_views,
     students_and_teachers,
@@ -192,7 +191,7 @@ class DINOCenter(torch.nn.Module):
 
     def __init__(self, dim: int, momentum: float = 0.9) -> None:
         super().__init__()
-        self.momentum = check_momentum(momentum, "centre")
+        self.momentum = check_in(momentum, "momentum", "[0, 1)", "At 1 the centre would never move.")
         self.register_buffer("center", torch.zeros(check_count(dim, "dim")))
 
     @torch.no_grad()

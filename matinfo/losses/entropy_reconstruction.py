@@ -61,8 +61,7 @@ def vmf_log_normalizer(dim: int, kappa: float) -> float:
         >>> round(vmf_log_normalizer(3, 2.0), 6)  # log(2 / (4 pi sinh 2))
         -3.126244
     """
-    if check_count(dim, "dim") < 2:
-        raise ValueError(f"Expected dim >= 2, got {dim}: the sphere of R^1 is two points.")
+    check_count(dim, "dim", 2, "the sphere of R^1 is two points")
     log_area = math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
     return -log_area - _log_hypergeometric(dim / 2, _check_kappa(kappa))
 

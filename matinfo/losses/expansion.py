@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_count, check_not_negative, check_positive, check_views
+from matinfo._validation import check_count, check_in, check_positive, check_views
 from matinfo.coding_rate import coding_rate
 from matinfo.losses._batch import (
     aligned,
-    check_momentum,
     mean_over_other_views,
     one_batch,
     students_and_teachers,
@@ -112,8 +111,7 @@ def mmcr_loss(views: Tensor, *, lambda_: float = 0.0) -> Tensor:
         >>> float(mmcr_loss(torch.eye(4).expand(3, 4, 4)))  # four orthogonal centroids of length one
         -4.0
     """
-    if lambda_ != 0:
-        check_positive(lambda_, "lambda_")
+    check_in(lambda_, "lambda_", "[0, inf)")
     F = normalize_rows(widened(one_batch(check_views(views, "views"), "views", "(V, B, d)")))
     capacity = singular_values(F.mean(0)).sum()
     if lambda_ == 0:
@@ -154,7 +152,7 @@ class RunningCovariance(torch.nn.Module):
 
     def __init__(self, dim: int, momentum: float = 0.01) -> None:
         super().__init__()
-        self.momentum = check_momentum(momentum, "covariance")
+        self.momentum = check_in(momentum, "momentum", "[0, 1)", "At 1 the covariance would never move.")
         self.register_buffer("mean", torch.zeros(check_count(dim, "dim"), dtype=torch.float64))
         self.register_buffer("covariance", torch.eye(dim, dtype=torch.float64))
 
@@ -281,9 +279,7 @@ def wmse_loss(
         >>> round(float(wmse_loss(Z, 5 * Z + 1)), 4), round(float(wmse_loss(Z, -Z)), 4)
         (0.0, 4.0)
     """
-    check_not_negative(torch.tensor(float(shrinkage)), "shrinkage")
-    if not shrinkage < 1:
-        raise ValueError(f"Expected shrinkage in [0, 1), got {shrinkage}.")
+    check_in(shrinkage, "shrinkage", "[0, 1)")
     Z1, Z2 = (widened(Z) for Z in aligned(features1=features1, features2=features2))
     if len(Z1) < 2:
         raise ValueError("Expected at least two samples, got one: their covariance is not defined.")

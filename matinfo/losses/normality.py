@@ -69,8 +69,7 @@ def sigreg_loss(
     check_choice(form, "form", ("sliced", "limit"))
     check_count(slices, "slices")
     check_positive(t_max, "t_max")
-    if check_count(nodes, "nodes") < 2:
-        raise ValueError(f"Expected nodes >= 2, got {nodes}: an interval has two ends.")
+    check_count(nodes, "nodes", 2, "an interval has two ends")
     Z = one_batch(features, "features").double()
     if form == "limit":
         distances, norms = _squares(Z)

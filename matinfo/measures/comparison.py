@@ -175,6 +175,7 @@ def semantic_kernel(
         2.0
     """
     check_choice(kind, "kind", ("heat", "matern"))
+    time, nu, kappa = (check_positive(x, name) for x, name in ((time, "time"), (nu, "nu"), (kappa, "kappa")))
     weights = check_matrix(W, "W", "semantic_kernel").detach().double()
     if bool((weights < 0).any()):
         raise ValueError(f"Expected weights >= 0, got {weights.min().item():.3g}.")
@@ -182,9 +183,9 @@ def semantic_kernel(
     x, Q = eigh_psd(L, side="matrix")
     x = x.clamp_min(0.0)
     if kind == "heat":
-        f = torch.exp(-check_positive(time, "time") * x)
+        f = torch.exp(-time * x)
     else:
-        f = (2 * check_positive(nu, "nu") / check_positive(kappa, "kappa") ** 2 + x) ** -nu
+        f = (2 * nu / kappa**2 + x) ** -nu
     K = (Q * f[..., None, :]) @ Q.mT
     scale = K.diagonal(dim1=-2, dim2=-1).rsqrt()
     K = K * scale[..., :, None] * scale[..., None, :]

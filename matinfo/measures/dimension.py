@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_count, check_features, check_labels
+from matinfo._validation import check_choice, check_count, check_features, check_in, check_labels
 from matinfo.operands import Gram
 
 _ENTRIES = 2**24
@@ -49,8 +49,7 @@ def two_nn(features: Tensor, *, discard: float = 0.1) -> Tensor:
         >>> round(float(two_nn(plane)))
         2
     """
-    if not 0 < discard < 1:
-        raise ValueError(f"Expected discard in (0, 1), got {discard}.")
+    check_in(discard, "discard", "(0, 1)")
 
     def slope(Z: Tensor) -> Tensor:
         r = _neighbours(Z, 2)[0]
@@ -100,10 +99,8 @@ def mle_dimension(features: Tensor, *, neighbours: int = 20, average: str = "inv
         >>> round(float(mle_dimension(cube)))
         3
     """
-    k = check_count(neighbours, "neighbours")
+    k = check_count(neighbours, "neighbours", 2)
     check_choice(average, "average", ("inverse", "mean"))
-    if k < 2:
-        raise ValueError(f"Expected neighbours >= 2, got {k}.")
 
     def likelihood(Z: Tensor) -> Tensor:
         r = _neighbours(Z, k)[0]

@@ -313,9 +313,7 @@ def _part(K: Gram | Matrix, rows: Tensor) -> Gram | Matrix:
 
 
 def _interval(score: Callable[[], Tensor], repeats: int) -> Interval:
-    if check_count(repeats, "repeats") < 2:
-        raise ValueError(f"Expected repeats >= 2, got {repeats}.")
-    values = torch.stack([score().detach().cpu() for _ in range(repeats)])
+    values = torch.stack([score().detach().cpu() for _ in range(check_count(repeats, "repeats", 2))])
     tail = (1 - _LEVEL) / 2
     low, high = values.quantile(torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
     return Interval(float(values.mean()), low, high, float(values.std() / math.sqrt(repeats)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_features
+from matinfo._validation import check_features, check_in
 from matinfo.entropy import entropy_of
 from matinfo.operands import AnyGram
 from matinfo.operands.gram import prepared_rows
@@ -87,8 +87,9 @@ def isoscore_star(
     """
     Z = check_features(features, "features").double()
     n, d = Z.shape[-2:]
-    if not 0 <= shrinkage <= 1 or n < 2:
-        raise ValueError(f"Expected shrinkage in [0, 1] and at least two rows, got {shrinkage} and {n}.")
+    check_in(shrinkage, "shrinkage", "[0, 1]")
+    if n < 2:
+        raise ValueError(f"Expected at least two rows, got {n}.")
     Z = prepared_rows(Z, True, False)
     if reference is None:
         target = torch.eye(d, dtype=Z.dtype, device=Z.device)

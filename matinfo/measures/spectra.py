@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_count, check_order, check_positive, check_trace, check_views
+from matinfo._validation import check_count, check_in, check_order, check_positive, check_trace, check_views
 from matinfo.entropy import entropy_of
 from matinfo.operands import AnyGram, Operand
 from matinfo.rank import rank_of_shares
@@ -89,10 +89,9 @@ def numerical_rank(K: Operand | Spectrum, *, rtol: float | None = None) -> Tenso
     x = S.eigenvalues.detach()
     if rtol is None:
         return S.noise.rank(x)
-    if not 0 <= rtol < 1:
-        raise ValueError(f"Expected rtol in [0, 1), got {rtol}.")
     top = x[..., :1]
-    return torch.where(top[..., 0].isnan(), torch.nan, (x > rtol * top).sum(-1).double())
+    above = x > check_in(rtol, "rtol", "[0, 1)") * top
+    return torch.where(top[..., 0].isnan(), torch.nan, above.sum(-1).double())
 
 
 @quantity

@@ -149,6 +149,10 @@ class Gram(AnyGram):
         terms = tuple([(term[0] * root, *term[1:]) for term in self.terms])
         return type(self)._from_terms(terms, (self,))
 
+    def is_finite(self) -> bool:
+        """Whether all features are numbers."""
+        return all([bool(Z.isfinite().all()) for term in self.terms for Z in term])
+
     def trace(self) -> Tensor:
         """``tr K``, ``(...)``, float64, from the squared lengths of the rows."""
         squares = [[Z.double().square().sum(-1) for Z in term] for term in self.terms]

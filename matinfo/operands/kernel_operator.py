@@ -14,7 +14,7 @@ from matinfo._validation import check_choice, check_features, check_same_samples
 from matinfo.kernels.bandwidth import sampled_bandwidth
 from matinfo.operands import as_tensor
 from matinfo.operands.operator import TiledOperator
-from matinfo.spectral.precision import full_float32
+from matinfo.spectral.precision import full_product
 
 _LEAST_EXPONENT = {torch.float32: -60.0, torch.float64: -300.0}
 """Smaller entries count as ``exp`` of this, far below round-off: subnormal numbers take ten times as long."""
@@ -104,8 +104,7 @@ class KernelOperator(TiledOperator):
         if callable(self.kernel):
             return self.evaluated(self.X[rows], self.X[columns]).detach().double()
         if self.kernel == "rbf":
-            with full_float32(self.device):
-                exponents = self._left[rows] @ self._right[columns].mT
+            exponents = full_product(self._left[rows], self._right[columns].mT)
             block = exponents.clamp_(self._least, 0.0).exp_()
         else:
             block = torch.cdist(self.X[rows], self.X[columns], p=1).mul_(-1 / self.sigma).exp_()

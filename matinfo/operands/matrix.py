@@ -125,6 +125,10 @@ class Matrix:
         peak = torch.where(total > 0, self.entries.shape[-1] * largest / total, 1.0)
         return peak.item() if isinstance(self.total, float) else peak
 
+    def is_finite(self) -> bool:
+        """Whether all entries are numbers."""
+        return bool(self.entries.isfinite().all())
+
     def matrix(self, dtype: torch.dtype) -> Matrix:
         """Itself, as other operands give theirs."""
         return self

@@ -7,6 +7,7 @@ of which there are most, from round-off of the largest. Matrices that may be asy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import reduce
 from typing import Any
@@ -25,7 +26,7 @@ from matinfo.operands.matrix import check_matrix, dtype_given
 from matinfo.spectral.frobenius import frobenius_squared
 from matinfo.spectral.khatri_rao import khatri_rao
 from matinfo.spectral.operator import SymmetricOperator, checked_symmetric
-from matinfo.spectral.precision import full_float32
+from matinfo.spectral.precision import full_product
 from matinfo.spectral.traces import trace
 
 UNIT_ROUNDOFF = torch.finfo(torch.float64).eps / 2
@@ -83,13 +84,16 @@ class TiledOperator:
         """``K V``."""
         product = torch.zeros_like(V)
         converted = {V.dtype: V}
-        with full_float32(self.device):
-            for rows, columns, block in self.tiles(half=self.is_trusted):
-                W = converted.setdefault(block.dtype, V if block.dtype == V.dtype else V.to(block.dtype))
-                product[rows] += block @ W[columns]
-                if self.is_trusted and rows != columns:
-                    product[columns] += block.mT @ W[rows]
+        for rows, columns, block in self.tiles(half=self.is_trusted):
+            W = converted.setdefault(block.dtype, V if block.dtype == V.dtype else V.to(block.dtype))
+            product[rows] += full_product(block, W[columns])
+            if self.is_trusted and rows != columns:
+                product[columns] += full_product(block.mT, W[rows])
         return product
+
+    def is_finite(self) -> bool:
+        """Whether all entries are numbers, whose squares have a sum."""
+        return all(map(math.isfinite, self._exact_moments()))
 
     def trace(self) -> float:
         """``tr K``."""

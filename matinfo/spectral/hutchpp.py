@@ -21,7 +21,7 @@ from torch import Tensor
 
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
 from matinfo.spectral.eigensolver import eigh_psd
-from matinfo.spectral.operator import SymmetricOperator, check_ritz_values
+from matinfo.spectral.operator import SymmetricOperator, check_claimed_trace, check_ritz_values
 
 ScalarFunction = Callable[[Tensor], Tensor]
 
@@ -131,7 +131,7 @@ class SketchedTrace:
         value = truncation = roundoff = 0.0
         inside = None if self.captured is None else self.captured.over(scale)
         every = torch.cat([part.nodes.flatten() for part in (rules, inside) if part is not None])
-        check_ritz_values(every, self.operator.noise)
+        check_ritz_values(every * (scale * self.total), self.operator.noise)  # an error quotes those of K
         delta = displacement(
             float(every.max()), self.n, scale**-2 if squared is None else squared, self.operator.noise
         )
@@ -236,10 +236,7 @@ def exact_spectrum(operator: SymmetricOperator) -> tuple[Tensor, float]:
     K = operator.matmat(torch.eye(n, dtype=operator.dtype, device=operator.device))
     eigenvalues, _ = eigh_psd((K + K.mT) / 2, vectors=False)
     check_ritz_values(eigenvalues, operator.noise)
-    found, claimed = float(K.diagonal().sum()), operator.trace()
-    if abs(found - claimed) > 1e-5 * found:  # of a matrix known by products the trace is the user's word
-        raise ValueError(
-            f"Expected the exact trace of K, got {claimed:.6g}; its diagonal adds up to {found:.6g}."
-        )
-    x = eigenvalues.clamp_min(0.0) / claimed
+    found = float(K.diagonal().sum())
+    check_claimed_trace(operator, found, 1e-5 * found)
+    x = eigenvalues.clamp_min(0.0) / operator.trace()
     return x, displacement(float(x[-1]), n, float(x.square().sum()), operator.noise)

@@ -91,12 +91,17 @@ def checked_symmetric(operator: Vetted) -> Vetted:
             f"Expected K to be symmetric, got |K - K^T| of about {gap / size:.2g} of |K| (random probe). "
             "Symmetrise it with (K + K.T) / 2, or use Gram(features) if these are features."
         )
-    found, claimed = float(products.diagonal().mean()), operator.trace()
-    if abs(found - claimed) > 8 * size * math.sqrt(2 / image.shape[1]):
-        raise ValueError(
-            f"Expected the exact trace of K, got {claimed:.4g}; random probes find about {found:.2g}."
-        )
+    check_claimed_trace(operator, float(products.diagonal().mean()), 8 * size * math.sqrt(2 / image.shape[1]))
     return operator
+
+
+def check_claimed_trace(operator: SymmetricOperator, found: float, error: float) -> None:
+    """Refuse a trace, which of a matrix known by products is the user's word, that is not what was found."""
+    if abs(found - operator.trace()) > error:
+        raise ValueError(
+            f"Expected the exact trace of K, got {operator.trace():.6g}; its diagonal adds up to {found:.6g}, give or "
+            f"take {error:.1g}."
+        )
 
 
 def check_definite(operator: SymmetricOperator) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 import torch
 
+from matinfo._validation import check_choice
+
 PRECISIONS = ("auto", "float32", "float64")
 
 _SMALL_DUAL = 512
@@ -53,6 +55,12 @@ def full_float32(device: torch.device) -> Iterator[None]:
         yield
     finally:
         setattr(matmul, TF32_SWITCH, before)
+
+
+def full_product(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+    """``A B`` to the rounding of its dtype."""
+    with full_float32(A.device):
+        return A @ B
 
 
 _SAFE_NORMS = {torch.float32: (1e-15, 1e15), torch.float64: (1e-140, 1e140)}
@@ -109,6 +117,7 @@ def working_dtype(
         device: Where the work is done.
     """
     if precision != "auto":
+        check_choice(precision, "precision", PRECISIONS)
         return torch.float64 if precision == "float64" else torch.float32
     if (
         given == torch.float64
