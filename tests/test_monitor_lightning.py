@@ -127,6 +127,22 @@ def test_the_same_callback_goes_on_from_a_checkpoint(tmp_path):
     assert [r["step"] for r in callback.monitor.history] == [0, 3, 6, 9, 12, 15]
 
 
+def test_the_same_trainer_goes_on_with_the_record(tmp_path):
+    callback, module = LightningMonitor("encoder", every=3), Module()
+    trainer = fit(tmp_path, [callback], module=module)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, loader(), loader(8))
+    assert [r["step"] for r in callback.history] == [0, 3, 6, 9, 12, 15]
+
+
+def test_monitor_that_comes_late_counts_as_the_trainer_does(tmp_path):
+    trainer = fit(tmp_path, [])
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    callback = LightningMonitor("encoder", every=3)
+    fit(tmp_path, [callback], max_epochs=2, checkpoint=tmp_path / "half.ckpt")
+    assert [r["step"] for r in callback.history] == [9, 12, 15]
+
+
 def test_state_that_comes_with_a_validation_is_not_gone_on_with(tmp_path):
     callback = LightningMonitor("encoder", every=3)
     trainer = fit(tmp_path, [callback], validate=True)

@@ -45,8 +45,9 @@ class LightningMonitor(Callback):
         TypeError: If an argument is of the wrong type.
 
     Notes:
-        The monitor is made when fitting starts; it stays as ``callback.monitor`` afterwards. Loggers write on rank 0
-        only.
+        The monitor is made when fitting starts; it stays as ``callback.monitor`` afterwards. The same trainer fitting
+        again goes on with the record; a checkpoint without a state of the monitor begins it at its ``global_step``.
+        Loggers write on rank 0 only.
 
     Example:
         >>> from matinfo.monitor import LightningMonitor
@@ -120,15 +121,20 @@ class LightningMonitor(Callback):
         return self._generate_state_key(layers=self.layers, prefix=self.prefix)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Attach the hooks, and go on from a checkpoint if there is one."""
+        """Attach the hooks, and go on from a checkpoint, or from what this trainer has done, if there is one."""
+        state, earlier = self._state, self.monitor if trainer.global_step else None
         self.monitor, self._fitting = Monitor(pl_module, self.layers, **self.options), True
-        if self._state is not None:
-            self.monitor.load_state_dict(self._state)
-            self._state = None
+        if state is None and earlier is not None and earlier.layers == self.monitor.layers:
+            state = earlier.state_dict()
+        if state is not None:
+            self.monitor.load_state_dict(state)
+        self._state = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where training starts."""
+        """Note where training starts; a monitor that has seen nothing of it counts from there."""
         self._seen = trainer.global_step
+        if self.monitor is not None and not self.monitor._step:
+            self.monitor.load_state_dict({**self.monitor.state_dict(), "step": self._seen})
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
