@@ -40,6 +40,7 @@ class Domain(NamedTuple):
 
 
 COUNT = Domain("a whole number of at least 1", lambda value: value >= 1)
+SEVERAL = Domain("a whole number of at least 2", lambda value: value >= 2)
 NATURAL = Domain("a whole number of at least 0", lambda value: value >= 0)
 SEED = Domain("a whole number from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)
 WEIGHT = Domain("a finite number of at least 0", lambda value: 0 <= value < math.inf)
@@ -184,7 +185,7 @@ class MaskedConfig:
         "their number, as released",
         choices=("exact", "local"),
     )
-    masks: int = option(4, "disjoint masks of each image, which together show it once (mimae, mae4)")
+    masks: int = SEVERAL.option(4, "disjoint masks of each image, which together show it once (mimae, mae4)")
     infonce_weight: float = WEIGHT.option(
         0.1, "weight of the InfoNCE loss between masks (mimae); the paper's weights are not known to us"
     )
@@ -361,9 +362,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """The configuration of class ``cls`` from ``to_dict``'s output; unknown names raise ``ValueError``.
+    """The resolved configuration of class ``cls`` from ``to_dict``'s output; unknown names raise ``ValueError``.
 
-    A missing option has its default: the run is older than the option.
+    A missing option has its default, or its recipe's: the run is older than the option.
     """
     if not isinstance(values, dict):
         raise ValueError("it is not a table of sections")
@@ -379,7 +380,7 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
             if not fits or (choices and value is not None and value not in choices):
                 raise ValueError(f"{flag_of(known[key])} cannot be {value!r}")
         parts[name] = type(section)(**given)
-    return cls(**parts)
+    return resolve(cls(**parts))
 
 
 def differences(ours: Any, theirs: Any) -> list[tuple[str, Any, Any]]:

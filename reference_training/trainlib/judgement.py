@@ -20,6 +20,7 @@ from scipy import optimize, stats
 
 from matinfo import Spectrum, effective_rank, participation_ratio
 from matinfo.measures import alpha_req
+from trainlib.config import WEIGHT
 from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import SUMMARY, is_summary, read_json, read_summary, write_json
@@ -162,8 +163,13 @@ SAME_ORDER: dict[str, tuple[str, ...]] = {
 
 def judge(arguments: argparse.Namespace) -> str:
     """Carry out the command line of ``judge_runs.py``: the tables as Markdown."""
+    margin = arguments.margin
+    require(WEIGHT.holds(margin), "--margin", f"expected {WEIGHT.expected}, got {margin}", WEIGHT.remedy)
     runs = _read(arguments.runs)
-    texts, content = [], {"runs": runs, "margin": arguments.margin}
+    if not (arguments.above or arguments.predict or arguments.json):
+        problem = f"nothing to judge of {', '.join(sorted({run['label'] for run in runs}))}"
+        raise UsageError("--above", problem, "name two of them, or give --predict")
+    texts, content = [], {"runs": runs, "margin": margin}
     if arguments.above:
         rows = _claims(runs, arguments)
         content["claims"] = rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -293,9 +294,7 @@ class TrainingLoop:
         else:
             shown = {f"{kind} top-1": own["top1"] for kind, own in self._measured.items()}
         self._measure_seconds += time.monotonic() - began
-        self.log.write(
-            "train", step=step, epoch=epoch, lr=rate, images_per_second=speed, **values, **measured
-        )
+        self._record("train", step, epoch, lr=rate, images_per_second=speed, **values, **measured)
         self.display.update(step, loss=values["loss"], images_per_second=speed, **shown)
 
     def _measure(self, epoch: int) -> None:
@@ -311,7 +310,14 @@ class TrainingLoop:
         if epoch == 0:
             parts.append(self.method.measure_untrained(self.dataset, self.fabric.autocast))
         values = {f"{kind}_{k}": v for part in parts for kind, own in part.items() for k, v in own.items()}
-        self.log.write("eval", step=self.progress.step, epoch=epoch, **values)
+        self._record("eval", self.progress.step, epoch, **values)
+
+    def _record(self, kind: str, step: int, epoch: float, **values: float) -> None:
+        """A line of the log. A number that is not finite ends the run: of finite weights, features may overflow."""
+        for name, value in values.items():
+            if not math.isfinite(value):
+                self._diverged(step, name)
+        self.log.write(kind, step=step, epoch=epoch, **values)
 
     def measure(self) -> Measurements:
         """The method's own measurements under the precision of the run."""

@@ -66,7 +66,6 @@ def validate_masked(config: Any) -> None:
         "choose it so that at least one patch is visible and one is masked, such as 0.75",
     )  # fmt: skip
     if method.several:
-        require(method.masks >= 2, "--masks", f"expected at least 2, got {method.masks}", "use 4")
         require(
             patches % method.masks == 0, "--masks",
             f"{patches} patches cannot be divided among {method.masks} masks", "choose a divisor, such as 4",

@@ -113,6 +113,16 @@ def test_fleet_stops_a_run_that_diverges_and_trains_the_others(configs, tmp_path
         train_run(configs[1], load_dataset(configs[1]), bad)
 
 
+def test_fleet_measures_no_run_whose_last_step_left_infinite_weights(configs, tmp_path):
+    good, wild = (
+        replace(config, optim=replace(config.optim, epochs=1, warmup_epochs=0.0, batch=1437, lr=lr))
+        for config, lr in zip(configs, (1e-3, 1e39), strict=False)
+    )
+    (fine, bad) = _train([good, wild], tmp_path)
+    assert (fine / "summary.json").is_file()
+    assert [record["kind"] for record in read_metrics(bad)] == ["stopped"]
+
+
 def test_fleet_is_not_continued_from_checkpoints_of_unlike_epochs(configs, tmp_path):
     """A kill between two runs' checkpoints leaves one an epoch behind, whose epochs would be counted wrong."""
     with pytest.raises(deadline.PausedError), deadline.stop_after(0):

@@ -55,7 +55,7 @@ REFUSED = {
         "--compare --method mae": "--compare: it trains mae, umae, mmae, whatever --method says",
         "--nonsense": "unrecognized arguments: --nonsense",
         "--resume /nonexistent": "--resume: there is no folder /nonexistent",
-        "--method mimae --masks 1": "--masks: expected at least 2, got 1",
+        "--method mimae --masks 1": "--masks: expected a whole number of at least 2, got 1",
         "--method mimae --masks 3": "--masks: 16 patches cannot be divided among 3 masks",
         "--method mimae --masks 2": "--mask-ratio: 2 disjoint masks that show the image once hide 0.5 of it, not 0.75",
         "--method mae4 --mask-ratio 0.5": "--mask-ratio: 4 disjoint masks that show the image once hide 0.75 of it, "
@@ -72,6 +72,7 @@ REFUSED = {
         "--batch 5000": "--batch: 5000 images are more than the 1437 training images",
         "--batch 1": "--batch: a batch of 1 has nothing to be compared with",
         "--data imagefolder --data-dir x": "--data-dir: there is no folder x/train",
+        "--projector-width 1": "--projector-width: expected a whole number of at least 2, got 1",
         "--patch 2": "unrecognized arguments: --patch 2",
     },
     linear_probe: {
@@ -143,6 +144,7 @@ def test_request_is_refused_in_one_line_and_leaves_nothing(program, options, exp
 
 OUTSIDE = {
     domains.COUNT: (0, -4),
+    domains.SEVERAL: (1, -2),
     domains.NATURAL: (-1,),
     domains.SEED: (-1, 2**63),
     domains.WEIGHT: (-1.0, math.inf, math.nan),
@@ -151,7 +153,7 @@ OUTSIDE = {
     domains.ABOVE_ZERO: (0.0, 1.5, math.nan),
     domains.SHARE: (-0.1, 1.5, math.nan),
 }
-RULED = {"mask_ratio", "masks"}  # checked against the number of patches
+RULED = {"mask_ratio"}  # checked against the number of patches
 
 
 @pytest.mark.parametrize("program", CONFIGS)

@@ -60,6 +60,9 @@ def test_defaults_are_mmae_on_digits_with_the_papers_weight():
 def test_configuration_survives_json(make_config):
     config = make_config(lambda_=0.1, data_dir="somewhere")
     assert from_dict(MaskedRunConfig, to_dict(config)) == config
+    older = to_dict(config)
+    del older["method"]["mu"]  # an option that the recipe sets
+    assert from_dict(MaskedRunConfig, older) == config
     broken = to_dict(config)
     broken["method"]["unknown"] = 1
     with pytest.raises(ValueError, match="'method' does not have the expected options"):

@@ -139,6 +139,26 @@ def test_exploding_weights_stop_the_run(run_script, tmp_path):
     assert "Traceback" not in stderr
 
 
+def test_measurement_that_is_not_finite_stops_the_run(run_script, tmp_path, monkeypatch):
+    """Features may overflow where the loss and the weights do not; a log holds numbers only."""
+    from trainlib import masked
+
+    original, calls = masked.MaskedMethod.encode, []
+
+    def overflowing(self, images):
+        calls.append(1)
+        features = original(self, images)
+        return features if len(calls) == 1 else {name: f * float("inf") for name, f in features.items()}
+
+    monkeypatch.setattr(masked.MaskedMethod, "encode", overflowing)
+    code, _, stderr = run_script(
+        "--out", tmp_path / "run"
+    )  # measured before the first and after the last step
+    assert code == 3
+    assert "cls_effective_rank is not finite at step 10" in stderr
+    assert "the checkpoint of epoch 1 is kept" in stderr
+
+
 def test_full_disk_is_one_line_and_keeps_the_earlier_checkpoint(run_script, tmp_path, monkeypatch):
     original, calls = files.os.replace, []
 

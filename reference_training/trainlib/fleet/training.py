@@ -125,9 +125,11 @@ def _write(fleet: Fleet, before: int, finished: int, seconds: float, *, last: bo
         log = MetricsLog(run.folder, step=before * steps, tensorboard=False)
         names = fleet.lanes[0].names
         train: dict[str, float] = {}
+        finite = all(bool(torch.isfinite(tensor).all()) for tensor in run.state)
         for epoch, values in enumerate(numbers, before + 1):
-            if not all(map(math.isfinite, values)):
-                log.write("stopped", step=epoch * steps, epoch=epoch, reason="the loss is not finite")
+            if not all(map(math.isfinite, values)) or (epoch == finished and not finite):
+                reason = "the loss or a weight is not finite"
+                log.write("stopped", step=epoch * steps, epoch=epoch, reason=reason)
                 break
             train = dict(zip(names, values, strict=True))
             rate = learning_rate(run.config.optim, epoch)

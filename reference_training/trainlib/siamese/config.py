@@ -11,6 +11,7 @@ from trainlib.config import (
     COUNT,
     NATURAL,
     POSITIVE,
+    SEVERAL,
     SHARE,
     WEIGHT,
     BaseRunConfig,
@@ -76,7 +77,7 @@ class SiameseModelConfig:
         None, "channels of the ConvNet's first stage; its features are 8 times as wide"
     )
     projector_hidden: int | None = COUNT.option(None, "width of the hidden layers of projector and predictor")
-    projector_width: int | None = COUNT.option(
+    projector_width: int | None = SEVERAL.option(
         None, "width of the projections, equal for all methods: their information is at most its logarithm"
     )
 
