@@ -166,7 +166,8 @@ class Stream:
     def summed(self: S, total: Callable[[Tensor], Tensor]) -> S:
         """The accumulator of the rows of all ranks, given the function that sums a tensor over them."""
         result = copy.copy(self)
-        result._skipped = int(total(torch.tensor([self._skipped])))
+        result._skipped, arrays = total(torch.tensor([self._skipped, bool(self._numpy)])).tolist()
+        result._numpy = arrays > 0 or self._numpy  # a rank without rows answers as the others
         result._sum(total)
         return result
 

@@ -151,6 +151,32 @@ def test_synchronised_ranks_have_the_value_of_all_rows(make, expected, streams):
     assert [rank.count for rank in ranks] == [30, 15, 5]  # unsynchronised again: accumulation goes on
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_centred_metrics_lose_no_digit_to_a_large_mean(offset, normalize):
+    # Three directions of four: what the mean leaves of the fourth is not one, nor a negative eigenvalue.
+    X = offset + Z[:, :3] @ rows(3, 4, seed=2)
+    exact = Gram(X, normalize, center=True)
+    for make, expected in (
+        (metrics.EffectiveRank, matinfo.effective_rank(exact)),
+        (metrics.RankMe, matinfo.rankme(matinfo.spectrum(exact))),
+    ):
+        metric = make(4, center=True, normalize=normalize)
+        for (batch,) in batches((X,)):
+            metric.update(batch)
+        torch.testing.assert_close(metric.compute(), expected, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("spread", [0, 1e-8, 1e-7])
+def test_collapsed_features_have_no_centred_rank(spread):
+    c = torch.linspace(-2, 2, 8)
+    X = c + spread * torch.randn(200, 8, generator=torch.Generator().manual_seed(0))  # float32: round-off
+    metric = metrics.EffectiveRank(8, center=True)
+    for batch in X.split(50):
+        metric.update(batch)
+    assert metric.compute().isnan()
+
+
 def test_collection_shares_the_sums_of_metrics_with_the_same_rows():
     names = ["entropy", "entropy, bits, order 2, centred", "rankme", "rankme, centred", "coding rate"]
     parts = {str(i): SINGLE[name][0]() for i, name in enumerate(names)}

@@ -464,3 +464,13 @@ def test_gram_can_be_scaled():
     torch.testing.assert_close(
         matinfo.matrix_tcr(streamed), matinfo.matrix_tcr(whole), rtol=WELL_CONDITIONED, atol=0
     )
+
+
+def test_rank_without_rows_answers_in_arrays_as_the_others():
+    rank, empty, sent = CovarianceAccumulator(3), CovarianceAccumulator(3), []
+    rank.update(np.eye(3))
+    rank.summed(lambda x: sent.append(x.clone()) or x)
+    replies = iter(sent)
+    together = empty.summed(lambda x: x + next(replies))
+    assert isinstance(together.second_moment(), np.ndarray)
+    assert together.count == 3

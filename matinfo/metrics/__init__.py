@@ -1,7 +1,7 @@
 """Metrics for torchmetrics: quantities of all features of an epoch, in constant memory, exact over any number of ranks.
 
-The states are sums over rows (second moments and counts, float64), so that merging, synchronising and ``forward`` are
-additions. Metrics of a ``MetricCollection`` that need the same sums share them: one update serves all.
+The states are moments and counts of rows in float64, which are put together exactly when ``forward``, merging or ranks
+do. Metrics of a ``MetricCollection`` that need the same ones share them: one update serves all.
 """
 
 from matinfo.metrics.features import (

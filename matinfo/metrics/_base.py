@@ -41,29 +41,31 @@ class MomentMetric(Metric):
         self.nan = check_choice(nan, "nan", NAN_POLICIES)
         self._names: dict[str, str] = {}
         for name in ("count", "skipped"):
-            self._add_sum(name, torch.zeros((), dtype=torch.long))
+            self._add_state(name, torch.zeros((), dtype=torch.long))
 
-    def _add_sum(self, name: str, default: Tensor) -> None:
+    def _add_state(self, name: str, default: Tensor, reduce: Any = "sum") -> None:
         # A collection shares states by name and value after the first batch: other rules for rows need other names.
         self._names[name] = f"{name}_{'unit' if self.normalize else 'raw'}_{self.nan}"
-        self.add_state(self._names[name], default, dist_reduce_fx="sum")
+        self.add_state(self._names[name], default, dist_reduce_fx=reduce)
+
+    def _state(self, name: str) -> Tensor:
+        return getattr(self, self._names[name])
+
+    def _set(self, name: str, value: Tensor) -> None:
+        setattr(self, self._names[name], value)
 
     def _add(self, name: str, value: Tensor | int) -> None:
-        state = self._names[name]
-        setattr(self, state, getattr(self, state) + value)
-
-    def _sum(self, name: str) -> Tensor:
-        return getattr(self, self._names[name])
+        self._set(name, self._state(name) + value)
 
     @property
     def count(self) -> int:
         """Number of rows added."""
-        return int(self._sum("count"))
+        return int(self._state("count"))
 
     @property
     def skipped(self) -> int:
         """Number of rows left out under ``nan="skip"``."""
-        return int(self._sum("skipped"))
+        return int(self._state("skipped"))
 
     def extra_repr(self) -> str:
         """The number of rows added and how they are prepared, for ``repr``; of a collection too."""
@@ -85,7 +87,7 @@ class MomentMetric(Metric):
             rows that are zero and for a single centred row.
         """
         if self.count == 0 or any([total == 0 for total in self._traces()]):
-            return torch.full((), torch.nan, dtype=torch.float64, device=self._sum("count").device)
+            return torch.full((), torch.nan, dtype=torch.float64, device=self._state("count").device)
         return self._value()
 
     def _traces(self) -> list[Tensor]:

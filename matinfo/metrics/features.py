@@ -12,13 +12,19 @@ from matinfo.coding_rate import tcr
 from matinfo.entropy import renyi_entropy
 from matinfo.measures import MEASURES
 from matinfo.metrics._base import MomentMetric, device_of
-from matinfo.operands import StreamGram
+from matinfo.operands import StreamGram, dtype_given
 from matinfo.rank import effective_rank, rankme, vendi_score
 from matinfo.spectral.precision import without_autocast
 from matinfo.spectrum import spectrum
+from matinfo.streaming import CovarianceAccumulator
 
-CANCELLED = 16 * torch.finfo(torch.float64).eps
-"""Share of the trace that is left of equal rows when they are centred: round-off."""
+
+def _together(states: Tensor) -> Tensor:
+    """The moments of all rows out of those of several batches or ranks, stacked."""
+    first, *others = [CovarianceAccumulator._unpacked(state) for state in states]
+    for other in others:
+        first.merge(other)
+    return first._packed()
 
 
 class _FeatureMetric(MomentMetric):
@@ -27,8 +33,8 @@ class _FeatureMetric(MomentMetric):
     def __init__(self, width: int, *, center: bool, normalize: bool, nan: str, **kwargs: Any) -> None:
         super().__init__(normalize, nan, **kwargs)
         self.width, self.center = check_count(width, "width"), bool(center)
-        self._add_sum("total", torch.zeros(self.width, dtype=torch.float64))
-        self._add_sum("moment", torch.zeros(self.width, self.width, dtype=torch.float64))
+        empty = CovarianceAccumulator(self.width, center=True, normalize=False)
+        self._add_state("moments", empty._packed(), _together)
 
     def update(self, features: Tensor) -> None:
         """Add the rows of a batch.
@@ -38,16 +44,19 @@ class _FeatureMetric(MomentMetric):
         """
         with without_autocast(device_of(features, "features")):
             (Z,) = self._rows((features, self.width, "features"))
-            self._add("total", Z.sum(0))
-            self._add("moment", Z.mT @ Z)
+            stream = self._stream()
+            stream._absorb(Z, dtype_given(features))
+            self._set("moments", stream._packed())
+
+    def _stream(self) -> CovarianceAccumulator:
+        return CovarianceAccumulator._unpacked(self._state("moments"))
 
     def _second_moment(self) -> Tensor:
-        M, total = self._sum("moment").double(), self._sum("total").double()
+        stream = self._stream()
         if self.center:
-            raw, M = M.trace(), M - torch.outer(total, total) / self.count
-            if M.trace() <= CANCELLED * raw:
-                M = torch.zeros_like(M)
-        return (M + M.mT) / 2
+            return stream._symmetric()
+        mean, M = stream._mean.value, stream._moment.value
+        return (M + M.mT) / 2 + stream.count * torch.outer(mean, mean)
 
     def _traces(self) -> list[Tensor]:
         return [self._second_moment().trace()]
@@ -76,9 +85,8 @@ class MatrixEntropy(_FeatureMetric):
         TypeError: If ``width`` is not an integer.
 
     Notes:
-        All metrics of one stream raise these errors and hold d^2 + d float64 numbers, which are summed over ranks. The
-        centred sum loses ``log10(|m|^2/variance)`` of its sixteen digits to the mean m; that of
-        :class:`matinfo.streaming.CovarianceAccumulator` loses none.
+        All metrics of one stream raise these errors and hold d^2 + 3 d float64 numbers, gathered from all ranks: those
+        of a centred :class:`matinfo.streaming.CovarianceAccumulator`, so that a large mean costs no digits.
 
     Example:
         >>> import torch

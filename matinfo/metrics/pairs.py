@@ -61,7 +61,7 @@ class _JointMetric(_PairMetric):
         check_joint_memory(self.width1, self.width2, max_memory)
         sizes = {"first": self.width1, "second": self.width2, "joint": self.width1 * self.width2}
         for name, size in sizes.items():
-            self._add_sum(name, torch.zeros(size, size, dtype=torch.float64))
+            self._add_state(name, torch.zeros(size, size, dtype=torch.float64))
 
     def _absorb(self, Z1: Tensor, Z2: Tensor) -> None:
         self._add("first", Z1.mT @ Z1)
@@ -69,10 +69,10 @@ class _JointMetric(_PairMetric):
         self._add("joint", khatri_rao_moment((Z1, Z2), torch.float64))
 
     def _traces(self) -> list[Tensor]:
-        return [self._sum(name).trace() for name in ("first", "second", "joint")]
+        return [self._state(name).trace() for name in ("first", "second", "joint")]
 
     def _grams(self) -> tuple[StreamGram, StreamGram]:
-        first, second, joint = ((M + M.mT) / 2 for M in map(self._sum, ("first", "second", "joint")))
+        first, second, joint = ((M + M.mT) / 2 for M in map(self._state, ("first", "second", "joint")))
         return StreamGram.pair(first.double(), second.double(), joint.double(), self.count)
 
 
@@ -166,16 +166,16 @@ class MatrixJensenShannon(_PairMetric):
     ) -> None:
         super().__init__(width1, width2, normalize=normalize, nan=nan, **kwargs)
         size = self.width1 + self.width2
-        self._add_sum("side_by_side", torch.zeros(size, size, dtype=torch.float64))
+        self._add_state("side_by_side", torch.zeros(size, size, dtype=torch.float64))
 
     def _absorb(self, Z1: Tensor, Z2: Tensor) -> None:
         Z = torch.cat([Z1, Z2], -1)
         self._add("side_by_side", Z.mT @ Z)
 
     def _traces(self) -> list[Tensor]:
-        squares = self._sum("side_by_side").diagonal()
+        squares = self._state("side_by_side").diagonal()
         return [squares[: self.width1].sum(), squares[self.width1 :].sum()]
 
     def _value(self) -> Tensor:
-        M = self._sum("side_by_side").double()
+        M = self._state("side_by_side").double()
         return compared((M + M.mT) / 2, (self.width1, self.width2), matrix_js)

@@ -223,6 +223,21 @@ class CovarianceAccumulator(Stream):
         constant = moment.diagonal() <= constant_column(self._count, self._mean.double(), self._eps)
         return moment.masked_fill(constant[:, None] | constant, 0.0)
 
+    def _packed(self) -> Tensor:
+        """All that there is of float64 sums as one tensor: rows with n, the round-off of the features, the mean, M."""
+        M, mean = self._moment.value, self._mean.value
+        return torch.cat(
+            [M.new_full((1, self._width), x) for x in (self._count, self._eps)] + [mean[None], M]
+        )
+
+    @classmethod
+    def _unpacked(cls, packed: Tensor) -> CovarianceAccumulator:
+        """The centred accumulator of which :meth:`_packed` made a tensor."""
+        stream = cls(packed.shape[1], center=True, normalize=False)
+        stream._count, stream._eps = int(packed[0, 0]), float(packed[1, 0])
+        stream._mean, stream._moment = RunningSum(packed[2].double()), RunningSum(packed[3:].double())
+        return stream
+
     def _absorb(self, Z: Tensor, given: torch.dtype) -> None:
         """Add a block of rows that have been checked and are in the dtype of the sums."""
         rows = Z.shape[0]
