@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from matinfo.plot.theme import MARKERS
+from matinfo.plot.theme import MARKERS, spread
 from trainlib.environment import environments
 from trainlib.errors import UsageError
 from trainlib.files import CONFIG, expand, write_json
@@ -96,6 +96,7 @@ SIAMESE = Choice(
 MASKED = Choice(
     lambda runs: [r for r in runs if not r.siamese], "runs of pretrain_mmae.py (MAE, U-MAE, M-MAE)"
 )
+ANY = Choice(lambda runs: runs, "runs of either program")
 SWEPT = Choice(
     _swept, "runs of pretrain_siamese.py --method simclr with at least two values of --temperature (0.3, 0.5, 0.7)"
 )  # fmt: skip
@@ -231,7 +232,9 @@ def draw(content: dict[str, Any], path: Path) -> None:
     """
     rows, columns = (1 + max(panel[name] for panel in content["panels"]) for name in ("row", "column"))
     figure = Figure(figsize=(4.9 * columns, 3.7 * rows + 0.4))
-    places = figure.subplots(rows, columns, squeeze=False)
+    quantities = {panel["quantity"] for panel in content["panels"]}
+    # One quantity has one axis: ranks of 1.0 and 1.3 are alike, and would not look so on an axis of their own.
+    places = figure.subplots(rows, columns, squeeze=False, sharey=len(quantities) == 1)
     labels = list(dict.fromkeys(curve["label"] for panel in content["panels"] for curve in panel["curves"]))
     for panel in content["panels"]:
         axes = places[panel["row"]][panel["column"]]
@@ -248,6 +251,8 @@ def draw(content: dict[str, Any], path: Path) -> None:
             axes.set_yscale("symlog", linthresh=LINEAR_BELOW)
             axes.set_ylim(bottom=0)
         tidy(axes)
+    if quantities == {"effective_rank"}:
+        spread(*places.flat)
     figure.suptitle(content["title"])
     figure.tight_layout()
     legend_below(figure, places.flat, columns=4)

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure  # draws with Agg: no display, no global st
 from torch import Tensor
 
 from matinfo.plot.theme import LIGHT as COLOURS
-from matinfo.plot.theme import spread
 from trainlib.files import write_atomic
 from trainlib.rng import generator
 
@@ -162,45 +161,17 @@ def draw_siamese_training(records: list[dict[str, Any]], label: str, path: Path)
     save(figure, path)
 
 
-def draw_curve(axes, seeds: list[list[dict[str, Any]]], key: str, label: str, colour: str) -> None:
-    """One measured quantity during training: mean over seeds, band of one sd."""
-    measured = [[r for r in records if r["kind"] == "eval"] for records in seeds]
-    length = min(len(m) for m in measured)
-    epochs = [r["epoch"] for r in measured[0][:length]]
-    values = np.array([[r[key] for r in m[:length]] for m in measured])
-    sd = values.std(0, ddof=1) if len(values) > 1 else None
-    draw_band(axes, epochs, values.mean(0), sd, color=colour, label=label, marker="o", ms=2.5)
-
-
-def draw_comparison(
-    curves: dict[str, list[list[dict[str, Any]]]], features: dict[str, str], path: Path
-) -> None:
-    """Effective rank of held-out images during pre-training, per method: mean over seeds, band of one sd.
-
-    One axis for all features: 1.0 and 1.3 are alike, and would not look so on an axis of their own.
-    """
-    figure = Figure(figsize=(10, 4))
-    panels = np.atleast_1d(figure.subplots(1, len(features), sharey=True))
-    for axes, (key, title) in zip(panels, features.items(), strict=True):
-        for (label, seeds), colour in zip(curves.items(), COLOURS * 4, strict=False):
-            draw_curve(axes, seeds, f"{key}_effective_rank", label, colour)
-        axes.set(xlabel="epoch of pre-training", title=title)
-        tidy(axes)
-    panels[0].set(ylabel="effective rank (held-out images)")
-    spread(*panels)
-    ends = [f"{line.get_label()}: {line.get_ydata()[-1]:.1f}" for line in panels[0].get_lines()]
-    figure.suptitle(f"effective rank of the {panels[0].get_title()} at the end — {', '.join(ends)}", y=1.0)
-    legend_below(figure, panels)
-    save(figure, path)
-
-
 def draw_accuracy(curves: dict[str, list[list[dict[str, Any]]]], label: str, path: Path) -> None:
     """Top-1 accuracy of held-out images over the epochs of a classifier: mean over seeds, band of one sd."""
     figure = Figure(figsize=(6, 3.8))
     axes = figure.subplots()
     for (name, seeds), colour in zip(curves.items(), (COLOURS[2], COLOURS[1]), strict=False):
-        key = next(k for k in seeds[0][-1] if k.endswith("_top1"))
-        draw_curve(axes, seeds, key, f"{name} ({key.removesuffix('_top1')})", colour)
+        measured = [[r for r in records if r["kind"] == "eval"] for records in seeds]
+        key = next(k for k in measured[0][-1] if k.endswith("_top1"))
+        values = np.array([[r[key] for r in records] for records in measured])
+        sd = values.std(0, ddof=1) if len(values) > 1 else None
+        line = {"label": f"{name} ({key.removesuffix('_top1')})", "marker": "o", "ms": 2.5}
+        draw_band(axes, [r["epoch"] for r in measured[0]], values.mean(0), sd, color=colour, **line)
     axes.set(xlabel="epoch", ylabel="top-1 accuracy (held-out images) %", title=label)
     axes.legend(frameon=False, fontsize=8)
     tidy(axes)
