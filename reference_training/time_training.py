@@ -51,10 +51,15 @@ def main(argv: list[str] | None = None) -> int:
 def _compare(arguments: argparse.Namespace) -> dict[str, Any]:
     import lightly  # noqa: F401 (one line where it is not installed, before the data are read)
     import torch
+    from trainlib.config import COUNT
     from trainlib.data import load_dataset
+    from trainlib.validate import require_within
 
-    torch.set_num_threads(arguments.threads)
+    for name in ("steps", "repeats", "threads"):
+        require_within(COUNT, f"--{name}", getattr(arguments, name))
     config = _config(arguments)
+    config.validate()
+    torch.set_num_threads(arguments.threads)
     dataset = load_dataset(config)
     loops = {"matinfo": _ours(config, dataset), "lightly": _lightly(config, dataset, arguments.workers)}
     seconds: dict[str, list[float]] = {name: [] for name in loops}

@@ -29,7 +29,7 @@ from trainlib.logs import read_metrics
 from trainlib.pictures import COLOURS, Figure, save
 from trainlib.run import refuse_twins
 from trainlib.tables import grouped, of_records
-from trainlib.validate import require
+from trainlib.validate import require, require_within
 
 LEVEL = 0.05
 POWER = 0.8
@@ -163,13 +163,12 @@ SAME_ORDER: dict[str, tuple[str, ...]] = {
 
 def judge(arguments: argparse.Namespace) -> str:
     """Carry out the command line of ``judge_runs.py``: the tables as Markdown."""
-    margin = arguments.margin
-    require(WEIGHT.holds(margin), "--margin", f"expected {WEIGHT.expected}, got {margin}", WEIGHT.remedy)
+    require_within(WEIGHT, "--margin", arguments.margin)
     runs = _read(arguments.runs)
     if not (arguments.above or arguments.predict or arguments.json):
         problem = f"nothing to judge of {', '.join(sorted({run['label'] for run in runs}))}"
         raise UsageError("--above", problem, "name two of them, or give --predict")
-    texts, content = [], {"runs": runs, "margin": margin}
+    texts, content = [], {"runs": runs, "margin": arguments.margin}
     if arguments.above:
         rows = _claims(runs, arguments)
         content["claims"] = rows

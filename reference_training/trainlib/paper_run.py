@@ -20,7 +20,7 @@ from trainlib.paper import FINETUNE, MASKED, PROBE, SIAMESE
 from trainlib.paper_commands import Chosen, Command, carry_out, commands
 from trainlib.paper_report import report
 from trainlib.run import prepare_device
-from trainlib.validate import require
+from trainlib.validate import require, require_within
 
 PLACEHOLDER = "DATA"  # the data folder in a dry run that names none
 IMAGES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "imagenette": 9469, "imagefolder": 1_281_167}
@@ -192,6 +192,4 @@ def _check(arguments: argparse.Namespace) -> None:
         f"scale {scale} has one data set only", "leave it out",
     )  # fmt: skip
     for name in ("seeds", "epochs", "minutes", "lanes"):
-        value = getattr(arguments, name)
-        problem = f"expected {POSITIVE.expected}, got {value}"
-        require(value is None or POSITIVE.holds(value), f"--{name}", problem, POSITIVE.remedy)
+        require_within(POSITIVE, f"--{name}", getattr(arguments, name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from trainlib.config import DOWNLOADABLE, flag_of, sections
+from trainlib.config import DOWNLOADABLE, Domain, flag_of, sections
 from trainlib.errors import UsageError
 from trainlib.models import model_sizes
 
@@ -16,6 +16,12 @@ def require(condition: bool, option: str, problem: str, remedy: str) -> None:
         raise UsageError(option, problem, remedy)
 
 
+def require_within(domain: Domain | None, option: str, value: Any) -> None:
+    """Raise a ``UsageError`` if an option that is given lies outside of its domain."""
+    if value is not None and domain is not None:
+        require(domain.holds(value), option, f"expected {domain.expected}, got {value}", domain.remedy)
+
+
 def validate_options(config: Any, least_batch: int = 1, reason: str = "") -> None:
     """Check that every option lies in its domain, and what all programs ask of data and schedule.
 
@@ -23,10 +29,7 @@ def validate_options(config: Any, least_batch: int = 1, reason: str = "") -> Non
     """
     for _, section in sections(config):
         for item in dataclasses.fields(section):
-            value, domain = getattr(section, item.name), item.metadata["domain"]
-            if value is not None and domain is not None:
-                problem = f"expected {domain.expected}, got {value}"
-                require(domain.holds(value), flag_of(item), problem, domain.remedy)
+            require_within(item.metadata["domain"], flag_of(item), getattr(section, item.name))
     data, optim = config.data, getattr(config, "optim", None)
     require(
         data.data == "digits" or data.data_dir is not None, "--data-dir",

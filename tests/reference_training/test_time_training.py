@@ -24,5 +24,11 @@ def test_both_loops_are_timed_on_the_same_images(method, monkeypatch, tmp_path, 
         assert min(result[clock].values()) > 0
 
 
+@pytest.mark.parametrize("option", ["--batch", "--steps", "--repeats", "--threads"])
+def test_nothing_to_time_is_one_line(option, tmp_path):
+    said = refused(time_training.main, "--data-dir", tmp_path, option, "0")
+    assert f"{option}: expected a whole number of at least 1, got 0" in said
+
+
 def test_missing_data_is_one_line(tmp_path):
     assert "--data-dir" in refused(time_training.main, "--data-dir", tmp_path / "nowhere")
