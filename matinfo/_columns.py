@@ -41,6 +41,11 @@ class Column:
     compute: Callable[..., Any]
     spectral: bool
 
+    @property
+    def needs_rows(self) -> bool:
+        """Whether sums over rows cannot stand for them."""
+        return isinstance(self.compute, _OfRows)
+
     def value(self, S: Spectrum, gram: AnyGram) -> Tensor:
         """One number for each matrix, float64, on the device of the spectrum."""
         x = torch.as_tensor(self.compute(S if self.spectral else gram))

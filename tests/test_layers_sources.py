@@ -193,6 +193,14 @@ def test_layerwise_gives_labels_to_no_optional_argument():
     same(layerwise(model, loader, layers="layer"), layerwise(model, X, layers="layer"))
 
 
+def test_measures_of_features_are_those_of_all_batches(net):
+    batches, names = [X[i : i + 10] for i in range(0, 50, 10)], ["uniformity", "effective_rank"]
+    streamed = layerwise(net, iter(batches), quantities=names).quantities
+    whole = layerwise(net, X, quantities=names, pairs=False).quantities
+    for name in names:
+        torch.testing.assert_close(streamed[name], whole[name], rtol=1e-6, atol=1e-6)
+
+
 def test_layerwise_of_a_loader_holds_no_rows(net, monkeypatch):
     from matinfo.layers import collector
 

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from matinfo.layers import layerwise
+from matinfo.layers.modules import first_tensor
 from matinfo.monitor import Monitor, MonitorWarning
 from matinfo.monitor.hooks import MOST_CALLS
 
@@ -201,6 +203,37 @@ def test_lstm_output_is_its_hidden_states():
     monitor = Monitor(lstm, "", every=1, pool="tokens")
     lstm(torch.randn(2, 3, 4))
     assert {k: v for k, v in monitor.step()[0].items() if k in ("rows", "width")} == {"rows": 6, "width": 6}
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **k: nn.GRU(4, 4, **k),
+        lambda **k: nn.TransformerEncoderLayer(4, 2, 8, **k),
+        lambda **k: nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(4, 2, 8, **k), 1, enable_nested_tensor=False
+        ),
+    ],
+)
+def test_samples_are_found_where_tokens_come_first(make, batch_first):
+    model, x = make(batch_first=batch_first), torch.randn(6, 3, 4)
+    with Monitor(model, "", every=1) as monitor:
+        output = first_tensor(model(x), "").detach()
+        monitor._capture.seen[""].parts[0].sub_(output.double().mean(1 if batch_first else 0))
+        assert float(monitor._capture.seen[""].parts[0].abs().max()) < 1e-6
+    assert len(layerwise(make(batch_first=batch_first), x, layers=[""], pool="tokens").entropies[0]) == (
+        6 if batch_first else 3
+    )
+
+
+def test_forgotten_monitor_takes_its_hooks_off():
+    model = nn.Linear(4, 3)
+    for _ in range(3):
+        monitor = Monitor(model, "", every=1)
+    assert len(model._forward_hooks) == 1
+    del monitor
+    assert not model._forward_hooks
 
 
 @pytest.mark.slow  # a long import

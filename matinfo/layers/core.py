@@ -77,7 +77,7 @@ def layerwise(
             subtracts it before rows are divided by their length, as Diff-eRank does.
         normalize: Whether to divide rows by their length, so that K has unit diagonal.
         pairs: Whether to compare every two layers; None to do so for a single batch only.
-        quantities: More columns: names of measures of a spectrum in :data:`matinfo.measures.MEASURES`, or a mapping
+        quantities: More columns: names of measures in :data:`matinfo.measures.MEASURES`, or a mapping
             from names of columns to these functions, ``functools.partial`` of them or callables of a
             :class:`~matinfo.Gram`, as for :class:`~matinfo.monitor.Monitor`. Means over sentences for ``"tokens"``.
         reference: An untrained or other model, or its hidden states, for Diff-eRank; layer by layer as ``model``.
@@ -100,11 +100,13 @@ def layerwise(
     Notes:
         A module is called once a batch, in evaluation mode, and left in the mode it was in. Of many batches, tokens are
         measured as they come; pooled rows are added up to ``d x d`` second moments in float64, ``8 L d^2`` bytes of any
-        number of rows, unless ``pairs=True``, ``grad`` or ``center="first"`` has them held. Padding does not enter:
-        sentences of about equal length are put together, and what is filled up is zero rows, which change no entropy.
-        All layers and sentences of a size go through the eigensolver in one call, on the smaller of T and d, some
-        4 L B T^3/3 flops at most; pairs cost L (L + 1)/2 in place of L of them, for I and for JS each, and L T^2
-        numbers of memory. For data sets T is the number of rows. Differentiable with respect to hidden states.
+        number of rows, unless ``pairs=True``, ``grad``, ``center="first"`` or a measure of features (``"two_nn"``) has
+        them held. Padding does not enter: sentences of about equal length are put together, and what is filled up is
+        zero rows, which change no entropy. Feature maps have their channels first: those of Swin, ``(B, H, W, C)``, are
+        to be permuted and passed as hidden states. All layers and sentences of a size go through the eigensolver in one
+        call, on the smaller of T and d, some 4 L B T^3/3 flops at most; pairs cost L (L + 1)/2 in place of L of them,
+        for I and for JS each, and L T^2 numbers of memory. For data sets T is the number of rows. Differentiable with
+        respect to hidden states.
 
     References:
         Wei et al. (2024), Diff-eRank, for ``pool="tokens"``; Skean et al. (2025), Layer by layer, for both kinds of
@@ -137,7 +139,7 @@ def layerwise(
         )
     pairs = not many if pairs is None else bool(pairs)
     options = Options(pool, order, center, bool(normalize), pairs, precision, columns)
-    hold = not many or pairs or grad or center == "first"
+    hold = not many or pairs or grad or center == "first" or any([column.needs_rows for column in columns])
     own, other = Collector(options, hold=hold), Collector(options._replace(pairs=False), hold=hold)
     is_model = isinstance(model, nn.Module)
     for item in items:

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from matinfo._validation import check_floating
-from matinfo.layers.modules import MASKS, chosen_modules, first_tensor, mask_argument, matches, plain_module
+from matinfo.layers.modules import (
+    MASKS,
+    chosen_modules,
+    first_tensor,
+    mask_argument,
+    matches,
+    plain_module,
+    samples_first,
+)
 from matinfo.operands import as_tensor, dtype_given, rounded_in
 
 Layers: TypeAlias = str | int | slice | Sequence[str | int]
@@ -264,7 +272,8 @@ def _captured(model: nn.Module, batch: Any, layers: Layers | None, grad: bool) -
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             call = 1 + sum(1 for known in captured if known.split("#")[0] == name)
             # A copy: the next module may work in place.
-            captured[name if call == 1 else f"{name}#{call}"] = first_tensor(output, name).clone()
+            x = samples_first(first_tensor(output, name), module).clone()
+            captured[name if call == 1 else f"{name}#{call}"] = x
 
         return hook
 

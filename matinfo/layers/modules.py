@@ -108,3 +108,23 @@ def first_tensor(output: Any, layer: str) -> Tensor:
         f"last_hidden_state, got {what or type(output).__name__}. Name a layer inside it, or, for Monitor, give a "
         "callable as pool, which turns the output into rows (n, d)."
     )
+
+
+_OF_TORCH = (
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
+"""Modules that say by ``batch_first`` whether samples or tokens are the first dimension."""
+
+
+def samples_first(x: Tensor, module: nn.Module) -> Tensor:
+    """``(n, tokens, d)`` of what a module of PyTorch returned, whose default is ``(tokens, n, d)``."""
+    if x.ndim != 3 or not isinstance(module, _OF_TORCH):
+        return x
+    says = [part.batch_first for part in module.modules() if hasattr(part, "batch_first")]
+    return x if all(says) else x.transpose(0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,9 @@ class Monitor:
         pool: What a sample is. For outputs ``(n, tokens, d)`` and ``(n, channels, ...)``: ``"mean"`` over tokens or
             positions, ``"tokens"`` (each token or position is a row), ``"flatten"``, ``"cls"`` or ``"last"`` (the first
             or last token that the mask keeps). Or a callable from whatever the layer returns to ``(n, d)``, which the
-            mask does not concern. ``(n, d)`` stays. A nested tensor ``(n, tokens, d)`` brings its own lengths in place
-            of a mask.
+            mask does not concern: maps ``(n, height, width, channels)``, as those of Swin, need one. ``(n, d)`` stays.
+            Modules of PyTorch with ``batch_first=False`` may return ``(tokens, n, d)``; a nested tensor
+            ``(n, tokens, d)`` brings its own lengths in place of a mask.
         mask: Where tokens are, for ragged batches ``(n, tokens)``: non-zero or True is kept. The name of an argument of
             ``model.forward``, or a callable of its ``(args, kwargs)``. None takes the argument ``attention_mask``, if
             there is one, for outputs that it fits, and beside an encoder ``decoder_attention_mask`` for layers of the
@@ -164,6 +166,7 @@ class Monitor:
             keep_all=check_choice(calls, "calls", ("all", "last")) == "all",
             seed=self._row_seed(),
         )
+        weakref.finalize(self, self._capture.remove).atexit = False  # one that is forgotten watches no longer
         self._refresh()
 
     @property

@@ -117,6 +117,7 @@ class Capture:
                     self.pool,
                     self.given if given else self.found.get(mask_argument(name, self.found)),
                     layer=name,
+                    module=module,
                     max_rows=self.max_rows,
                     draw=seen.draw,
                     strict=given or self.named,

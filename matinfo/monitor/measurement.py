@@ -13,6 +13,7 @@ from torch import Tensor
 from matinfo._columns import Column
 from matinfo.distributed import ShardedGram, reduce_sum
 from matinfo.operands import Gram, normalize_rows
+from matinfo.operands.gram import constant_column
 from matinfo.rank import effective_rank
 from matinfo.spectral.precision import without_autocast
 from matinfo.spectrum import Spectrum, spectrum
@@ -129,7 +130,6 @@ def prepared(
         spread *= 2  # of the entry and of the norm
         Z = normalize_rows(Z)
     if center:
-        arithmetic = 4 * min(eps, torch.finfo(torch.float32).eps)  # of the layer's sums
         Z = Z.double()
         count, total = Z.new_tensor([Z.shape[0]]), Z.sum(0)
         if reduce:
@@ -142,7 +142,9 @@ def prepared(
         # Rounding spreads a constant column over many directions: a collapse would look like full rank. It leaves the
         # two neighbours of the constant, at most eps |mean| apart (eps is the layer's round-off, pooled rows may have a
         # lower one); numbers in an interval, and the means over tokens of them, have at most half its length as std.
-        Z = torch.where(variance <= count * ((spread / 2 + arithmetic) * mean).square(), 0.0, Z)
+        # The layer's sums round as those of any features.
+        rounding = min(eps, torch.finfo(torch.float32).eps) + spread / 8
+        Z = torch.where(variance <= constant_column(count, mean, rounding), 0.0, Z)
     # Pooled and centred rows are in float64, but what they hold below the layer's own round-off is noise.
     Z = Z.to(torch.float32 if eps > torch.finfo(torch.float64).eps else torch.float64)
     return ShardedGram(Z, group=group) if reduce else Gram(Z)

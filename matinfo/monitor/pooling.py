@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from matinfo.layers.modules import first_tensor
+from matinfo.layers.modules import first_tensor, samples_first
 from matinfo.layers.rows import pooled, tokens_of
 
 POOLS = ("mean", "cls", "last", "tokens", "flatten")
@@ -41,6 +41,7 @@ def pooled_rows(
     mask: Tensor | None,
     *,
     layer: str,
+    module: nn.Module,
     max_rows: int,
     draw: torch.Generator,
     strict: bool = True,
@@ -59,7 +60,7 @@ def pooled_rows(
         lengths = torch.tensor([len(tokens) for tokens in x.unbind()], device=x.device)
         x = torch.nested.to_padded_tensor(x.detach(), 0.0)
         mask = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-    x = _checked(x, layer).detach()
+    x = samples_first(_checked(x, layer).detach(), module)
     if mask is not None and not strict and (pool == "flatten" or mask.shape != x.shape[:2]):
         mask = None
     if x.ndim < 2 or x.shape[1:] == (0,):
