@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import matrices
 import numpy as np
+import pytest
 import torch
 
 import matinfo
@@ -305,6 +306,18 @@ ALL_CASES = SCALAR_CASES | ARRAY_CASES | VIEW_CASES
 
 NOT_LOSSES = ("sinkhorn", "patch_normalize", "gram_volume")
 LOSSES = [name for name in ALL_CASES if name in matinfo.losses.__all__ and name not in NOT_LOSSES]
+
+
+def each(names):
+    """A test of every one of these functions, by name."""
+    return pytest.mark.parametrize("name", list(names))
+
+
+all_functions, scalar_functions, matrix_functions = each(ALL_CASES), each(SCALAR_CASES), each(MATRIX_CASES)
+loss_functions = each(LOSSES)
+batched_functions = each(name for name in SCALAR_CASES if name not in LOSSES)  # losses take one batch
+functions_of_several = each(name for name, case in MATRIX_CASES.items() if case.arguments > 1)
+differentiable_functions = each(name for name, case in ALL_CASES.items() if case.differentiable)
 
 
 def public_name(case):

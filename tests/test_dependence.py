@@ -166,11 +166,3 @@ def test_reordered_gram_has_the_rows_and_columns_of_the_matrix_in_that_order():
     )
     order = torch.tensor([3, 1, 4, 0, 2])
     close((gram.reordered(order).dense() - gram.dense()[order][:, order]).abs().max(), 0.0, 1e-15)
-
-
-def test_dime_rejects_what_it_cannot_use():
-    K = torch.eye(4)
-    with pytest.raises(ValueError, match="orders 4, 5"):
-        dime(K, torch.eye(5))
-    with pytest.raises(ValueError, match="positive trace"):
-        dime(K, torch.zeros(4, 4))

@@ -169,8 +169,3 @@ def test_normalized_mutual_information_derivative_is_exact(by):
 def test_multivariate_information_needs_two_matrices(function):
     with pytest.raises(ValueError, match="at least two"):
         function(torch.eye(3))
-
-
-def test_normalized_mutual_information_lists_the_choices_of_its_unit():
-    with pytest.raises(ValueError, match=r"by.*min.*joint"):
-        normalized_mutual_information(torch.eye(3), torch.eye(3), by="median")

@@ -189,14 +189,3 @@ def test_mec_loss_is_finite_where_the_printed_determinant_vanishes(eps2):
 
 
 # --- errors --------------------------------------------------------------------------------------------------
-
-
-def test_emp_ssl_loss_rejects_empty_views():
-    for shape in ((0, 4, 3), (2, 0, 3), (2, 4, 0)):
-        with pytest.raises(ValueError, match=r"at least (one|1)"):
-            emp_ssl_loss(torch.ones(shape))
-
-
-def test_mcr2_loss_rejects_labels_of_another_length():
-    with pytest.raises(ValueError, match=r"\(5,\).*\(4,\)"):
-        mcr2_loss(torch.randn(5, 3), torch.zeros(4, dtype=torch.int64))

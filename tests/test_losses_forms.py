@@ -364,6 +364,3 @@ def test_loss_of_float32_features_is_correct_to_float32_rounding(name, settings)
 def test_losses_name_the_shapes_that_do_not_match(name):
     with pytest.raises(ValueError, match=r"features1 and features2.*\(4, 3\).*\(4, 2\)"):
         FORMS[name].loss(torch.randn(4, 3), torch.randn(4, 2))
-
-
-# --- settings outside their domain ---------------------------------------------------------------------------------

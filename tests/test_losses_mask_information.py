@@ -105,10 +105,6 @@ def test_mask_infonce_loss_rejects_what_is_not_several_views():
         mask_infonce_loss(torch.randn(4, 3))
     with pytest.raises(ValueError, match="at least 2 views"):
         mask_infonce_loss(torch.randn(1, 4, 3))
-    with pytest.raises(ValueError, match=r"\(2, 0, 3\)"):
-        mask_infonce_loss(torch.randn(2, 0, 3))
-    with pytest.raises(TypeError, match="int64"):
-        mask_infonce_loss(torch.ones(2, 4, 3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("loss", [gaussian_nll, club_loss])
@@ -118,7 +114,3 @@ def test_gaussian_losses_name_the_argument_at_fault(loss):
         loss(x, x[:, :2], x)
     with pytest.raises(ValueError, match=r"mean and targets.*\(4, 3\).*\(3, 3\)"):
         loss(x, x, x[:3])
-    with pytest.raises(TypeError, match=r"log_variance.*int64"):
-        loss(x, torch.ones(4, 3, dtype=torch.int64), x)
-    with pytest.raises(ValueError, match=r"\(3,\)"):
-        loss(x[0], x[0], x[0])

@@ -86,17 +86,10 @@ def test_scaled_sum_of_grams_weighs_its_terms():
 
 def test_gram_algebra_distributes_over_sums_of_products():
     A, B, C = (matrices.features(15, 2, s) for s in (1, 2, 3))
-    dense = (A @ A.T + 2 * B @ B.T) * (C @ C.T) * (A @ A.T)
-    gram = (Gram(t(A)) + 2.0 * Gram(t(B))) * Gram(t(C)) * Gram(t(A))
+    dense = (A @ A.T + 2 * B @ B.T) * (C @ C.T) * (A @ A.T) / 8
+    gram = (Gram(t(A)) + 2.0 * Gram(t(B))) / 8.0 * Gram(t(C)) * Gram(t(A))
     assert relative_error(gram.dense(), dense) < 1e-14
     agrees_with_dense(gram, dense, 1.0)
-
-
-def test_scaling_a_sum_scales_every_term():
-    A, B = matrices.features(10, 2, 1), matrices.features(10, 3, 2)
-    gram = 4.0 * (Gram(t(A)) + Gram(t(B)))
-    assert relative_error(gram.dense(), 4.0 * (A @ A.T + B @ B.T)) < 1e-14
-    assert relative_error((gram / 8.0).dense(), 0.5 * (A @ A.T + B @ B.T)) < 1e-14
 
 
 def test_gram_features_and_dual_reproduce_the_matrix():
@@ -192,28 +185,12 @@ def test_gram_of_float32_features_is_formed_in_float64_where_small_eigenvalues_m
 # --- identities ----------------------------------------------------------------------------------------------
 
 
-@given(matrices.feature_matrices(), matrices.feature_matrices())
-def test_product_of_grams_commutes(Z1, Z2):
-    n = min(len(Z1), len(Z2))
-    A, B = Gram(t(Z1[:n]) + 0.1), Gram(t(Z2[:n]) + 0.1)
-    assert relative_error((A * B).dense(), (B * A).dense()) < 1e-14
-    close(joint_entropy(A, B), joint_entropy(B, A), 1e-12)
-
-
 @given(matrices.feature_matrices(), st.floats(1e-6, 1e6))
 def test_gram_scale_does_not_change_the_entropy(Z, scale):
     close(renyi_entropy(scale * Gram(t(Z)), 1.5), renyi_entropy(Gram(t(Z)), 1.5), 1e-13)
 
 
 # --- gradients -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(7, 3), (3, 7)])
-def test_gradient_through_a_gram_equals_that_through_the_dense_matrix(shape):
-    Z = t(matrices.features(*shape)).requires_grad_()
-    (through_gram,) = torch.autograd.grad(renyi_entropy(Gram(Z), 1.5), Z)
-    (through_dense,) = torch.autograd.grad(renyi_entropy(Z @ Z.mT, 1.5), Z)
-    assert relative_error(through_gram, through_dense) < 1e-12
 
 
 def test_gradient_through_gram_algebra_is_exact():
@@ -224,11 +201,6 @@ def test_gradient_through_gram_algebra_is_exact():
 
     assert gradcheck(value, (A, B))
     assert gradgradcheck(value, (A, B))
-
-
-def test_gradient_flows_to_both_factors_of_a_joint_entropy():
-    A, B = (t(matrices.features(12, 2, s)).requires_grad_() for s in (1, 2))
-    assert gradcheck(lambda A, B: joint_entropy(Gram(A), Gram(B)), (A, B))
 
 
 # --- batches -------------------------------------------------------------------------------------------------

@@ -106,13 +106,6 @@ def test_sandwiched_mutual_information_gradient_is_exact(alpha, width):
     )
 
 
-def test_sandwiched_mutual_information_refuses_a_second_derivative():
-    K = t(matrices.random_correlation(4, 1)).requires_grad_()
-    (gradient,) = torch.autograd.grad(sandwiched_mutual_information(K, K, 2), K, create_graph=True)
-    with pytest.raises(NotImplementedError, match="first derivative only"):
-        torch.autograd.grad(gradient.sum(), K)  # by name: what only backward() reaches would be left out
-
-
 def test_sandwiched_mutual_information_gradient_is_finite_at_repeated_and_zero_eigenvalues():
     for M in (np.eye(4), np.ones((4, 4)), matrices.partition([0, 0, 1, 1])):
         K = t(M).requires_grad_()
