@@ -246,12 +246,13 @@ def test_layerwise_captures_named_modules_in_order(model):
 
 
 class Translator(nn.Module):
-    def __init__(self):
+    def __init__(self, second="decoder"):
         super().__init__()
-        self.encoder, self.decoder = nn.ModuleList([nn.Identity()]), nn.ModuleList([nn.Identity()])
+        self.encoder, self.second = nn.ModuleList([nn.Identity()]), second
+        self.add_module(second, nn.ModuleList([nn.Identity()]))
 
     def forward(self, x, attention_mask=None, y=None, decoder_attention_mask=None):
-        return self.encoder[0](x), self.decoder[0](y)
+        return self.encoder[0](x), self.get_submodule(self.second)[0](y)
 
 
 def test_layerwise_takes_the_mask_of_the_decoder_for_its_layers():
@@ -267,8 +268,11 @@ def test_layerwise_takes_the_mask_of_the_decoder_for_its_layers():
     del batch["decoder_attention_mask"]
     whole = layerwise([y], pool="tokens").entropies
     close(layerwise(Translator(), batch, layers="decoder.*", pool="tokens").entropies, whole, 1e-12)
-    with pytest.raises(ValueError, match="the encoder or of the decoder, whose masks differ, got both"):
+    with pytest.raises(ValueError, match="one part of the model, .* Measure them in two calls"):
         layerwise(Translator(), batch, layers=["encoder.*", "decoder.*"])
+    expected = layerwise([y], pool="tokens").entropies  # of images as many tokens, and no mask
+    model = Translator("vision_model")
+    close(layerwise(model, batch, layers="vision_model.*", pool="tokens").entropies, expected, 1e-12)
     del batch["attention_mask"]
     assert len(layerwise(Translator(), batch, layers=["encoder.*", "decoder.*"]).names) == 2
 

@@ -209,6 +209,14 @@ def test_layers_of_a_decoder_have_its_own_mask(given):
         assert [record["rows"] for record in monitor.step()] == [10, 9 if given else 15]
 
 
+def test_layers_of_a_tower_for_images_have_no_mask_of_the_text():
+    model = nn.ModuleDict({"text_model": nn.Linear(4, 4), "vision_model": nn.Linear(4, 4)})
+    model.forward = lambda attention_mask: [layer(torch.randn(3, 5, 4)) for layer in model.values()]
+    with Monitor(model, "*", every=1, pool="tokens") as monitor:
+        model(attention_mask=torch.arange(5) < torch.tensor([[5], [2], [3]]))
+        assert [record["rows"] for record in monitor.step()] == [10, 15]
+
+
 def test_arguments_that_are_no_mask_are_taken_for_none():
     # Lightning on several processes calls the model with the arguments of training_step, (batch, batch_idx).
     model, ids = Encoder(), torch.randint(0, 9, (3, 5))

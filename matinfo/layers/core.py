@@ -64,9 +64,10 @@ def layerwise(
             by position, anything else as the only argument. Or many of them: a loader, a generator, a list of dicts
             (of these the model gets the arguments that its ``forward`` has, of tuples as many as it needs); or
             sentences, as a list or any iterable of strings. None for hidden states.
-        mask: ``(B, T)``, 1 or True for tokens that count. None takes ``attention_mask`` out of the batch, if any, and
-            ``decoder_attention_mask`` for modules of a ``decoder`` beside an encoder; token ids that hold the padding
-            of the model's ``config`` are refused without a mask. Not for many batches.
+        mask: ``(B, T)``, 1 or True for tokens that count. None takes ``attention_mask`` out of the batch, if any,
+            ``decoder_attention_mask`` for modules of a ``decoder`` beside an encoder, and none for towers of other
+            tokens (``vision...``, ``audio...``); token ids that hold the padding of the model's ``config`` are refused
+            without a mask. Not for many batches.
         layers: Names, or patterns of names (``"blocks.*"``; ``*`` stays within one component, ``**`` stands for any
             number of them). Of hidden states and of models of transformers, which are asked for their own (0 is the
             embedding) unless modules are named, also indices or a slice, or None for all. Of other models, names of

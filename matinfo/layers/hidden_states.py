@@ -221,12 +221,13 @@ def _refuse_padding(model: nn.Module, arguments: Mapping[str, Any]) -> None:
 
 
 def _mask_of(layers: Sequence[str], arguments: Mapping[str, Any]) -> Any:
-    """The mask of the layers' tokens; those of an encoder and those of a decoder are not the same."""
+    """The mask of the layers' tokens; an encoder, a decoder and a tower for images have different ones."""
     names = {mask_argument(layer, arguments) for layer in layers}
     masks = [arguments.get(name) for name in sorted(names)]
     if len(masks) > 1 and any(mask is not None for mask in masks):
         raise ValueError(
-            "Expected layers of the encoder or of the decoder, whose masks differ, got both. Measure them in two calls."
+            "Expected layers of one part of the model, whose tokens one mask describes, got encoder and decoder, or "
+            "text and images. Measure them in two calls."
         )
     return masks[0] if masks else None
 

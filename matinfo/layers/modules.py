@@ -13,11 +13,16 @@ from torch.optim.swa_utils import AveragedModel
 
 MASKS = ("attention_mask", "decoder_attention_mask")
 """The arguments of transformers that say where tokens are, those of a decoder beside an encoder in the second."""
+_NO_TEXT = ("vision", "visual", "audio")
+"""How the names of towers begin whose tokens are not those of the text beside them."""
 
 
 def mask_argument(layer: str, arguments: Iterable[str]) -> str:
-    """Which of the arguments that there are says where the tokens of a layer are."""
-    return MASKS["decoder" in layer.split(".") and MASKS[1] in arguments]
+    """Which of the arguments that there are says where the tokens of a layer are; empty if none does."""
+    parts = layer.split(".")
+    if any([part.startswith(_NO_TEXT) for part in parts]):
+        return ""
+    return MASKS["decoder" in parts and MASKS[1] in arguments]
 
 
 def plain_module(model: nn.Module) -> nn.Module:

@@ -58,8 +58,8 @@ class Monitor:
             ``(n, tokens, d)`` brings its own lengths in place of a mask.
         mask: Where tokens are, for ragged batches ``(n, tokens)``: non-zero or True is kept. The name of an argument of
             ``model.forward``, or a callable of its ``(args, kwargs)``. None takes the argument ``attention_mask``, if
-            there is one, for outputs that it fits, and beside an encoder ``decoder_attention_mask`` for layers of the
-            ``decoder``; else see :meth:`mask`.
+            there is one, for outputs that it fits, ``decoder_attention_mask`` for layers of a ``decoder`` beside an
+            encoder, and none for towers of other tokens (``vision...``, ``audio...``); else see :meth:`mask`.
         center: Whether to subtract the mean row, after rows are divided by their length. Without, a collapse to one
             point has effective rank 1; with it, it has zero features: a column is zero where its spread is no more than
             rounding the layer's dtype makes.
