@@ -73,8 +73,16 @@ def _conversion(x: object, name: str) -> str:
     return f" Use numpy.asarray({name})." if isinstance(x, list | tuple) else ""
 
 
-def check_features(Z: Tensor, name: str) -> Tensor:
-    """Accept ``(..., n, d)`` with n >= 1 and d >= 1."""
+def check_tensor(x: object, name: str, remedy: str = "") -> Tensor:
+    """Accept a tensor of any dtype."""
+    if not isinstance(x, Tensor):
+        kinds = "a torch.Tensor or a NumPy array"
+        raise TypeError(f"Expected {name} to be {kinds}, got {type(x).__name__}. {remedy}".rstrip())
+    return x
+
+
+def check_features(Z: Tensor, name: str, *, least: int = 1) -> Tensor:
+    """Accept ``(..., n, d)`` with n >= least and d >= 1."""
     check_floating(Z, name, gram=False)
     if Z.ndim < 2:
         raise ValueError(
@@ -83,16 +91,14 @@ def check_features(Z: Tensor, name: str) -> Tensor:
         )
     if Z.shape[-2] == 0 or Z.shape[-1] == 0:
         raise ValueError(f"Expected {name} to have at least one row and one column, got {tuple(Z.shape)}.")
+    if Z.shape[-2] < least:
+        raise ValueError(f"Expected {name} to have at least {least} rows, got {tuple(Z.shape)}.")
     return Z
 
 
-def check_labels(labels: object, n: int) -> Tensor:
+def check_labels(given: object, n: int) -> Tensor:
     """Accept whole numbers ``(n,)``, the classes of n samples."""
-    if not isinstance(labels, Tensor):
-        raise TypeError(
-            f"Expected labels to be a torch.Tensor or a NumPy array, got {type(labels).__name__}. "
-            "Use torch.tensor(labels), with numbers for names."
-        )
+    labels = check_tensor(given, "labels", "Use torch.tensor(labels), with numbers for names.")
     if labels.shape != (n,):
         raise ValueError(f"Expected labels of shape ({n},), got {tuple(labels.shape)}.")
     if labels.is_floating_point() or labels.is_complex():
@@ -175,7 +181,7 @@ def check_in(value: object, name: str, domain: str, remedy: str = "") -> float:
     above = number >= low if domain[0] == "[" else number > low
     below = number <= high if domain[-1] == "]" else number < high
     if not (above and below):  # NaN included
-        raise ValueError(f"Expected {name} in {domain}, got {number}.{' ' + remedy if remedy else ''}")
+        raise ValueError(f"Expected {name} in {domain}, got {number}. {remedy}".rstrip())
     return number
 
 

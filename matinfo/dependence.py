@@ -169,10 +169,7 @@ def cka(K1: Operand | TiledOperator, K2: Operand | TiledOperator, *, estimator: 
     """
     check_choice(estimator, "estimator", ("biased", "unbiased"))
     (first, _), (second, _) = without_scales((K1, K2), "cka", estimator)
-    own = hsic_of(first, first, estimator) * hsic_of(second, second, estimator)
-    if values_are_readable(own) and own.device.type == "cpu" and bool((own <= 0).any()):
-        raise ValueError("Expected matrices that are not constant, got one, which has no direction to align.")
-    return hsic_of(first, second, estimator) / own.sqrt()
+    return hsic_of(first, second, estimator) / hsic_of_each(first, second, estimator)
 
 
 def hsic_and_exponent(Ks: tuple[Any, Any], function: str, estimator: str) -> tuple[Tensor, Tensor]:
@@ -214,6 +211,14 @@ def hsic_of(first: Any, second: Any, estimator: str) -> Tensor:
         A, B = (_centred_whole(K, estimator) for K in (first, second))
         inner = (A * B).sum((-2, -1))
     return inner / ((n - 1) ** 2 if estimator == "biased" else n * (n - 3))
+
+
+def hsic_of_each(first: Any, second: Any, estimator: str) -> Tensor:
+    """The criteria of two matrices with themselves, their geometric mean."""
+    own = hsic_of(first, first, estimator) * hsic_of(second, second, estimator)
+    if values_are_readable(own) and own.device.type == "cpu" and bool((own <= 0).any()):
+        raise ValueError("Expected matrices that are not constant, got one, which has no direction to align.")
+    return own.sqrt()
 
 
 def _inner_of_features(first: Gram, second: Gram, estimator: str) -> Tensor:

@@ -39,7 +39,5 @@ def not_negative(x: Any, name: str, remedy: str = "") -> Tensor:
     """The same of numbers >= 0; NaN passes."""
     numbers = float64_of(x, name)
     if numbers.device.type == "cpu" and values_are_readable(numbers) and bool((numbers < 0).any()):
-        raise ValueError(
-            f"Expected {name} >= 0, got {numbers.min().item():.3g}.{' ' + remedy if remedy else ''}"
-        )
+        raise ValueError(f"Expected {name} >= 0, got {numbers.min().item():.3g}. {remedy}".rstrip())
     return numbers

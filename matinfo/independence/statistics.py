@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matinfo.dependence import hsic_of, without_scales
+from matinfo.dependence import hsic_of, hsic_of_each, without_scales
 from matinfo.entropy import entropy_of
 from matinfo.operands import Gram, as_operand, hadamard
 from matinfo.operands.gram import DUAL_SHARE
@@ -112,11 +112,7 @@ def criterion(first: Any, second: Any, *, normalized: bool) -> Callable[[Tensor]
         first, second = (K.dense(torch.float64) if isinstance(K, Gram) else K for K in (first, second))
     unit, scale = float(times_power_of_two(torch.ones_like(e), e + f)), 1.0
     if normalized:
-        unit, scale = 1.0, math.sqrt(math.prod([float(hsic_of(K, K, "biased")) for K in (first, second)]))
-        if not scale > 0:
-            raise ValueError(
-                "Expected matrices that are not constant, got one, which has no direction to align."
-            )
+        unit, scale = 1.0, float(hsic_of_each(first, second, "biased"))
     if not isinstance(first, Tensor):
         return lambda p: [float(hsic_of(first, second.reordered(p), "biased")) / scale * unit]
     centred = first - first.mean(0)

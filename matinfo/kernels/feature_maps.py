@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,13 +11,11 @@ from torch import Tensor
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_count, check_features
 from matinfo.kernels.bandwidth import sampled_bandwidth
-from matinfo.kernels.functions import laplacian, rbf
+from matinfo.kernels.functions import Kernel, evaluated, laplacian, rbf
 from matinfo.operands import Gram, as_tensor
 from matinfo.spectral.frequencies import cauchy_frequencies, normal_frequencies, orthogonal_frequencies
 from matinfo.spectral.pivoted_cholesky import factor_of_columns, rank_tolerance, select_pivots
 from matinfo.spectral.precision import at_least_float32, without_autocast
-
-Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 _NAMED = ("rbf", "laplacian")
 _SAMPLING = ("random", "greedy", "uniform")
@@ -99,14 +96,14 @@ def nystrom(
             )
         if given is None and sampling == "uniform":
             given = torch.randperm(n, generator=generator, device=samples.device)[:count]
-        evaluated: dict[int, Tensor] = {}
+        known: dict[int, Tensor] = {}
         if given is not None:
-            evaluated.update(zip(given.tolist(), values(given).unbind(1), strict=True))
+            known.update(zip(given.tolist(), values(given).unbind(1), strict=True))
 
         def column(index: int) -> Tensor:
             if given is None:
-                evaluated[index] = values(torch.tensor([index], device=samples.device))[:, 0]
-            return evaluated[index].detach()
+                known[index] = values(torch.tensor([index], device=samples.device))[:, 0]
+            return known[index].detach()
 
         pivots = select_pivots(
             column,
@@ -117,7 +114,7 @@ def nystrom(
             at_random=given is None and sampling == "random",
             generator=generator,
         )
-        columns = torch.stack([evaluated[pivot] for pivot in pivots], 1)
+        columns = torch.stack([known[pivot] for pivot in pivots], 1)
         return _gram(factor_of_columns(columns, torch.tensor(pivots, device=samples.device)), dtype, is_numpy)
 
 
@@ -235,22 +232,16 @@ def _evaluator(
     if callable(kernel):
         function = kernel
         tiles = [function(T, T).diagonal() for T in X.detach().split(_DIAGONAL_TILE)]
-        evaluated = torch.cat(tiles)
+        diagonal = torch.cat(tiles)
     else:
         named = {"rbf": rbf, "laplacian": laplacian}[check_choice(kernel, "kernel", _NAMED)]
         sigma = float(sampled_bandwidth(X.detach(), bandwidth))
-        evaluated = torch.ones_like(X[:, 0]).detach()
+        diagonal = torch.ones_like(X[:, 0]).detach()
 
         def function(A: Tensor, B: Tensor) -> Tensor:
             return named(A, B, bandwidth=sigma)
 
     def values(indices: Tensor) -> Tensor:
-        block = function(X, X[indices])
-        if tuple(block.shape) != (len(X), len(indices)):
-            raise ValueError(
-                f"Expected the kernel to give {(len(X), len(indices))}, got {tuple(block.shape)}: it maps (m, d) "
-                "and (n, d) to (m, n)."
-            )
-        return block.double()
+        return evaluated(function, X, X[indices]).double()
 
-    return values, evaluated.double(), evaluated.dtype
+    return values, diagonal.double(), diagonal.dtype

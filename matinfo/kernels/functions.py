@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
@@ -11,6 +14,19 @@ from matinfo.kernels.bandwidth import bandwidth_of, sample_pair, squared_distanc
 from matinfo.operands import normalize_rows
 from matinfo.operands.gram import prepared_rows
 from matinfo.spectral.normalize import widened
+
+Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+def evaluated(kernel: Kernel, A: Tensor, B: Tensor) -> Tensor:
+    """A kernel of the user's own on two sets of samples."""
+    block = kernel(A, B)
+    if tuple(block.shape) != (len(A), len(B)):
+        raise ValueError(
+            f"Expected the kernel to give {(len(A), len(B))}, got {tuple(block.shape)}: it maps (m, d) and (n, d) to "
+            "(m, n)."
+        )
+    return block
 
 
 @quantity

@@ -10,6 +10,7 @@ from matinfo._validation import (
     check_count,
     check_features,
     check_positive,
+    check_tensor,
     values_are_readable,
 )
 from matinfo.losses._batch import aligned, log_probabilities, one_batch, scaled
@@ -163,10 +164,7 @@ def deepcluster_loss(scores: Tensor, assignments: Tensor, *, temperature: float 
     check_features(scores, "scores")
     if scores.ndim > 3 or scores.shape[0] == 0:
         raise ValueError(f"Expected scores of shape (H, B, K) or (B, K), got {tuple(scores.shape)}.")
-    if not isinstance(assignments, Tensor):
-        raise TypeError(
-            f"Expected assignments to be a torch.Tensor or a NumPy array, got {type(assignments).__name__}."
-        )
+    check_tensor(assignments, "assignments")
     if assignments.is_floating_point() or assignments.is_complex() or assignments.dtype == torch.bool:
         raise TypeError(f"Expected integer assignments, got {assignments.dtype}. Use assignments.long().")
     if assignments.shape != scores.shape[:-1]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_positive
+from matinfo._validation import check_choice, check_features, check_positive
 from matinfo.losses._batch import aligned, off_diagonal_squares
 from matinfo.operands import dtype_given, normalize_rows
 from matinfo.spectral.normalize import widened
@@ -109,8 +109,7 @@ def vicreg_loss(
         check_positive(weight, name)
     check_choice(form, "form", ("paper", "code"))
     Z1, Z2 = aligned(features1=features1, features2=features2)
-    if len(Z1) < 2:
-        raise ValueError("Expected at least two samples, got one: their variance is not defined.")
+    check_features(Z1, "features1", least=2)
     hinge1, redundancy1 = _spread(Z1)
     hinge2, redundancy2 = _spread(Z2)
     hinges = hinge1 + hinge2 if form == "paper" else (hinge1 + hinge2) / 2

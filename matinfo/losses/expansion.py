@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_count, check_in, check_positive, check_views
+from matinfo._validation import check_count, check_features, check_in, check_positive, check_views
 from matinfo.coding_rate import coding_rate
 from matinfo.losses._batch import (
     aligned,
@@ -281,8 +281,7 @@ def wmse_loss(
     """
     check_in(shrinkage, "shrinkage", "[0, 1)")
     Z1, Z2 = (widened(Z) for Z in aligned(features1=features1, features2=features2))
-    if len(Z1) < 2:
-        raise ValueError("Expected at least two samples, got one: their covariance is not defined.")
+    check_features(Z1, "features1", least=2)
     if together:
         W1, W2 = _white(torch.cat([Z1, Z2]), shrinkage).chunk(2)
     else:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from matinfo._interface import quantity
-from matinfo._validation import check_choice, check_features, check_positive, values_are_readable
+from matinfo._validation import (
+    check_choice,
+    check_features,
+    check_positive,
+    check_tensor,
+    values_are_readable,
+)
 from matinfo.coding_rate import logdet_of
 from matinfo.losses._batch import aligned, one_batch
 from matinfo.operands import Gram, normalize_rows
@@ -93,9 +99,7 @@ def masked_reconstruction_loss(
         1.0
     """
     pred, target = aligned("(B, L, P)", pred=pred, target=target)
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"Expected mask to be a torch.Tensor or a NumPy array, got {type(mask).__name__}.")
-    if mask.shape != pred.shape[:-1]:
+    if check_tensor(mask, "mask").shape != pred.shape[:-1]:
         raise ValueError(f"Expected mask of shape {tuple(pred.shape[:-1])}, got {tuple(mask.shape)}.")
     weight = mask.to(pred.dtype)
     if weight.device.type == "cpu" and values_are_readable(weight):

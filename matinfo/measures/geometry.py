@@ -15,9 +15,7 @@ from matinfo.spectral.singular import singular_system
 
 def _rows(features: Tensor, name: str = "features", *, normalize: bool = False, least: int = 1) -> Tensor:
     """Rows in float64, so many at least, of length one if asked for."""
-    Z = check_features(features, name).double()
-    if Z.shape[-2] < least:
-        raise ValueError(f"Expected {name} with at least {least} rows, got {Z.shape[-2]}.")
+    Z = check_features(features, name, least=least).double()
     return normalize_rows(Z) if normalize else Z
 
 

@@ -85,11 +85,9 @@ def isoscore_star(
         >>> float(isoscore_star(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), shrinkage=1.0))  # the identity alone
         1.0
     """
-    Z = check_features(features, "features").double()
+    Z = check_features(features, "features", least=2).double()
     n, d = Z.shape[-2:]
     check_in(shrinkage, "shrinkage", "[0, 1]")
-    if n < 2:
-        raise ValueError(f"Expected at least two rows, got {n}.")
     Z = prepared_rows(Z, True, False)
     if reference is None:
         target = torch.eye(d, dtype=Z.dtype, device=Z.device)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,14 +9,13 @@ from torch import Tensor
 from matinfo._keywords import answers_keywords
 from matinfo._validation import check_choice, check_features, check_same_samples
 from matinfo.kernels.bandwidth import sampled_bandwidth
+from matinfo.kernels.functions import Kernel, evaluated
 from matinfo.operands import as_tensor
 from matinfo.operands.operator import TiledOperator
 from matinfo.spectral.precision import full_product
 
 _LEAST_EXPONENT = {torch.float32: -60.0, torch.float64: -300.0}
 """Smaller entries count as ``exp`` of this, far below round-off: subnormal numbers take ten times as long."""
-
-Kernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class KernelOperator(TiledOperator):
@@ -115,13 +111,7 @@ class KernelOperator(TiledOperator):
         """A given function or the Laplacian kernel on two sets of samples, in a form that autograd can follow."""
         if not callable(self.kernel):
             return torch.exp(torch.cdist(A, B, p=1) * (-1 / self.sigma))
-        block = self.kernel(A, B)
-        if tuple(block.shape) != (len(A), len(B)):
-            raise ValueError(
-                f"Expected the kernel to give {(len(A), len(B))}, got {tuple(block.shape)}: "
-                "it maps (m, d) and (n, d) to (m, n)."
-            )
-        return block
+        return evaluated(self.kernel, A, B)
 
     def reordered(self, order: Tensor) -> KernelOperator:
         return self._of(self.given[order if isinstance(self.given, Tensor) else order.numpy()], self.sigma)
