@@ -129,4 +129,8 @@ class MaskedMethod(Method):
         )
         note = known if self.config.norm_pix else ""
         draw_reconstructions(self, dataset, config.run.seed, folder / "reconstructions.png", note=note)
-        draw_training(records, f"{config.label()}, {config.data.data}", folder / "training.png")
+        draw_training(
+            records, f"{config.label()}, {config.data.data}", folder / "training.png",
+            losses={"total": "loss", "reconstruction": "reconstruction"}, features=("cls", "pooled"),
+            panels={"effective rank, held-out images": ("effective_rank",)}, batch="CLS, masked training batch",
+        )  # fmt: skip

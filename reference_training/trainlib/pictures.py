@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 from matinfo.plot.theme import LIGHT as COLOURS
 from trainlib.files import write_atomic
 from trainlib.rng import generator
+
+_PAIR = (COLOURS[2], COLOURS[1])  # of two lines that belong together
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -97,66 +100,39 @@ def mosaic(rows: list[Tensor]) -> tuple[np.ndarray, list[float]]:
     return canvas[..., 0] if channels == 1 else canvas, [i * step + side / 2 - 0.5 for i in range(len(rows))]
 
 
-def draw_training(records: list[dict[str, Any]], label: str, path: Path) -> None:
-    """Loss (left) and effective rank (right) during training."""
+def draw_training(
+    records: list[dict[str, Any]], label: str, path: Path, *, losses: dict[str, str], batch: str,
+    panels: dict[str, tuple[str, ...]], features: tuple[str, str],
+) -> None:  # fmt: skip
+    """The losses during training, and a panel for each title with its quantities of both features on held-out images.
+
+    A quantity that the log also has of the training batch is drawn faintly, and called ``batch``.
+    """
     train = [r for r in records if r["kind"] == "train"]
     measured = [r for r in records if r["kind"] == "eval"]
-    figure = Figure(figsize=(10, 3.8))
-    left, right = figure.subplots(1, 2)
-    epochs = [r["epoch"] for r in train]
-    left.plot(epochs, [r["loss"] for r in train], color=COLOURS[2], lw=1.2, label="total")
-    left.plot(epochs, [r["reconstruction"] for r in train], color=COLOURS[1], lw=1.2, label="reconstruction")
-    left.set(xlabel="epoch", ylabel="training loss", title=label)
-    right.plot(epochs, [r["batch_effective_rank"] for r in train], color=COLOURS[0], lw=0.7, alpha=0.6,
-               label="CLS, masked training batch")  # fmt: skip
-    epochs = [r["epoch"] for r in measured]
-    for key, name, colour in (("cls", "CLS", COLOURS[2]), ("pooled", "pooled", COLOURS[1])):
-        values = [r[f"{key}_effective_rank"] for r in measured]
-        right.plot(epochs, values, color=colour, marker="o", ms=2.5, label=f"{name}, held-out images")
-    right.set(xlabel="epoch", ylabel="effective rank", title="effective rank")
-    for axes in (left, right):
-        axes.legend(frameon=False, fontsize=8)
-        tidy(axes)
-    save(figure, path)
-
-
-BRANCH_COLOURS = (("backbone", COLOURS[1]), ("projector", COLOURS[2]))
-
-
-def draw_siamese_training(records: list[dict[str, Any]], label: str, path: Path) -> None:
-    """Loss, kNN accuracy, mutual information, joint entropy and divergences during training."""
-    train = [r for r in records if r["kind"] == "train"]
-    measured = [r for r in records if r["kind"] == "eval"]
-    epochs = [r["epoch"] for r in measured]
-    figure = Figure(figsize=(15, 7.2))
-    panels = figure.subplots(2, 3).flat
-    panels[0].plot([r["epoch"] for r in train], [r["loss"] for r in train], color=COLOURS[2], lw=1.2)
-    panels[0].set(ylabel="training loss", title=label)
-    for axes, key, title in (
-        (panels[1], "mutual_information", "mutual information of the branches (nats)"),
-        (panels[2], "joint_entropy", "joint entropy of the branches (nats)"),
-        (panels[3], "knn_accuracy", "kNN accuracy, held-out images (%)"),
-        (panels[4], "effective_rank", "effective rank, held-out images"),
-    ):
-        if f"batch_{key}" in train[0]:
-            values = [r[f"batch_{key}"] for r in train]
-            axes.plot([r["epoch"] for r in train], values, color=COLOURS[0], lw=0.7, alpha=0.6,
-                      label="projector, training batch")  # fmt: skip
-        for feature, colour in BRANCH_COLOURS:
-            values = [r[f"{feature}_{key}"] for r in measured]
-            axes.plot(epochs, values, color=colour, marker="o", ms=2.5, label=feature)
+    columns = min(3, 1 + len(panels))
+    rows = math.ceil((1 + len(panels)) / columns)
+    figure = Figure(figsize=(5 * columns, 3.7 * rows))
+    first, *others = figure.subplots(rows, columns).flat
+    for (name, key), colour in zip(losses.items(), _PAIR, strict=False):
+        first.plot([r["epoch"] for r in train], [r[key] for r in train], color=colour, lw=1.2, label=name)
+    first.set(ylabel="training loss", title=label)
+    for axes, (title, quantities) in zip(others, panels.items(), strict=True):
         axes.set(title=title)
-    for feature, colour in BRANCH_COLOURS:
-        for key, style in (("matrix_js", "-"), ("spectrum_js", ":")):
-            values = [r[f"{feature}_{key}"] for r in measured]
-            name = f"{feature}, {'matrices' if key == 'matrix_js' else 'spectra'}"
-            panels[5].plot(epochs, values, style, color=colour, marker="o", ms=2.5, label=name)
-    panels[5].set(title="Jensen-Shannon divergence of the branches (nats)")
-    for axes in panels:
+        for quantity, style in zip(quantities, ("-", ":"), strict=False):
+            if f"batch_{quantity}" in train[0]:
+                values = [r[f"batch_{quantity}"] for r in train]
+                faint = {"color": COLOURS[0], "lw": 0.7, "alpha": 0.6}
+                axes.plot([r["epoch"] for r in train], values, label=batch, **faint)
+            for feature, colour in zip(features, _PAIR, strict=True):
+                values = [r[f"{feature}_{quantity}"] for r in measured]
+                name = feature if len(quantities) == 1 else f"{feature}, {quantity.replace('_', ' ')}"
+                line = {"color": colour, "marker": "o", "ms": 2.5, "label": name}
+                axes.plot([r["epoch"] for r in measured], values, style, **line)
+    for axes in (first, *others):
         axes.set_xlabel("epoch")
-        tidy(axes)
-    for axes in panels[1:]:
         axes.legend(frameon=False, fontsize=8)
+        tidy(axes)
     figure.tight_layout()
     save(figure, path)
 
@@ -165,7 +141,7 @@ def draw_accuracy(curves: dict[str, list[list[dict[str, Any]]]], label: str, pat
     """Top-1 accuracy of held-out images over the epochs of a classifier: mean over seeds, band of one sd."""
     figure = Figure(figsize=(6, 3.8))
     axes = figure.subplots()
-    for (name, seeds), colour in zip(curves.items(), (COLOURS[2], COLOURS[1]), strict=False):
+    for (name, seeds), colour in zip(curves.items(), _PAIR, strict=False):
         measured = [[r for r in records if r["kind"] == "eval"] for records in seeds]
         key = next(k for k in measured[0][-1] if k.endswith("_top1"))
         values = np.array([[r[key] for r in records] for records in measured])

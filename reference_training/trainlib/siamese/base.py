@@ -19,12 +19,19 @@ from trainlib import ranks
 from trainlib.evaluate import extract, knn_accuracy
 from trainlib.method import DEFAULT, Measurements, Method, StepOutput
 from trainlib.optim import make_optimizer
-from trainlib.pictures import draw_siamese_training, draw_views
+from trainlib.pictures import draw_training, draw_views
 from trainlib.siamese.networks import Branch, Projector, calibrate
 from trainlib.views import AUGMENTATIONS, ViewRecipe, Views
 
 CALIBRATION = 1000  # images
 PROBE_LR = {"adamw": 1e-2, "sgd": 0.1, "lars": 0.1}  # the probe is a monitor: one rate for all methods
+PANELS = {  # of the picture of a run
+    "mutual information of the branches (nats)": ("mutual_information",),
+    "joint entropy of the branches (nats)": ("joint_entropy",),
+    "kNN accuracy, held-out images (%)": ("knn_accuracy",),
+    "effective rank, held-out images": ("effective_rank",),
+    "Jensen-Shannon divergence of the branches (nats)": ("matrix_js", "spectrum_js"),
+}
 MEASURED_VIEWS = AUGMENTATIONS["asymmetric"][0]
 
 
@@ -243,4 +250,7 @@ class SiameseMethod(Method):
     def draw_pictures(self, dataset, config, records: list[dict[str, Any]], folder: Path) -> None:
         """Views of training images; loss, accuracy and information during training."""
         draw_views(self, dataset, config.run.seed, folder / "views.png")
-        draw_siamese_training(records, f"{config.label()}, {config.data.data}", folder / "training.png")
+        draw_training(
+            records, f"{config.label()}, {config.data.data}", folder / "training.png", losses={"loss": "loss"},
+            features=("projector", "backbone"), panels=PANELS, batch="projector, training batch",
+        )  # fmt: skip
