@@ -246,13 +246,13 @@ class CovarianceAccumulator(Stream):
         if self._center:
             rough = Z.mean(0)
             Z = Z - rough
-            rest = Z.mean(0)
+            rest = Z.mean(0)  # what rounding has left of the mean
+            Z -= rest
             mean = RunningSum(rough)
             mean.add(rest)
-            moment = torch.addmm(torch.outer(rest, rest), Z.mT, Z, beta=-rows)
         else:
-            mean, moment = self._mean, Z.mT @ Z
-        self._combine(rows, mean, RunningSum(moment))
+            mean = self._mean
+        self._combine(rows, mean, RunningSum(Z.mT @ Z))
         self._eps = max(self._eps, torch.finfo(at_least_float32(given)).eps)
 
     def _combine(self, count: int, mean: RunningSum, moment: RunningSum) -> None:
@@ -265,6 +265,6 @@ class CovarianceAccumulator(Stream):
         if self._center:
             self._mean = self._mean.moved(device)
             step = mean.moved(device).minus(self._mean)
-            self._moment.add(torch.outer(step, step) * (self._count * (count / total)))
+            self._moment.add(torch.outer(step * (self._count * (count / total)), step))
             self._mean.add(step * (count / total))
         self._count = total
