@@ -210,7 +210,6 @@ ERRORS = {
     "vector.npy": (lambda p: np.save(p, np.ones(3)), "got shape (3,); reshape it"),
     "cube.npy": (lambda p: np.save(p, np.ones((3, 4, 5))), "x.reshape(-1, 5)"),
     "empty.npy": (lambda p: np.save(p, np.ones((0, 4))), "empty array"),
-    "complex.npy": (lambda p: np.save(p, np.ones((2, 2)) * 1j), "real numbers"),
     "text.npy": (lambda p: np.save(p, np.array([["a", "b"]])), "real numbers"),
     "nan.npy": (with_nan(np.save), "row 17, counted from 0, holds NaN or infinity. Use --nan skip"),
     "zero.npy": (lambda p: np.save(p, np.zeros((9, 2))), "positive trace"),

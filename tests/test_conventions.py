@@ -107,17 +107,6 @@ def test_the_same_rows_have_the_same_number_in_every_tool(tool, prepared):
         assert float(found[name]) == pytest.approx(expected[name], rel=1e-9), name
 
 
-def test_the_report_of_a_file_has_the_numbers_of_the_other_tools(tmp_path):
-    np.save(tmp_path / "Z.npy", Z.numpy())
-    assert main(["report", str(tmp_path / "Z.npy"), "--json", str(tmp_path / "report.json")]) == 0
-    (array,) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["arrays"]
-    found, expected = {q["name"]: q["value"] for q in array["quantities"]}, by_hand()
-    compared = [name for name in NAMES if name in found]
-    assert len(compared) >= 3
-    for name in compared:
-        assert found[name] == pytest.approx(expected[name], rel=1e-9), name
-
-
 @pytest.mark.parametrize("center", [False, True])
 def test_every_named_measure_is_one_number_in_every_tool(tmp_path, center):
     names = list(MEASURES)
