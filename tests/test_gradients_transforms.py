@@ -111,7 +111,7 @@ def test_no_graph_is_built_under_no_grad():
         assert renyi_entropy(K).isfinite()
 
 
-# Of the other cases those that draw at random or count labels break the graph.
+# Of the others those that draw at random or count labels break the graph, and so does the constant of er_loss.
 IN_TRAINING_STEPS = (
     "joint_entropy", "mutual_information", "total_correlation", "matrix_kl", "matrix_js", "effective_rank",
     "matrix_tcr", "tcr", "cka", "hsic", "mmae_tcr_loss", "umae_uniformity_loss", "vne_loss",
@@ -162,7 +162,7 @@ def test_torch_compile_fullgraph_agrees_with_eager(operand, alpha, backend):
 def test_torch_compile_of_main_quantities_and_losses_agrees_with_eager(name):
     case, inputs = ALL_CASES[name], [x.requires_grad_() for x in tensors(name)]
     expected = case(*inputs)
-    value = torch.compile(lambda *xs: case(*xs), fullgraph=True, backend="aot_eager")(*inputs)
+    value = torch.compile(lambda *xs: case(*xs), fullgraph=name != "er_loss", backend="aot_eager")(*inputs)
     close(value, expected, 1e-12)
     for got, wanted in zip(
         torch.autograd.grad(value, inputs), torch.autograd.grad(expected, inputs), strict=True

@@ -108,7 +108,7 @@ def test_fitted_rule_counts_the_rounding_of_large_weights():
     rule = fitted_rule(alpha, n, 16, 1e-13)
     K = t(matrices.from_spectrum(np.geomspace(1e-6, 1, n)))
     P = K / K.trace()
-    found = quadrature._Quadrature.apply(P, rule, 1e-3, False)[0]
+    found = quadrature._fitted_trace(P, rule, 1e-3)
     x = np.geomspace(1e-6, 1, n)
     x = x / x.sum()
     fit = rule.linear + rule.square * (x**2).sum()

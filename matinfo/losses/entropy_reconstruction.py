@@ -72,7 +72,6 @@ def _check_kappa(kappa: float) -> float:
     return float(kappa)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # as tensors it breaks the graph
 @functools.lru_cache(maxsize=256)
 def _log_hypergeometric(b: float, kappa: float) -> float:
     """``log 0F1(; b; y) = log sum_k y^k / (k! (b)_k)``, ``y = kappa^2/4``."""

@@ -18,24 +18,16 @@ or, away from alpha = 1, with the power trace S and s = lambda_max, so that no p
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from matinfo._validation import values_are_readable
-from matinfo.spectral import compiled
-from matinfo.spectral.autograd import SpectralOperation, kept
-from matinfo.spectral.eigensystem import (
-    Noise,
-    column,
-    derivatives_are_wanted,
-    derivatives_may_follow,
-    eigensystem,
-)
+from matinfo.spectral.eigensystem import Noise, column, derivatives_are_wanted, eigensystem
 from matinfo.spectral.first_order import followed
 from matinfo.spectral.functions import Power, Tsallis
-from matinfo.spectral.trace_function import Gradient, Trace
+from matinfo.spectral.scalar import scalar
+from matinfo.spectral.trace_function import Gradient, trace_of_known
 
 _NEAR_ONE = 0.25
 """Orders closer than this to 1 use the Tsallis form, the others the power form."""
@@ -76,11 +68,8 @@ def entropy_function(
     value = entropy_of_probabilities(p, alpha)
     if not wanted:
         return value.to(dtype)
-    if torch.compiler.is_compiling():
-        derivative = _first_derivative(torch.ones_like(value), value, p, cut, Q, total, alpha)
-        return compiled.linearized(value, (K, derivative))
-    result: Tensor = _Entropy.apply(K, value, p, cut, Q, total, alpha, dtype)
-    return result
+    known = value, p, cut, Q, total, alpha
+    return scalar(K, value, _derivative, _differentiable_derivative, *known, dtype=dtype)
 
 
 def entropy_of_eigenvalues(x: Tensor, alpha: float, noise: Noise) -> Tensor:
@@ -147,8 +136,9 @@ def _weights(
     return h * (p > cut) if projects else h
 
 
-def _first_derivative(
+def _derivative(
     grad: Tensor,
+    K: Tensor,
     value: Tensor,
     p: Tensor,
     cut: Tensor | float,
@@ -159,11 +149,17 @@ def _first_derivative(
     readable = isinstance(total, float) and values_are_readable(grad)
     h = _weights(grad.item() / total if readable else column(grad / total), value, p, cut, alpha)
     h = h.to(Q.dtype)
-    return (Q * (h.unsqueeze(-2) if h.ndim > 1 else h)) @ Q.mT
+    return ((Q * (h.unsqueeze(-2) if h.ndim > 1 else h)) @ Q.mT).to(K.dtype)
 
 
 def _differentiable_derivative(
-    K: Tensor, p: Tensor, cut: Tensor | float, Q: Tensor, total: Tensor | float, alpha: float
+    K: Tensor,
+    value: Tensor,
+    p: Tensor,
+    cut: Tensor | float,
+    Q: Tensor,
+    total: Tensor | float,
+    alpha: float,
 ) -> Tensor:
     given, K = K.dtype, K.to(Q.dtype)
     cut, total = (torch.as_tensor(x, dtype=p.dtype, device=p.device) for x in (cut, total))
@@ -174,7 +170,7 @@ def _differentiable_derivative(
     else:
         f, s, x, cut = Power(alpha), total * p[..., -1], p / p[..., -1:], cut / p[..., -1:]
     tau = K.diagonal(dim1=-2, dim2=-1).double().sum(-1) / s
-    T = Trace.apply(K, s, x, cut, Q, f)
+    T = trace_of_known(K, s, x, cut, Q, f)
     F = Gradient.apply(K, s, x, cut, Q, f)
     if isinstance(f, Tsallis):
         S = tau + e * T
@@ -184,34 +180,3 @@ def _differentiable_derivative(
     identity = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
     derivative = factor[..., None, None].to(K.dtype) * F + ridge[..., None, None].to(K.dtype) * identity
     return derivative.to(given)
-
-
-class _Entropy(SpectralOperation):
-    """K, with its entropy and eigensystem -> the entropy."""
-
-    @staticmethod
-    def forward(
-        K: Tensor,
-        value: Tensor,
-        p: Tensor,
-        cut: Tensor | float,
-        Q: Tensor,
-        total: Tensor | float,
-        alpha: float,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        return value.to(dtype, copy=True)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, value, *constants, _ = kept(ctx)
-        if derivatives_may_follow():
-            derivative = grad[..., None, None].to(K.dtype) * _differentiable_derivative(K, *constants)
-        else:
-            derivative = _first_derivative(grad, value, *constants).to(K.dtype)
-        return derivative, None, None, None, None, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        K, _value, *constants, dtype = kept(ctx)
-        return (_differentiable_derivative(K, *constants) * dK).sum((-2, -1), dtype=torch.float64).to(dtype)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from matinfo._record import record
 from matinfo._validation import values_are_readable
-from matinfo.spectral.autograd import SpectralOperation, kept
-from matinfo.spectral.eigensystem import derivatives_are_wanted, derivatives_may_follow
+from matinfo.spectral.autograd import SpectralOperation
+from matinfo.spectral.eigensystem import derivatives_are_wanted
 from matinfo.spectral.rows import row_products, rows_are_faster
+from matinfo.spectral.scalar import rounded, scalar
 
 
 def frobenius_squared(K: Tensor) -> Tensor:
@@ -37,12 +38,17 @@ def collision_entropy(
         side: For the explanation.
     """
     record("frobenius", K, side=side)
-    if torch.compiler.is_compiling():
-        return 2 * K.diagonal(dim1=-2, dim2=-1).double().sum(-1).log() - _sum_of_squares(K).log()
-    squared = _squared_norm(K.detach()) if isinstance(total, float) else _sum_of_squares(K.detach())
-    function = _CollisionEntropy.apply if derivatives_are_wanted(K) else _CollisionEntropy.forward
-    value: Tensor = function(K, total, squared, dtype)
-    return value
+    squared: Tensor | float
+    value: Tensor | float
+    if isinstance(total, float):
+        squared = _squared_norm(K.detach())
+        value = math.log(total * total / squared) if 0 < squared < math.inf else math.nan
+    else:
+        squared = _sum_of_squares(K.detach())
+        value = (total * total / squared).log() + 0 * squared  # infinity is not a number here
+    if not derivatives_are_wanted(K):
+        return rounded(value, dtype)
+    return scalar(K, value, _derivative, _differentiable_derivative, total, squared, dtype=dtype)
 
 
 def _norm(K: Tensor) -> Tensor:
@@ -103,39 +109,20 @@ class _FrobeniusSquared(SpectralOperation):
         return 2 * (K * dK).sum(-1).double().sum(-1)
 
 
-class _CollisionEntropy(SpectralOperation):
-    """K, with its trace and squared norm -> the entropy; ``dH/dK = 2 I/tr K - 2 K/|K|_F^2``."""
-
-    @staticmethod
-    def forward(K: Tensor, total: Tensor | float, squared: Tensor | float, dtype: torch.dtype) -> Tensor:
-        if isinstance(squared, Tensor):
-            value: Tensor = (total * total / squared).log() + 0 * squared  # infinity is not a number here
-            return value.to(dtype)
-        number = math.log(total * total / squared) if 0 < squared < math.inf else math.nan
-        return torch.scalar_tensor(number, dtype=dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        K, total, squared, _ = kept(ctx)
-        if derivatives_may_follow():
-            return grad[..., None, None].to(K.dtype) * _differentiable_derivative(K), None, None, None
-        if isinstance(squared, float) and values_are_readable(grad):
-            weight = 2 * grad.item()
-            result = K * (-weight / squared)
-            result.diagonal().add_(weight / total)
-            return result, None, None, None
-        grad = 2 * grad
-        result = K * (-grad / squared)[..., None, None].to(K.dtype)
-        result.diagonal(dim1=-2, dim2=-1).add_((grad / total)[..., None].to(K.dtype))
-        return result, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        K, *_rest, dtype = kept(ctx)
-        return (_differentiable_derivative(K) * dK).sum((-2, -1), dtype=torch.float64).to(dtype)
+def _derivative(grad: Tensor, K: Tensor, total: Tensor | float, squared: Tensor | float) -> Tensor:
+    """``2 I/tr K - 2 K/|K|_F^2``."""
+    if isinstance(squared, float) and values_are_readable(grad):
+        weight = 2 * grad.item()
+        result = K * (-weight / squared)
+        result.diagonal().add_(weight / total)
+        return result
+    grad = 2 * grad
+    result = K * (-grad / squared)[..., None, None].to(K.dtype)
+    result.diagonal(dim1=-2, dim2=-1).add_((grad / total)[..., None].to(K.dtype))
+    return result
 
 
-def _differentiable_derivative(K: Tensor) -> Tensor:
+def _differentiable_derivative(K: Tensor, *_: Any) -> Tensor:
     K = (K + K.mT) / 2  # so that the second derivative is symmetric too
     total = K.diagonal(dim1=-2, dim2=-1).double().sum(-1)
     inverse = _FrobeniusSquared.apply(K).rsqrt()[..., None, None]

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from matinfo._record import record
 from matinfo._validation import values_are_readable
-from matinfo.spectral import compiled
 from matinfo.spectral.autograd import SpectralOperation
 from matinfo.spectral.eigensystem import derivatives_are_wanted
+from matinfo.spectral.scalar import scalar
 
 
 def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
@@ -38,50 +38,30 @@ def logdet_shifted(K: Tensor, mu: float, *, side: str = "matrix") -> Tensor:
 
 def logdet_of_sum(K: Tensor, mu: float) -> Tensor:
     """:func:`logdet_shifted` as a building block of something larger."""
-    if torch.compiler.is_compiling():
-        value, L = _LogDet.forward(K.detach(), mu)
-        return compiled.linearized(value, (K, torch.cholesky_inverse(L)))
-    result: Tensor = (_LogDet.apply if derivatives_are_wanted(K) else _LogDet.forward)(K, mu)[0]
-    return result
+    wanted = derivatives_are_wanted(K)
+    value, L = _factor(K.detach() if wanted else K, mu)
+    return scalar(K, value, _derivative, _Inverse.apply, L) if wanted else value
 
 
 def inverse_of_sum(K: Tensor, mu: float) -> Tensor:
     """``(mu I + K)^{-1}``, differentiable to every order."""
-    result: Tensor = _Inverse.apply(K, _LogDet.forward(K.detach(), mu)[1])
+    result: Tensor = _Inverse.apply(K, _factor(K.detach(), mu)[1])
     return result
 
 
-class _LogDet(SpectralOperation):
-    """K -> (log det (mu I + K), its Cholesky factor)."""
+def _factor(K: Tensor, mu: float) -> tuple[Tensor, Tensor]:
+    """``log det(mu I + K)`` and its Cholesky factor."""
+    A = K.clone()
+    A.diagonal(dim1=-2, dim2=-1).add_(mu)
+    L, info = torch.linalg.cholesky_ex(A)
+    logdet = 2 * L.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
+    if info.ndim == 0 and info.is_cpu and values_are_readable(info) and info.item() == 0:
+        return logdet, L  # one look in place of two operations
+    return logdet.masked_fill(info != 0, torch.nan), L
 
-    @staticmethod
-    def forward(K: Tensor, mu: float) -> tuple[Tensor, Tensor]:
-        A = K.clone()
-        A.diagonal(dim1=-2, dim2=-1).add_(mu)
-        L, info = torch.linalg.cholesky_ex(A)
-        logdet = 2 * L.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
-        if info.ndim == 0 and info.is_cpu and values_are_readable(info) and info.item() == 0:
-            return logdet, L  # one look in place of two operations
-        return logdet.masked_fill(info != 0, torch.nan), L
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        K, _ = inputs
-        _, L = output
-        ctx.mark_non_differentiable(L)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(K, L)
-        ctx.save_for_forward(K, L)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None]:
-        K, L = ctx.saved_tensors
-        return grad[..., None, None].to(K.dtype) * _Inverse.apply(K, L), None
-
-    @staticmethod
-    def jvp(ctx: Any, dK: Tensor, _: Any) -> tuple[Tensor, None]:
-        K, L = ctx.saved_tensors
-        return (_Inverse.apply(K, L).double() * dK.double()).sum((-2, -1)), None
+def _derivative(grad: Tensor, K: Tensor, L: Tensor) -> Tensor:
+    return grad[..., None, None].to(L.dtype) * torch.cholesky_inverse(L)
 
 
 class _Inverse(SpectralOperation):

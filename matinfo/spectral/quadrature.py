@@ -25,7 +25,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,10 +33,10 @@ from torch import Tensor
 
 from matinfo._record import record
 from matinfo._validation import values_are_readable
-from matinfo.spectral.autograd import SpectralOperation
-from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, derivatives_may_follow
+from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted
 from matinfo.spectral.entropy_function import entropy_function
 from matinfo.spectral.logdet import inverse_of_sum
+from matinfo.spectral.scalar import scalar
 from matinfo.spectral.triangular import weighted_inverse_sum
 
 NODES = (3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20)
@@ -172,50 +172,30 @@ def _rule_for(
 
 
 def _evaluate(P: Tensor, rule: Rule, alpha: float, rtol: float) -> Tensor:
-    trace = _Quadrature.apply(P, rule, rtol, derivatives_are_wanted(P))[0]
+    trace = _fitted_trace(P, rule, rtol)
     e = alpha - 1
     return -trace if e == 0 else -torch.log1p(e * trace) / e
 
 
-class _Quadrature(SpectralOperation):
-    """P -> (the fit of ``tr f(P)``, its derivative)."""
-
-    @staticmethod
-    def forward(P: Tensor, rule: Rule, rtol: float, wanted: bool) -> tuple[Tensor, Tensor]:
-        trace = rule.linear * P.diagonal(dim1=-2, dim2=-1).sum(-1)
-        trace = trace + rule.square * P.square().sum((-2, -1))
-        if P.is_cuda:
-            logs, inverses = _on_device(P, rule, rtol, wanted)
-        else:
-            logs, inverses = _one_by_one(P, rule, wanted)
-        if not wanted:
-            return trace + logs, P.new_empty(0)
-        derivative = inverses.double().add_(P, alpha=2 * rule.square)
-        derivative.diagonal(dim1=-2, dim2=-1).add_(rule.linear)
-        return trace + logs, derivative
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        P, ctx.rule, _, _ = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(P, output[1])
-        ctx.save_for_forward(P, output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple:
-        P, derivative = ctx.saved_tensors
-        if derivatives_may_follow():
-            derivative = _differentiable_derivative(P, ctx.rule)
-        return grad[..., None, None] * derivative, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dP: Tensor, *_: Any) -> tuple[Tensor, None]:
-        P, _derivative = ctx.saved_tensors
-        return (_differentiable_derivative(P, ctx.rule) * dP).sum((-2, -1)), None
+def _fitted_trace(P: Tensor, rule: Rule, rtol: float) -> Tensor:
+    """The fit of ``tr f(P)``."""
+    known, wanted = P.detach(), derivatives_are_wanted(P)
+    if P.is_cuda:
+        logs, inverses = _on_device(known, rule, rtol, wanted)
+    else:
+        logs, inverses = _one_by_one(known, rule, wanted)
+    value = rule.linear * known.diagonal(dim1=-2, dim2=-1).sum(-1)
+    value = value + rule.square * known.square().sum((-2, -1)) + logs
+    return scalar(P, value, _derivative, _differentiable_derivative, rule, inverses) if wanted else value
 
 
-def _differentiable_derivative(P: Tensor, rule: Rule) -> Tensor:
+def _derivative(grad: Tensor, P: Tensor, rule: Rule, inverses: Tensor) -> Tensor:
+    result = inverses.double().add(P, alpha=2 * rule.square)
+    result.diagonal(dim1=-2, dim2=-1).add_(rule.linear)
+    return result.mul_(grad[..., None, None])
+
+
+def _differentiable_derivative(P: Tensor, rule: Rule, _: Tensor) -> Tensor:
     identity = torch.eye(P.shape[-1], dtype=P.dtype, device=P.device)
     derivative = rule.linear * identity + 2 * rule.square * P
     for node, weight in zip(rule.nodes, rule.weights, strict=True):

@@ -8,9 +8,9 @@ Algebra. With ``K/s = Q diag(x) Q^T``,
 (Daleckii and Krein). No gap between eigenvalues is ever divided by: ``Phi`` comes from the closed forms of
 :mod:`matinfo.spectral.functions`. The scale ``s`` is a constant of the differentiation.
 
-Structure. Three nested functions, because a backward that used saved eigenpairs directly would have a zero second
-derivative without saying so: ``Trace`` -> ``Gradient`` -> ``_Hessian``. The last one is linear and self-adjoint in its
-argument; a third derivative with respect to K is refused.
+Structure. Nested functions, because a backward that used saved eigenpairs directly would have a zero second derivative
+without saying so: :func:`trace_of_known` -> ``Gradient`` -> ``_Hessian``. The last one is linear and self-adjoint in
+its argument; a third derivative with respect to K is refused.
 
 Null space. Where ``f'`` diverges at 0 (orders up to 1.25), eigenvalues up to ``cut`` are given the mean derivative
 ``h0 = sum x f'(x) / sum x``, so that the gradient of a trace-normalised quantity vanishes there. For a matrix that
@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from matinfo.spectral import compiled
 from matinfo.spectral.autograd import SpectralOperation, keep, kept, refusal
 from matinfo.spectral.eigensystem import Noise, derivatives_are_wanted, eigensystem
 from matinfo.spectral.functions import SpectralFunction
+from matinfo.spectral.scalar import scalar
 
 
 def trace_function(K: Tensor, f: SpectralFunction, *, noise: Noise, side: str) -> Tensor:
@@ -37,12 +37,23 @@ def trace_function(K: Tensor, f: SpectralFunction, *, noise: Noise, side: str) -
     x = eigenvalues.double().clamp_min(0.0)
     if not wanted:
         return f.value(x).sum(-1)
-    one = torch.ones_like(x[..., 0])
-    cut = noise.cut(x)
-    if torch.compiler.is_compiling():
-        return compiled.linearized(f.value(x).sum(-1), (K, Gradient.forward(K, one, x, cut, Q, f)))
-    value: Tensor = Trace.apply(K, one, x, cut, Q, f)
-    return value
+    return trace_of_known(K, torch.ones_like(x[..., 0]), x, noise.cut(x), Q, f)
+
+
+def trace_of_known(K: Tensor, s: Tensor, x: Tensor, cut: Tensor, Q: Tensor, f: SpectralFunction) -> Tensor:
+    """``tr f(K/s)`` given the eigensystem of K/s."""
+    return scalar(K, f.value(x).sum(-1), _cheap, _differentiable, s, x, cut, Q, f)
+
+
+def _cheap(
+    grad: Tensor, K: Tensor, s: Tensor, x: Tensor, cut: Tensor, Q: Tensor, f: SpectralFunction
+) -> Tensor:
+    return ((grad / s)[..., None, None].to(Q.dtype) * Gradient.forward(K, s, x, cut, Q, f)).to(K.dtype)
+
+
+def _differentiable(K: Tensor, s: Tensor, *known: Any) -> Tensor:
+    derivative: Tensor = Gradient.apply(K, s, *known)
+    return derivative / s[..., None, None].to(derivative.dtype)
 
 
 def gradient_weights(x: Tensor, cut: Tensor, f: SpectralFunction) -> Tensor:
@@ -70,25 +81,6 @@ def _divided_differences(x: Tensor, cut: Tensor, f: SpectralFunction) -> Tensor:
     sign = torch.where(above[..., :, None], 1.0, -1.0)
     mixed = sign * (h[..., :, None] - h[..., None, :]) / larger
     return torch.where(both, phi, torch.where(one, mixed, 0.0))
-
-
-class Trace(SpectralOperation):
-    """K, s, and the eigensystem of K/s -> tr f(K/s)."""
-
-    @staticmethod
-    def forward(K: Tensor, s: Tensor, x: Tensor, cut: Tensor, Q: Tensor, f: SpectralFunction) -> Tensor:
-        return f.value(x).sum(-1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        K, s, *_ = constants = kept(ctx)
-        weight = (grad / s)[..., None, None].to(K.dtype)
-        return weight * Gradient.apply(*constants), None, None, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dK: Tensor, *_: Any) -> Tensor:
-        _, s, *_rest = constants = kept(ctx)
-        return (Gradient.apply(*constants) * dK).sum((-2, -1)).double() / s
 
 
 class Gradient(SpectralOperation):
