@@ -11,7 +11,7 @@ lightning = pytest.importorskip("lightning.pytorch")
 
 from lightning.pytorch.loggers import CSVLogger  # noqa: E402
 
-from matinfo.monitor import CollapseWarning, LightningMonitor, Monitor  # noqa: E402
+from matinfo.monitor import CollapseWarning, CSVWriter, LightningMonitor, Monitor  # noqa: E402
 
 pytestmark = [
     # Of lightning 2.6 with torch 2.13 and newer, about itself and about this machine.
@@ -141,6 +141,13 @@ def test_monitor_that_comes_late_counts_as_the_trainer_does(tmp_path):
     callback = LightningMonitor("encoder", every=3)
     fit(tmp_path, [callback], max_epochs=2, checkpoint=tmp_path / "half.ckpt")
     assert [r["step"] for r in callback.history] == [9, 12, 15]
+
+
+def test_new_training_keeps_the_lines_of_an_earlier_one(tmp_path):
+    for _ in range(2):
+        fit(tmp_path, [LightningMonitor("encoder", every=3, writers=[CSVWriter(tmp_path / "ranks.csv")])])
+    lines = (tmp_path / "ranks.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["0", "3", "6"] * 2
 
 
 def test_state_that_comes_with_a_validation_is_not_gone_on_with(tmp_path):

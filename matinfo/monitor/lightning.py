@@ -133,7 +133,7 @@ class LightningMonitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where training starts; a monitor that has seen nothing of it counts from there."""
         self._seen = trainer.global_step
-        if self.monitor is not None and not self.monitor._step:
+        if self._seen and self.monitor is not None and not self.monitor._step:
             self.monitor.load_state_dict({**self.monitor.state_dict(), "step": self._seen})
 
     def on_train_batch_end(
