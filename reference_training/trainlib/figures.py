@@ -63,7 +63,8 @@ QUANTITIES = {
     "sphere_reconstruction": Quantity("reconstruction (nats)", "reconstruction"),
 }
 FEATURES = {
-    "cls": "CLS feature", "pooled": "mean of the patch tokens", "backbone": "backbone", "projector": "projector",
+    "cls": "CLS feature", "pooled": "mean of the patch tokens", "cls_masked": "CLS feature of masked images",
+    "backbone": "backbone", "projector": "projector",
 }  # fmt: skip
 BRANCHES = ("projector", "backbone")
 Panels = tuple[tuple[tuple[str, str], ...], ...]  # rows of features with their quantities

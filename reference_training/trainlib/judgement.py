@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,12 +123,19 @@ def agreement(
         ]
     )
     tau, regret = _agreement(x, y)
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-    return Agreement(tau, float(low[0]), float(high[0]), regret, float(low[1]), float(high[1]))
+    return Agreement(tau, *_interval_of(drawn[:, 0]), regret, *_interval_of(drawn[:, 1]))
+
+
+def _interval_of(drawn: np.ndarray) -> tuple[float, float]:
+    """95 % of the numbers that are none of NaN, if there are any."""
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (math.nan, math.nan)
+    return float(low), float(high)
 
 
 def _agreement(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    return float(stats.kendalltau(x, y).statistic), float(y.max() - y[np.argmax(x)])
+    tau = stats.kendalltau(x, y).statistic if len(x) > 1 else math.nan
+    return float(tau), float(y.max() - y[np.argmax(x)])
 
 
 def _decay(values: np.ndarray) -> float:
@@ -316,6 +324,7 @@ def _predictions(folders: list[Path]) -> list[dict[str, Any]]:
                         "probe": record[f"{feature}_quick_probe_accuracy"],
                         "kNN": record[f"{feature}_quick_knn_accuracy"],
                     })  # fmt: skip
+    require(len(folders) > 1, "--predict", f"{folders[0]} alone has no order", "name several runs")
     rows = []
     for feature, own in points.items():
         last = [p for p in own if p["last"]]
@@ -323,7 +332,7 @@ def _predictions(folders: list[Path]) -> list[dict[str, Any]]:
             rows += [
                 {
                     "feature": feature, "number": name, "target": target,
-                    "last": _agree(last, name, target)._asdict(), "all": _agree(own, name, target)._asdict(),
+                    "last": _agree(last, name, target), "all": _agree(own, name, target),
                     "within_arms": _within(own, name, target),
                 }
                 for target in ("probe", "kNN")
@@ -331,23 +340,27 @@ def _predictions(folders: list[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def _agree(points: list[dict[str, Any]], name: str, target: str) -> Agreement:
-    return agreement(
+def _agree(points: list[dict[str, Any]], name: str, target: str) -> dict[str, float | None]:
+    """The agreement for JSON, which knows no NaN: values that are all equal have no order, and so no tau."""
+    found = agreement(
         [p["numbers"][name] for p in points], [p[target] for p in points], [p["run"] for p in points]
     )
+    return {key: None if math.isnan(value) else value for key, value in found._asdict().items()}
 
 
-def _within(points: list[dict[str, Any]], name: str, target: str) -> float:
-    """Mean over the arms of tau among each arm's own checkpoints."""
-    labels = sorted({p["label"] for p in points})
-    return float(np.mean([
-        _agreement(*(np.array(v) for v in zip(*((p["numbers"][name], p[target]) for p in points if p["label"] == label),
-                                              strict=True)))[0]
-        for label in labels
-    ]))  # fmt: skip
+def _within(points: list[dict[str, Any]], name: str, target: str) -> float | None:
+    """Mean over the arms of tau among each arm's own checkpoints, of which an arm needs two that differ."""
+    taus = []
+    for own in grouped(points, lambda p: p["label"]).values():
+        numbers, targets = np.array([(p["numbers"][name], p[target]) for p in own]).T
+        taus.append(_agreement(numbers, targets)[0])
+    known = [tau for tau in taus if not math.isnan(tau)]
+    return statistics.fmean(known) if known else None
 
 
-def _interval(found: dict[str, float], name: str, form: str) -> str:
+def _interval(found: dict[str, float | None], name: str, form: str) -> str:
+    if any(found[name + end] is None for end in ("", "_low", "_high")):
+        return "-"
     return f"{found[name]:{form}} [{found[f'{name}_low']:{form}}, {found[f'{name}_high']:{form}}]"
 
 
@@ -360,7 +373,7 @@ def _predictions_table(rows: list[dict[str, Any]]) -> str:
             "tau, last checkpoints": _interval(r["last"], "tau", "+.2f"),
             "regret, points": _interval(r["last"], "regret", ".1f"),
             "tau, all": _interval(r["all"], "tau", "+.2f"),
-            "tau within arms": f"{r['within_arms']:+.2f}",
+            "tau within arms": "-" if r["within_arms"] is None else f"{r['within_arms']:+.2f}",
             "measures of the same order": ", ".join(SAME_ORDER.get(r["number"], ())),
         }
         for r in rows

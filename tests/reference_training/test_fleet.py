@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
+import summarize_runs
 import torch
+from protocol_runs import done
 from trainlib import augment, checkpoint, deadline
 from trainlib.backbone import load_backbone
 from trainlib.data import load_dataset
@@ -106,6 +108,7 @@ def test_fleet_stops_a_run_that_diverges_and_trains_the_others(configs, tmp_path
     wild = replace(configs[0].method, lambda_=1e39, method="mmae")  # overflows to an infinite loss in float32
     configs = [configs[0], replace(configs[1], method=wild)]
     good, bad = _train(configs, tmp_path)
+    assert "cls_masked" in done(summarize_runs.main, good, "--out", tmp_path / "report")[0]
     assert (good / "summary.json").is_file()
     assert not (bad / "summary.json").is_file()
     assert json.loads((bad / "metrics.jsonl").read_text().splitlines()[-1])["kind"] == "stopped"

@@ -9,8 +9,9 @@ from pathlib import Path
 import judge_runs
 import numpy as np
 import pytest
-from protocol_runs import refused
+from protocol_runs import done, refused, rows_of
 from scipy import stats
+from trainlib.fleet.training import SPECTRA
 from trainlib.judgement import (
     LABEL_FREE,
     SAME_ORDER,
@@ -174,3 +175,31 @@ def test_program_judges_only_what_can_be_paired(tmp_path):
     assert "list.json is not the summary" in refused(
         judge_runs.main, tmp_path / "list.json", "--above", "A", "B"
     )
+
+
+def kept_run(folder, label, seed, knn):
+    """A run that keeps its eigenvalues, of one measurement; its probe is its rank."""
+    folder.mkdir()
+    eigenvalues = np.arange(1.0, 9.0) ** (2 - seed)
+    kinds = ("raw", "centred", "rows", "rows_centred")
+    np.savez(folder / SPECTRA, **{f"{f}/{kind}/1": eigenvalues for f in ("cls", "pooled") for kind in kinds})
+    record = {"kind": "eval", "step": 1, "epoch": 1}
+    for feature in ("cls", "pooled"):
+        record |= {f"{feature}_quick_knn_accuracy": knn, f"{feature}_quick_probe_accuracy": 50.0 + seed}
+    (folder / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    summary = {"label": label, "seed": seed, "epochs": 1, "features": {}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_program_has_no_tau_of_numbers_without_an_order(tmp_path, monkeypatch):
+    """Equal accuracies, and arms with one checkpoint, have none: a dash, and null in the file."""
+    monkeypatch.setitem(agreement.__kwdefaults__, "draws", 20)
+    runs = [kept_run(tmp_path / label, label, seed, 40.0) for seed, label in enumerate("AB")]
+    assert "alone has no order" in refused(judge_runs.main, runs[0], "--predict")
+    stdout, _ = done(judge_runs.main, *runs, "--predict", "--json", tmp_path / "judged.json")
+    rows = {(row[1], row[2]): row for row in rows_of(stdout)}
+    assert rows["effective rank, order 1", "kNN"][3] == "-"
+    assert rows["effective rank, order 1", "probe"][3] == "+1.00 [+1.00, +1.00]"
+    assert {row[6] for row in rows.values()} == {"tau within arms", "-"}
+    assert done(judge_runs.main, tmp_path / "judged.json", "--predict")[0] == stdout
