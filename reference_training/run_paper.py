@@ -66,7 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> int:
         from trainlib.paper_run import run_paper
 
-        return run_paper(arguments)
+        try:
+            return run_paper(arguments)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("continue with the same command") from None
 
     return guarded(PROGRAM, str(arguments.out or "runs"), work)
 

@@ -10,7 +10,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from trainlib.config import flag_of, sections
-from trainlib.errors import DIVERGED_EXIT_CODE, USAGE_EXIT_CODE, DivergedError, UsageError, describe_os_error
+from trainlib.errors import (
+    DIVERGED_EXIT_CODE,
+    INTERRUPTED_EXIT_CODE,
+    USAGE_EXIT_CODE,
+    DivergedError,
+    UsageError,
+    describe_os_error,
+)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -118,4 +125,4 @@ def guarded(program: str, out: str, work: Callable[[], int | None]) -> int:
         remedy = "install this project with its training parts, as the README shows: pip install '.[train]'"
         return fail(program, f"the package {error.name} is not installed; {remedy}", USAGE_EXIT_CODE)
     except KeyboardInterrupt as error:  # with what a training says of how to go on
-        return fail(program, "; ".join(["interrupted", *map(str, error.args)]), 130)
+        return fail(program, "; ".join(["interrupted", *map(str, error.args)]), INTERRUPTED_EXIT_CODE)

@@ -1,4 +1,4 @@
-"""The two ways in which a run may end early, and their exit codes."""
+"""The ways in which a run may end early, and their exit codes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 
 USAGE_EXIT_CODE = 2
 DIVERGED_EXIT_CODE = 3
+INTERRUPTED_EXIT_CODE = 130
 
 
 class UsageError(Exception):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from trainlib import deadline
 from trainlib.cli import read_config
 from trainlib.config import resolve
-from trainlib.errors import DIVERGED_EXIT_CODE
+from trainlib.errors import DIVERGED_EXIT_CODE, INTERRUPTED_EXIT_CODE
 from trainlib.files import CONFIG, SUMMARY, read_table
 from trainlib.paper import FINETUNE, PROBE, Training, What
 from trainlib.programs import COMPARED, CONFIGS, parser, run_program
@@ -141,6 +141,8 @@ def carry_out(todo: list[Command]) -> tuple[int, list[Command]]:
         print(f"[{number}/{len(todo)}] {command.text(state)}", file=sys.stderr, flush=True)
         with contextlib.redirect_stdout(io.StringIO()):  # the tables of single runs
             code = command.run(state)
+        if code == INTERRUPTED_EXIT_CODE:
+            raise KeyboardInterrupt
         if code == DIVERGED_EXIT_CODE:
             diverged.append(command)
         elif code:

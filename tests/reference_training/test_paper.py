@@ -380,6 +380,16 @@ def test_a_diverged_run_is_reported_and_the_others_go_on(programs, tmp_path):
     assert len(calls) == 1
 
 
+def test_an_interrupted_command_says_how_the_whole_goes_on(programs, tmp_path):
+    calls, codes = programs
+    codes["umae"] = 130
+    code, _, stderr = run_program(
+        run_paper.main, "figure4", "--scale", "digits", "--seeds", "1", "--out", tmp_path
+    )
+    assert (code, len(calls)) == (130, 2)
+    assert stderr.endswith("run_paper.py: error: interrupted; continue with the same command\n")
+
+
 def test_mu_is_swept_into_a_picture(programs, tmp_path):
     code, stdout, stderr = run_program(
         run_paper.main, "table2", "--scale", "digits", "--seeds", "1", "--out", tmp_path
