@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from helpers import seeded, tf32
 from matrices import decays, features, from_spectrum, low_rank_features, rbf_gram, symmetric
 
 from matinfo import Gram, kernels, renyi_entropy
-from matinfo.estimate import Estimate, KernelOperator, estimate_entropy
+from matinfo.estimate import Estimate, KernelOperator, estimate_entropy, estimate_tcr, estimate_trace_power
 from matinfo.operands.operator import as_operator
 from matinfo.spectral import precision
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
@@ -25,6 +26,10 @@ N = 240
 def entropy_of_spectrum(lam, alpha):
     p = lam[lam > 0] / lam.sum()
     return float(-(p * np.log(p)).sum() if alpha == 1 else np.log((p**alpha).sum()) / (1 - alpha))
+
+
+def power_of(lam, power):
+    return float(((lam / lam.sum()) ** power).sum())
 
 
 SPECTRA = decays(N)
@@ -112,13 +117,6 @@ def test_roundoff_of_a_rule_that_ended_early_is_no_negative_eigenvalue():
     trace.squared = None  # made up, like the rules
     trace.parts, trace.sizes = [short, long], [torch.full((1,), 3.0, dtype=torch.float64)] * 2
     assert trace.estimate(lambda x: x).value == pytest.approx(1.0)
-
-
-def test_order_two_is_exact_without_probes():
-    K = rbf_gram(50)
-    found = estimate_entropy(K, 2)
-    assert (found.probes, found.degree, found.standard_error) == (0, 0, 0.0)
-    assert found.value == pytest.approx(float(renyi_entropy(K, 2.0)), rel=1e-12)
 
 
 WIDE = features(300, 400)
@@ -225,14 +223,6 @@ def test_stopping_at_a_tolerance_keeps_the_coverage(alpha):
 # --- reproducibility -------------------------------------------------------------------------------------------
 
 
-def test_one_generator_state_gives_one_estimate_and_leaves_the_global_one_alone():
-    before = torch.get_rng_state()
-    first, again, other = [estimate_entropy(MATRICES["power law"], generator=seeded(s)) for s in (5, 5, 6)]
-    assert first == again
-    assert first.value != other.value
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 # --- operators -------------------------------------------------------------------------------------------------
 
 Z = features(60, 7)
@@ -283,21 +273,54 @@ def test_operator_has_the_products_and_moments_of_its_matrix(name):
     assert operator.frobenius_squared() == pytest.approx((dense**2).sum(), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", OPERATORS)
-def test_estimate_entropy_takes_every_operator(name):
-    given, dense = OPERATORS[name]()
-    found = estimate_entropy(given, 1.0, generator=seeded(0))
-    truth = float(renyi_entropy(symmetric(dense)))
-    assert abs(found.value - truth) <= 5 * found.standard_error + found.bias_bound
+ESTIMATES = {
+    **{
+        f"H_{a:g}": (partial(estimate_entropy, alpha=a), partial(entropy_of_spectrum, alpha=a))
+        for a in (0.5, 1.0, 2.0, 3.0)
+    },
+    **{f"tr P^{k}": (partial(estimate_trace_power, power=k), partial(power_of, power=k)) for k in (2, 3)},
+    "coding rate": (estimate_tcr, lambda lam: float(np.log1p(lam).sum())),
+}
+every_estimate = pytest.mark.parametrize("name", ESTIMATES)
 
 
-@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0, 3.0])
-def test_linear_operator_needs_only_its_products_and_its_trace(alpha):
-    K = MATRICES["exponential"]
+@every_estimate
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_estimate_takes_every_operator(name, operator):
+    (estimate, truth), (given, dense) = ESTIMATES[name], OPERATORS[operator]()
+    lam = np.linalg.eigvalsh(symmetric(dense))
+    found, expected = estimate(given, generator=seeded(0)), truth(np.where(lam < 1e-12 * lam[-1], 0.0, lam))
+    assert abs(found.value - expected) <= 2 * found.error() + 1e-9 * abs(expected)
+    if name in ("H_2", "tr P^2"):
+        assert (found.probes, found.standard_error) == (0, 0.0)
+        assert found.value == pytest.approx(expected, rel=1e-9)
+
+
+@every_estimate
+def test_linear_operator_needs_only_its_products_and_its_trace(name):
+    (estimate, truth), K = ESTIMATES[name], MATRICES["exponential"]
     operator = scipy.sparse.linalg.LinearOperator(K.shape, matvec=lambda v: K @ v, dtype=np.float64)
-    found = estimate_entropy(operator, alpha, trace=float(np.trace(K)), generator=seeded(0))
-    truth = entropy_of_spectrum(SPECTRA["exponential"], alpha)
-    assert abs(found.value - truth) <= 5 * found.standard_error + found.bias_bound
+    found = estimate(operator, trace=float(np.trace(K)), generator=seeded(0))
+    assert abs(found.value - truth(SPECTRA["exponential"])) <= 2 * found.error()
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        estimate_entropy,
+        estimate_tcr,
+        *(
+            partial(estimate_trace_power, power=3, method=method)
+            for method in ("hutchinson", "hutch++", "xtrace")
+        ),
+    ],
+)
+def test_one_generator_state_gives_one_estimate_and_leaves_the_global_one_alone(estimate):
+    before = torch.get_rng_state()
+    first, again, other = [estimate(MATRICES["power law"], generator=seeded(s)) for s in (5, 5, 6)]
+    assert first == again
+    assert first.value != other.value
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

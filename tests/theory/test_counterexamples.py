@@ -56,20 +56,12 @@ def test_search_computes_the_information_of_the_package(alpha):
         assert search.information(table, alpha) == pytest.approx(I(K, L, alpha), abs=1e-9)
 
 
-@pytest.mark.parametrize("alpha", [alpha for alpha, (n, *_) in SMALLEST.items() if n <= 7])
+@pytest.mark.parametrize(
+    "alpha", [pytest.param(a, marks=pytest.mark.slow) if n > 7 else a for a, (n, *_) in SMALLEST.items()]
+)
 def test_search_finds_the_smallest_counterexample(alpha):
     n, table, value = SMALLEST[alpha]
-    found_n, found_value, found_table = search.smallest_counterexample(alpha, 7)
-    assert found_n == n
-    assert found_value == pytest.approx(value, abs=5e-6)
-    assert same(found_table, table)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("alpha", [alpha for alpha, (n, *_) in SMALLEST.items() if n > 7])
-def test_search_finds_the_smallest_counterexample_below_order_one(alpha):
-    n, table, value = SMALLEST[alpha]
-    found_n, found_value, found_table = search.smallest_counterexample(alpha, 10)
+    found_n, found_value, found_table = search.smallest_counterexample(alpha, n)
     assert found_n == n
     assert found_value == pytest.approx(value, abs=5e-6)
     assert same(found_table, table)
