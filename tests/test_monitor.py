@@ -391,6 +391,8 @@ def test_state_is_a_copy_and_belongs_to_its_layers():
         ValueError, match=r"Expected the state of a monitor of the layers \['0'\], got one of \[''\]"
     ):
         other.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"state of a monitor .* got one of \['model'\]"):
+        other.load_state_dict({"model": {}})
 
 
 def test_paused_and_removed_monitors_see_nothing():

@@ -212,9 +212,10 @@ def test_layers_of_a_decoder_have_its_own_mask(given):
 def test_layers_of_a_tower_for_images_have_no_mask_of_the_text():
     model = nn.ModuleDict({"text_model": nn.Linear(4, 4), "vision_model": nn.Linear(4, 4)})
     model.forward = lambda attention_mask: [layer(torch.randn(3, 5, 4)) for layer in model.values()]
-    with Monitor(model, "*", every=1, pool="tokens") as monitor:
-        model(attention_mask=torch.arange(5) < torch.tensor([[5], [2], [3]]))
-        assert [record["rows"] for record in monitor.step()] == [10, 15]
+    for mask, rows in ((None, [10, 15]), ("attention_mask", [10, 10])):  # unless it is asked for
+        with Monitor(model, "*", every=1, pool="tokens", mask=mask) as monitor:
+            model(attention_mask=torch.arange(5) < torch.tensor([[5], [2], [3]]))
+            assert [record["rows"] for record in monitor.step()] == rows
 
 
 def test_arguments_that_are_no_mask_are_taken_for_none():

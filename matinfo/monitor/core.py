@@ -289,9 +289,10 @@ class Monitor:
         Raises:
             ValueError: If the layers differ.
         """
-        if list(state["alarms"]) != self.layers:
+        layers = list(state.get("alarms", ()))
+        if layers != self.layers:
             raise ValueError(
-                f"Expected the state of a monitor of the layers {self.layers}, got one of {list(state['alarms'])}."
+                f"Expected the state of a monitor of the layers {self.layers}, got one of {layers or list(state)}."
             )
         self._step = state["step"]
         self.history = [dict(record) for record in state["history"]]

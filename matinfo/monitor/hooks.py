@@ -110,12 +110,13 @@ class Capture:
         if seen.calls > MOST_CALLS:
             return
         given = self.given is not None
+        argument = MASKS[0] if self.named else mask_argument(name, self.found)
         try:
             with torch.no_grad():
                 rows = pooled_rows(
                     output,
                     self.pool,
-                    self.given if given else self.found.get(mask_argument(name, self.found)),
+                    self.given if given else self.found.get(argument),
                     layer=name,
                     module=module,
                     max_rows=self.max_rows,
