@@ -166,7 +166,7 @@ def check_batches(shapes: list[tuple[int, ...]]) -> None:
         ) from None
 
 
-def check_number(value: object, name: str, what: str = "a number") -> float:
+def check_number(value: object, name: str, what: str) -> float:
     """Accept a number, infinity and NaN among them."""
     if isinstance(value, bool) or not isinstance(value, Real):
         remedy = f" Use {name}.item()." if isinstance(value, Tensor | np.ndarray) else ""

@@ -13,53 +13,7 @@ import pytest
 import torch
 
 import matinfo
-from matinfo.kernels import (
-    cosine,
-    laplacian,
-    linear,
-    median_bandwidth,
-    polynomial,
-    rbf,
-    scott_bandwidth,
-    silverman_bandwidth,
-)
-from matinfo.losses import (
-    barlow_twins_loss,
-    bhep_loss,
-    byol_loss,
-    club_loss,
-    corinfomax_loss,
-    deepcluster_loss,
-    dino_loss,
-    discrete_er_loss,
-    emp_ssl_loss,
-    er_loss,
-    gaussian_nll,
-    gram_loss,
-    gram_volume,
-    infonce_loss,
-    mask_infonce_loss,
-    masked_reconstruction_loss,
-    matrix_ssl_loss,
-    mcr2_loss,
-    mec_loss,
-    mmae_tcr_loss,
-    mmcr_loss,
-    ntxent_loss,
-    patch_normalize,
-    sigreg_loss,
-    simdino_loss,
-    simsiam_loss,
-    sinkhorn,
-    spectral_contrastive_loss,
-    sphere_entropy,
-    sphere_reconstruction,
-    swav_loss,
-    umae_uniformity_loss,
-    vicreg_loss,
-    vne_loss,
-    wmse_loss,
-)
+from matinfo import kernels, losses
 
 
 @dataclass(frozen=True)
@@ -133,8 +87,8 @@ def with_covariances(function):
 def both_forms(features):
     """SIGReg in its limit, and over the same eight slices at every call."""
     generator = torch.Generator().manual_seed(0)
-    sliced = sigreg_loss(features, slices=8, generator=generator)
-    return sliced + sigreg_loss(features, form="limit")
+    sliced = losses.sigreg_loss(features, slices=8, generator=generator)
+    return sliced + losses.sigreg_loss(features, form="limit")
 
 
 def with_assignments(function):
@@ -247,58 +201,64 @@ FEATURE_CASES = {
     "tcr": Case(matinfo.tcr, normalised=False),
     "coding_rate": Case(matinfo.coding_rate, normalised=False),
     "rate_reduction": Case(with_labels(matinfo.rate_reduction), normalised=False),
-    "mmae_tcr_loss": Case(mmae_tcr_loss),
-    "umae_uniformity_loss": Case(umae_uniformity_loss),
-    "vne_loss": Case(vne_loss),
+    "mmae_tcr_loss": Case(losses.mmae_tcr_loss),
+    "umae_uniformity_loss": Case(losses.umae_uniformity_loss),
+    "vne_loss": Case(losses.vne_loss),
 }
 # Functions from features to matrices (or patches): checked here for dtype policy, in their own files for the rest.
 ARRAY_CASES = {
     "correlation": Case(matinfo.correlation),
-    "linear": Case(linear, normalised=False),
-    "cosine": Case(cosine),
-    "rbf": Case(rbf),
-    "laplacian": Case(laplacian),
-    "polynomial": Case(polynomial, normalised=False),
-    "median_bandwidth": Case(median_bandwidth, normalised=False, differentiable=False),
-    "scott_bandwidth": Case(scott_bandwidth, normalised=False, differentiable=False),
-    "silverman_bandwidth": Case(silverman_bandwidth, normalised=False, differentiable=False),
-    "patch_normalize": Case(patch_normalize, normalised=False),
-    "gram_volume": Case(with_flipped(gram_volume)),
+    "linear": Case(kernels.linear, normalised=False),
+    "cosine": Case(kernels.cosine),
+    "rbf": Case(kernels.rbf),
+    "laplacian": Case(kernels.laplacian),
+    "polynomial": Case(kernels.polynomial, normalised=False),
+    "median_bandwidth": Case(kernels.median_bandwidth, normalised=False, differentiable=False),
+    "scott_bandwidth": Case(kernels.scott_bandwidth, normalised=False, differentiable=False),
+    "silverman_bandwidth": Case(kernels.silverman_bandwidth, normalised=False, differentiable=False),
+    "patch_normalize": Case(losses.patch_normalize, normalised=False),
+    "gram_volume": Case(with_flipped(losses.gram_volume)),
 }
 # Losses between views: likewise. Detached arguments are given their own view, so that every gradient exists.
 # (Losses of matrices, dime_loss and the bottlenecks, are in files of their own.)
 VIEW_CASES = {
-    "barlow_twins_loss": Case(barlow_twins_loss, 2),
-    "vicreg_loss": Case(vicreg_loss, 2, normalised=False),
-    "infonce_loss": Case(infonce_loss, 2),
-    "ntxent_loss": Case(ntxent_loss, 2),
-    "spectral_contrastive_loss": Case(spectral_contrastive_loss, 2),
-    "byol_loss": Case(lambda a, b: byol_loss(a, b, a, b), 2),
-    "simsiam_loss": Case(lambda a, b: simsiam_loss(a, b, a, b), 2),
-    "dino_loss": Case(with_teachers(dino_loss), normalised=False),
-    "sinkhorn": Case(lambda scores: sinkhorn(scores, epsilon=1.0), normalised=False, differentiable=False),
-    "swav_loss": Case(swav_loss, 2, normalised=False),
-    "deepcluster_loss": Case(with_assignments(deepcluster_loss), normalised=False),
-    "mcr2_loss": Case(with_labels(mcr2_loss)),
-    "emp_ssl_loss": Case(with_flipped(emp_ssl_loss)),
-    "mec_loss": Case(lambda a, b: mec_loss(a, b) + mec_loss(b, a), 2),
-    "matrix_ssl_loss": Case(lambda a, b: matrix_ssl_loss(a, b) + matrix_ssl_loss(b, a), 2),
-    "sphere_entropy": Case(sphere_entropy),
-    "sphere_reconstruction": Case(sphere_reconstruction, 2),
-    "er_loss": Case(er_loss, 2),
+    "barlow_twins_loss": Case(losses.barlow_twins_loss, 2),
+    "vicreg_loss": Case(losses.vicreg_loss, 2, normalised=False),
+    "infonce_loss": Case(losses.infonce_loss, 2),
+    "ntxent_loss": Case(losses.ntxent_loss, 2),
+    "spectral_contrastive_loss": Case(losses.spectral_contrastive_loss, 2),
+    "byol_loss": Case(lambda a, b: losses.byol_loss(a, b, a, b), 2),
+    "simsiam_loss": Case(lambda a, b: losses.simsiam_loss(a, b, a, b), 2),
+    "dino_loss": Case(with_teachers(losses.dino_loss), normalised=False),
+    "sinkhorn": Case(
+        lambda scores: losses.sinkhorn(scores, epsilon=1.0), normalised=False, differentiable=False
+    ),
+    "swav_loss": Case(losses.swav_loss, 2, normalised=False),
+    "deepcluster_loss": Case(with_assignments(losses.deepcluster_loss), normalised=False),
+    "mcr2_loss": Case(with_labels(losses.mcr2_loss)),
+    "emp_ssl_loss": Case(with_flipped(losses.emp_ssl_loss)),
+    "mec_loss": Case(lambda a, b: losses.mec_loss(a, b) + losses.mec_loss(b, a), 2),
+    "matrix_ssl_loss": Case(lambda a, b: losses.matrix_ssl_loss(a, b) + losses.matrix_ssl_loss(b, a), 2),
+    "sphere_entropy": Case(losses.sphere_entropy),
+    "sphere_reconstruction": Case(losses.sphere_reconstruction, 2),
+    "er_loss": Case(losses.er_loss, 2),
     "sigreg_loss": Case(both_forms, normalised=False),
-    "bhep_loss": Case(lambda Z: bhep_loss(Z, beta=0.5), normalised=False),
-    "simdino_loss": Case(with_teacher_views(simdino_loss)),
-    "mmcr_loss": Case(with_flipped(mmcr_loss)),
-    "corinfomax_loss": Case(with_covariances(corinfomax_loss), 2, normalised=False),
-    "wmse_loss": Case(lambda a, b: wmse_loss(a, b, shrinkage=0.1), 2, normalised=False),
-    "gram_loss": Case(lambda a, b: gram_loss(a, b[None] if hasattr(b, "ndim") else b, temperature=1.0), 2),
-    "discrete_er_loss": Case(of_softmax(discrete_er_loss), 2, normalised=False),
-    "mask_infonce_loss": Case(with_flipped(mask_infonce_loss)),
-    "masked_reconstruction_loss": Case(with_mask(masked_reconstruction_loss), 2, normalised=False),
-    "gaussian_nll": Case(gaussian_nll, 3, normalised=False),
+    "bhep_loss": Case(lambda Z: losses.bhep_loss(Z, beta=0.5), normalised=False),
+    "simdino_loss": Case(with_teacher_views(losses.simdino_loss)),
+    "mmcr_loss": Case(with_flipped(losses.mmcr_loss)),
+    "corinfomax_loss": Case(with_covariances(losses.corinfomax_loss), 2, normalised=False),
+    "wmse_loss": Case(lambda a, b: losses.wmse_loss(a, b, shrinkage=0.1), 2, normalised=False),
+    "gram_loss": Case(
+        lambda a, b: losses.gram_loss(a, b[None] if hasattr(b, "ndim") else b, temperature=1.0), 2
+    ),
+    "discrete_er_loss": Case(of_softmax(losses.discrete_er_loss), 2, normalised=False),
+    "mask_infonce_loss": Case(with_flipped(losses.mask_infonce_loss)),
+    "masked_reconstruction_loss": Case(with_mask(losses.masked_reconstruction_loss), 2, normalised=False),
+    "gaussian_nll": Case(losses.gaussian_nll, 3, normalised=False),
     "club_loss": Case(
-        lambda a, b, c: club_loss(a, b, c) + club_loss(b, c, a) + club_loss(c, a, b), 3, normalised=False
+        lambda a, b, c: losses.club_loss(a, b, c) + losses.club_loss(b, c, a) + losses.club_loss(c, a, b),
+        3,
+        normalised=False,
     ),
 }
 SCALAR_CASES = MATRIX_CASES | FEATURE_CASES
