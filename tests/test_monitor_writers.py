@@ -70,6 +70,15 @@ def test_resumed_csv_has_every_step_once(tmp_path):
     resumed.remove()
 
 
+def test_csv_that_ends_within_a_line_is_continued_on_the_next(tmp_path):
+    path = tmp_path / "ranks.csv"
+    path.write_text("step,layer,rank\n0,a,3.0\n5,a")
+    writer = CSVWriter(path)
+    writer({"step": 10, "layer": "a", "rank": 2.0})
+    writer.close()
+    assert path.read_text() == "step,layer,rank\n0,a,3.0\n5,a\n10,a,2.0\n"
+
+
 def test_csv_of_other_quantities_is_refused_and_kept(tmp_path):
     path = tmp_path / "ranks.csv"
     run([CSVWriter(path)], 1, quantities=["effective_rank"]).remove()

@@ -99,7 +99,10 @@ class CSVWriter:
                 f"Expected {self.path} to have the columns {columns}, got {known}. "
                 "Use another path for other quantities."
             )
+        cut = known and not self.path.read_bytes().endswith(b"\n")  # by a full disk, say
         self._file = self.path.open("a", newline="", encoding="utf-8")
+        if cut:
+            self._file.write("\n")
         if not known:
             csv.writer(self._file, lineterminator="\n").writerow(columns)
 
