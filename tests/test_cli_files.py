@@ -400,6 +400,18 @@ def test_numbers_of_columns_written_by_pandas_are_a_header_and_noted(tmp_path, c
     assert rows_and_notes(capsys, path) == (2, [])
 
 
+@pytest.mark.parametrize("first", ["0x10,1", "1_0,2", "-,3"])
+def test_first_line_of_numbers_and_text_is_a_header_and_noted(tmp_path, capsys, first):
+    """A slip in the first row must not lose it without a word."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"{first}\n3,4\n5,7\n", encoding="utf-8")
+    rows, (note,) = rows_and_notes(capsys, path)
+    assert rows == 2
+    assert "the first line has numbers beside names, and is read as names of columns" in note
+    path.write_text("a,b\n3,4\n5,7\n", encoding="utf-8")
+    assert rows_and_notes(capsys, path) == (2, [])
+
+
 @pytest.mark.parametrize("gap", ["", "NA", "n/a", "null", "NaN"])
 def test_gap_in_the_first_row_does_not_make_it_a_header(tmp_path, capsys, gap):
     path = tmp_path / "a.csv"

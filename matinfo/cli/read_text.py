@@ -298,7 +298,11 @@ def _is_header(first: list[str], others: list[list[str]]) -> tuple[bool, str]:
     # A name above a column of numbers is a name; a first row of a table with labels has numbers there, too.
     columns = [i for i in range(min(map(len, [first, *others]))) if all(_fits(row[i]) for row in others)]
     if not columns or not all(_fits(first[i]) for i in columns):
-        return True, ""
+        mixed = any(_is_number(first[i]) for i in columns)
+        return (
+            True,
+            "the first line has numbers beside names, and is read as names of columns." if mixed else "",
+        )
     if all(first[i].isdigit() for i in columns) and not all(
         row[i].isdigit() for row in others for i in columns
     ):
