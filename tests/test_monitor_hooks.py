@@ -1,8 +1,10 @@
 """What the hooks see: which layers, which rows of their outputs, in which kinds of training."""
 
 import copy
+import gc
 import io
 import math
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -234,6 +236,16 @@ def test_forgotten_monitor_takes_its_hooks_off():
     assert len(model._forward_hooks) == 1
     del monitor
     assert not model._forward_hooks
+
+
+def test_model_that_holds_its_monitor_is_no_leak():
+    model = nn.Linear(4, 3)
+    model.monitor = Monitor(model, "", every=1)
+    model(torch.randn(5, 4))
+    known = weakref.ref(model)
+    del model
+    gc.collect()
+    assert known() is None
 
 
 @pytest.mark.slow  # a long import

@@ -19,7 +19,7 @@ from matinfo._validation import check_choice, check_count
 from matinfo.distributed import world_size
 from matinfo.layers.modules import chosen_modules, plain_module
 from matinfo.monitor.collapse import Alarm, MonitorWarning, NonFiniteWarning
-from matinfo.monitor.hooks import Capture, Mask, check_mask
+from matinfo.monitor.hooks import Capture, Mask, check_mask, take_off
 from matinfo.monitor.measurement import Spectra, measure
 from matinfo.monitor.pooling import POOLS, Pool, joined_rows
 from matinfo.monitor.writers import RESERVED, Record, Writer
@@ -166,7 +166,9 @@ class Monitor:
             keep_all=check_choice(calls, "calls", ("all", "last")) == "all",
             seed=self._row_seed(),
         )
-        weakref.finalize(self, self._capture.remove).atexit = False  # one that is forgotten watches no longer
+        weakref.finalize(
+            self, take_off, self._capture.handles
+        ).atexit = False  # forgotten, it watches no longer
         self._refresh()
 
     @property

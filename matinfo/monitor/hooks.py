@@ -91,8 +91,7 @@ class Capture:
     def remove(self) -> None:
         """Take the hooks off the model."""
         self.active = False
-        for handle in self.handles:
-            handle.remove()
+        take_off(self.handles)
         self.clear(self.seed)
 
     def _take(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -132,6 +131,12 @@ class Capture:
         assert self.find_masks is not None
         if self.given is None:
             self.found = self.find_masks(args, kwargs)
+
+
+def take_off(handles: list[Any]) -> None:
+    """Remove hooks; what is kept for it does not keep the model."""
+    for handle in handles:
+        handle.remove()
 
 
 def check_mask(mask: Any) -> Tensor | None:
