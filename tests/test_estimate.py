@@ -14,6 +14,7 @@ from matrices import decays, features, from_spectrum, low_rank_features, rbf_gra
 
 from matinfo import Gram, kernels, renyi_entropy
 from matinfo.estimate import Estimate, KernelOperator, estimate_entropy, estimate_tcr, estimate_trace_power
+from matinfo.operands.adjoints import Cotangent, pulled_back
 from matinfo.operands.operator import as_operator
 from matinfo.spectral import precision
 from matinfo.spectral.block_lanczos import BlockLanczos, Rules
@@ -371,6 +372,10 @@ def test_every_product_of_float32_tiles_asks_for_full_precision(monkeypatch):
     assert len(asked) == tiles  # exponents
     K.matmat(X64)
     assert len(asked) >= 3 * tiles  # and what the tiles are multiplied with
+    tiles = len(list(K.tiles()))
+    asked.clear()
+    list(pulled_back(K, [Cotangent(X64, X64, 1.0, 1.0)]))
+    assert len(asked) == 3 * tiles  # exponents, the cotangent, and what it is multiplied with
 
 
 def test_kernel_operator_never_computes_more_than_a_tile():

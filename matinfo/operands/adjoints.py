@@ -16,6 +16,7 @@ from torch import Tensor
 from matinfo.operands.kernel_operator import KernelOperator
 from matinfo.operands.operator import DenseOperator, DualOperator, GramOperator, TiledOperator
 from matinfo.spectral.operator import SymmetricOperator
+from matinfo.spectral.precision import full_product
 
 
 class Cotangent(NamedTuple):
@@ -30,8 +31,9 @@ class Cotangent(NamedTuple):
         """One block of A, from that of K."""
         dtype = K.dtype
         left, right = self.left.to(dtype), self.right.to(dtype)
-        A = left[rows] @ right[columns].mT
-        A.addmm_(right[rows], left[columns].mT).mul_(0.5).add_(K, alpha=self.square)
+        both, swapped = torch.cat([left[rows], right[rows]], 1), torch.cat([right[columns], left[columns]], 1)
+        A = full_product(both, swapped.mT)
+        A.mul_(0.5).add_(K, alpha=self.square)
         A.diagonal(rows.start - columns.start).sub_(self.shift)
         return A
 
@@ -117,7 +119,7 @@ def _to_rbf(operator: KernelOperator, cotangents: list[Cotangent]) -> list[Tenso
     for rows, columns, K in operator.tiles():
         for total, cotangent in zip(sums, cotangents, strict=True):
             A = cotangent.block(rows, columns, K).mul_(K)
-            total[rows] += A @ X[columns] - A.sum(1, keepdim=True) * X[rows]
+            total[rows] += full_product(A, X[columns]) - A.sum(1, keepdim=True) * X[rows]
     return [total * (2 / operator.sigma**2) for total in sums]
 
 
