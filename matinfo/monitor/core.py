@@ -166,9 +166,8 @@ class Monitor:
             keep_all=check_choice(calls, "calls", ("all", "last")) == "all",
             seed=self._row_seed(),
         )
-        weakref.finalize(
-            self, take_off, self._capture.handles
-        ).atexit = False  # forgotten, it watches no longer
+        # A monitor that is forgotten watches no longer.
+        weakref.finalize(self, take_off, self._capture.handles).atexit = False
         self._refresh()
 
     @property
