@@ -240,6 +240,19 @@ def test_matrix_tcr_leaves_float32_where_mu_drowns_in_the_rounding_of_the_trace(
         assert [step.dtype for step in log.steps] == [dtype]
 
 
+def test_matrix_tcr_counts_eigenvalues_that_rounding_made_negative_as_zero():
+    # Rounded entries leave them below -mu, where Cholesky breaks down; the other matrix of the batch has none.
+    Z = t(matrices.features(24, 2, 0))
+    rounded, full = (Z @ Z.T).float(), torch.eye(24)
+    x = torch.linalg.eigvalsh(rounded.double())
+    mu = 1e-9
+    assert x[0] < -10 * mu
+    expected = float((x.clamp_min(0.0) + mu).log().sum())
+    assert float(matrix_tcr(rounded, mu=mu)) == approx(expected, rel=1e-6)
+    of_both = matrix_tcr(torch.stack([rounded, full]), mu=mu)
+    assert of_both.tolist() == [approx(expected, rel=1e-6), approx(24 * math.log1p(mu), rel=1e-6)]
+
+
 def test_the_default_of_mu_is_one():
     Z = t(matrices.features(5, 3, 1))
     assert tcr(Z).item() == tcr(Z, 1.0).item()
