@@ -167,7 +167,9 @@ def rankme(features: Tensor | AnyGram | Spectrum, *, offset: float = 0.0) -> Ten
 
 def rank_of_shares(x: Tensor, offset: float) -> Tensor:
     """``exp(-sum_k p_k log p_k)`` with ``p_k = x_k / sum x + offset`` of ``x >= 0``; zeros have a zero derivative."""
-    p = x / x.sum(-1, keepdim=True) + check_in(
-        offset, "offset", "[0, inf)", "RankMe's published value is 1e-7."
-    )
-    return shannon_entropy(p).exp()
+    return shannon_entropy(x / x.sum(-1, keepdim=True) + check_offset(offset)).exp()
+
+
+def check_offset(offset: object) -> float:
+    """Accept what may be added to every share."""
+    return check_in(offset, "offset", "[0, inf)", "RankMe's published value is 1e-7.")

@@ -252,7 +252,7 @@ def test_no_rows_give_nan_and_the_warning_of_torchmetrics():
         (lambda: metrics.JointEntropy(4, 3).update(Z, Y[:5]), "as many rows"),
         (lambda: metrics.EffectiveRank(4, alpha=-1, normalize=False), r"alpha in \[0, inf\]"),
         (lambda: metrics.MatrixEntropy(4, base=1, normalize=False), r"base in \(1, inf\)"),
-        (lambda: metrics.RankMe(4, offset=-1.0, normalize=False), "offset >= 0"),
+        (lambda: metrics.RankMe(4, offset=-1.0, normalize=False), r"offset in \[0, inf\)"),
         (lambda: metrics.TotalCodingRate(4, mu=0, normalize=False), r"mu in \(0, inf\)"),
         (lambda: metrics.VendiScore(4, q=-1), r"q in \[0, inf\]"),
         (lambda: metrics.VendiScore(4, nan="drop"), "nan to be one of"),

@@ -429,7 +429,7 @@ def test_layer_that_is_not_called_is_said_once():
         ({"pool": "max"}, ValueError, "pool to be one of 'mean'"),
         ({"calls": "first"}, ValueError, "calls to be one of"),
         ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite to be one of"),
-        ({"collapse_below": 0}, ValueError, "collapse_below > 0"),
+        ({"collapse_below": 0}, ValueError, r"collapse_below in \(0, inf\)"),
         ({"collapse_fall": 1.0}, ValueError, r"collapse_fall in \(0, 1\)"),
         ({"quantities": ["erank"]}, ValueError, "one of renyi_entropy, .* or a callable, got 'erank'"),
         ({"quantities": []}, ValueError, "at least one"),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matinfo._validation import check_tensor
 from matinfo.layers.hidden_states import HiddenStates
 from matinfo.operands import as_tensor
 
@@ -15,10 +16,7 @@ def rows_of(states: HiddenStates, mask: Any, pool: str) -> tuple[list[Tensor], T
     """Rows ``(N, d_l)`` of each layer, as they are, and the lengths ``(G,)`` of the groups that belong together."""
     keep = as_tensor(mask)
     if keep is not None:
-        if not isinstance(keep, Tensor):
-            raise TypeError(
-                f"Expected mask to be a torch.Tensor or a NumPy array, got {type(keep).__name__}."
-            )
+        check_tensor(keep, "mask")
         if keep.ndim != 2 or (keep.dtype != torch.bool and not bool(((keep == 0) | (keep == 1)).all())):
             raise ValueError(
                 "Expected mask of shape (B, T) with 1 or True for tokens that count and 0 for padding, got shape "

@@ -13,7 +13,7 @@ from matinfo.entropy import renyi_entropy
 from matinfo.measures import MEASURES
 from matinfo.metrics._base import MomentMetric, device_of
 from matinfo.operands import StreamGram, dtype_given
-from matinfo.rank import effective_rank, rankme, vendi_score
+from matinfo.rank import check_offset, effective_rank, rankme, vendi_score
 from matinfo.spectral.precision import without_autocast
 from matinfo.spectrum import spectrum
 from matinfo.streaming import CovarianceAccumulator
@@ -193,9 +193,7 @@ class RankMe(_FeatureMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(width, center=center, normalize=normalize, nan=nan, **kwargs)
-        if not offset >= 0:
-            raise ValueError(f"Expected offset >= 0, got {offset}. RankMe's published value is 1e-7.")
-        self.offset = offset
+        self.offset = check_offset(offset)
 
     def _value(self) -> Tensor:
         return rankme(spectrum(self._gram()), offset=self.offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from matinfo._validation import check_in, check_positive
 from matinfo.monitor.hooks import MOST_CALLS
 
 if TYPE_CHECKING:
@@ -108,11 +109,11 @@ class Alarm:
     _STATE = ("peak", "peaks", "lost", "lowest", "most_rows")
 
     def __init__(self, below: float | None, fall: float | None, *, default: bool = False) -> None:
-        if below is not None and not below > 0:
-            raise ValueError(f"Expected collapse_below > 0, a number of dimensions, got {below}.")
-        if fall is not None and not 0 < fall < 1:
-            raise ValueError(
-                f"Expected collapse_fall in (0, 1), got {fall}. 0.5 is the loss of half of the highest effective rank."
+        if below is not None:
+            check_positive(below, "collapse_below", "It is a number of dimensions.")
+        if fall is not None:
+            check_in(
+                fall, "collapse_fall", "(0, 1)", "0.5 is the loss of half of the highest effective rank."
             )
         self.below, self.fall, self.default = below, fall, default
         self.peak, self.peaks = 0.0, [0.0, 0.0]
