@@ -186,6 +186,25 @@ def test_study_never_leads_out_of_its_folder(begun, run_script, tmp_path, name):
     assert {p: p.read_bytes() for p in victim.rglob("*") if p.is_file()} == before
 
 
+def test_an_interrupt_that_a_package_swallowed_is_one_line():
+    code = (
+        "import os, signal\n"
+        "from trainlib.entry import enter\n"
+        "def main():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+        "    raise RecursionError('what was not imported')\n"
+        "enter('program', main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=SCRIPTS,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "program: error: interrupted\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["pretrain_mmae.py", "knn.py", "judge_runs.py"])
 def test_interrupt_during_imports_is_one_line(script):
