@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from trainlib.errors import INTERRUPTED_EXIT_CODE
+
 
 def enter(program: str, main: Callable[[], int]) -> NoReturn:
     """Run a program and leave with its exit code; 130, with one line, where it is interrupted."""
@@ -25,5 +27,5 @@ def enter(program: str, main: Callable[[], int]) -> NoReturn:
         if not (interrupts or isinstance(error, KeyboardInterrupt)):
             raise
         print(f"{program}: error: interrupted", file=sys.stderr)
-        code = 130
+        code = INTERRUPTED_EXIT_CODE
     sys.exit(code)
